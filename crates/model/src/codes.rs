@@ -1,0 +1,226 @@
+//! Codes of known systems. A source value is kept as `VOCABULARY:code` (`SNOMED:44054006`) only if its system is known
+//! and the text has the syntax of that system's codes: anything else is where identifiers hide.
+
+use std::fmt;
+
+use serde::{Deserialize, Deserializer, Serialize, Serializer};
+
+macro_rules! vocabularies {
+    ($($variant:ident $id:literal $syntax:ident [$($uri:literal),*];)*) => {
+        /// A code system, named as OMOP names its vocabularies (`vocabulary_id`).
+        #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+        pub enum Vocabulary { $(#[doc = $id] $variant),* }
+
+        impl Vocabulary {
+            /// All of them.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The OMOP `vocabulary_id`.
+            pub const fn id(self) -> &'static str {
+                match self { $(Self::$variant => $id),* }
+            }
+
+            /// By OMOP `vocabulary_id`.
+            pub fn from_id(id: &str) -> Option<Self> {
+                match id { $($id => Some(Self::$variant),)* _ => None }
+            }
+
+            /// By the `system` URI of a FHIR Coding.
+            pub fn from_uri(uri: &str) -> Option<Self> {
+                match uri { $($($uri => Some(Self::$variant),)*)* _ => None }
+            }
+
+            /// Whether `code` has the syntax of this system's codes.
+            pub fn accepts(self, code: &str) -> bool {
+                match self { $(Self::$variant => syntax::$syntax(code.as_bytes())),* }
+            }
+        }
+    };
+}
+
+vocabularies! {
+    Snomed "SNOMED" sctid ["http://snomed.info/sct", "urn:oid:2.16.840.1.113883.6.96"];
+    Loinc "LOINC" loinc ["http://loinc.org", "urn:oid:2.16.840.1.113883.6.1"];
+    RxNorm "RxNorm" digits8 ["http://www.nlm.nih.gov/research/umls/rxnorm", "urn:oid:2.16.840.1.113883.6.88"];
+    Icd10Cm "ICD10CM" icd10 ["http://hl7.org/fhir/sid/icd-10-cm", "urn:oid:2.16.840.1.113883.6.90"];
+    Icd10 "ICD10" icd10 ["http://hl7.org/fhir/sid/icd-10", "urn:oid:2.16.840.1.113883.6.3"];
+    Icd10Gm "ICD10GM" icd10 ["http://fhir.de/CodeSystem/bfarm/icd-10-gm", "http://fhir.de/CodeSystem/dimdi/icd-10-gm"];
+    Icd10Pcs "ICD10PCS" icd10pcs ["http://www.cms.gov/Medicare/Coding/ICD10", "http://hl7.org/fhir/sid/icd-10-pcs"];
+    Icd9Cm "ICD9CM" icd9 ["http://hl7.org/fhir/sid/icd-9-cm"];
+    Cpt4 "CPT4" five ["http://www.ama-assn.org/go/cpt"];
+    Hcpcs "HCPCS" five ["https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "urn:oid:2.16.840.1.113883.6.285"];
+    Cdt "CDT" five ["http://www.ada.org/cdt", "http://ada.org/cdt", "http://www.ada.org/snodent"];
+    Cvx "CVX" digits3 ["http://hl7.org/fhir/sid/cvx", "urn:oid:2.16.840.1.113883.12.292"];
+    Ndc "NDC" ndc ["http://hl7.org/fhir/sid/ndc"];
+    Atc "ATC" atc ["http://www.whocc.no/atc"];
+    Ucum "UCUM" ucum ["http://unitsofmeasure.org"];
+    Race "Race" omb ["urn:oid:2.16.840.1.113883.6.238", "http://hl7.org/fhir/v3/Race"];
+    Gender "Gender" word ["http://hl7.org/fhir/administrative-gender"];
+    ActCode "ActCode" word ["http://terminology.hl7.org/CodeSystem/v3-ActCode", "http://hl7.org/fhir/v3/ActCode"];
+    ObservationCategory "ObservationCategory" word ["http://terminology.hl7.org/CodeSystem/observation-category"];
+    Interpretation "ObservationInterpretation" word
+        ["http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"];
+    DischargeDisposition "DischargeDisposition" word
+        ["http://terminology.hl7.org/CodeSystem/discharge-disposition"];
+    NullFlavor "NullFlavor" word ["http://terminology.hl7.org/CodeSystem/v3-NullFlavor"];
+    DataAbsent "DataAbsentReason" word ["http://terminology.hl7.org/CodeSystem/data-absent-reason"];
+}
+
+mod syntax {
+    pub fn sctid(s: &[u8]) -> bool {
+        (6..=18).contains(&s.len()) && s.iter().all(u8::is_ascii_digit) && s[0] != b'0'
+    }
+    pub fn loinc(s: &[u8]) -> bool {
+        let s = s.strip_prefix(b"LP").or_else(|| s.strip_prefix(b"LA")).unwrap_or(s);
+        let n = s.len();
+        (3..=9).contains(&n)
+            && s[n - 2] == b'-'
+            && s[n - 1].is_ascii_digit()
+            && s[..n - 2].iter().all(u8::is_ascii_digit)
+    }
+    pub fn digits8(s: &[u8]) -> bool {
+        (1..=8).contains(&s.len()) && s.iter().all(u8::is_ascii_digit)
+    }
+    pub fn digits3(s: &[u8]) -> bool {
+        (1..=3).contains(&s.len()) && s.iter().all(u8::is_ascii_digit)
+    }
+    pub fn icd10(s: &[u8]) -> bool {
+        let plain: Vec<u8> = s.iter().copied().filter(|b| *b != b'.').collect();
+        (3..=7).contains(&plain.len())
+            && s.len() - plain.len() <= 1
+            && (s.len() == plain.len() || s[3] == b'.')
+            && plain[0].is_ascii_uppercase()
+            && plain[1].is_ascii_digit()
+            && plain[2..].iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+    }
+    pub fn icd10pcs(s: &[u8]) -> bool {
+        s.len() == 7 && s.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+    }
+    pub fn icd9(s: &[u8]) -> bool {
+        (3..=6).contains(&s.len())
+            && (s[0].is_ascii_digit() || matches!(s[0], b'V' | b'E'))
+            && s[1..].iter().all(|b| b.is_ascii_digit() || *b == b'.')
+    }
+    pub fn five(s: &[u8]) -> bool {
+        s.len() == 5 && s.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+    }
+    pub fn ndc(s: &[u8]) -> bool {
+        (10..=13).contains(&s.len()) && s.iter().all(|b| b.is_ascii_digit() || *b == b'-')
+    }
+    pub fn atc(s: &[u8]) -> bool {
+        (1..=7).contains(&s.len())
+            && s[0].is_ascii_uppercase()
+            && s.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
+    }
+    /// UCUM units are short and have no spaces; annotations in braces are free text and are refused.
+    pub fn ucum(s: &[u8]) -> bool {
+        (1..=24).contains(&s.len())
+            && s.iter().all(|b| b.is_ascii_alphanumeric() || b"%/.*^()[]'+-_".contains(b))
+            && s.iter().filter(|b| b.is_ascii_digit()).count() <= 6
+    }
+    pub fn omb(s: &[u8]) -> bool {
+        s.len() == 6 && s[4] == b'-' && s[..4].iter().all(u8::is_ascii_digit) && s[5].is_ascii_digit()
+            || matches!(s, b"UNK" | b"ASKU")
+    }
+    pub fn word(s: &[u8]) -> bool {
+        (1..=24).contains(&s.len()) && s.iter().all(|b| b.is_ascii_alphabetic() || *b == b'-')
+    }
+}
+
+/// A code of a known system, written `VOCABULARY:code`.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Code {
+    vocabulary: Vocabulary,
+    code: String,
+}
+
+impl Code {
+    /// `None` unless `code` has the system's syntax.
+    pub fn new(vocabulary: Vocabulary, code: &str) -> Option<Self> {
+        vocabulary.accepts(code).then(|| Self { vocabulary, code: code.to_owned() })
+    }
+
+    /// Reads `VOCABULARY:code`.
+    pub fn parse(text: &str) -> Option<Self> {
+        let (vocabulary, code) = text.split_once(':')?;
+        Self::new(Vocabulary::from_id(vocabulary)?, code)
+    }
+
+    /// The system.
+    pub const fn vocabulary(&self) -> Vocabulary {
+        self.vocabulary
+    }
+
+    /// The code alone.
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+}
+
+impl fmt::Display for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}", self.vocabulary.id(), self.code)
+    }
+}
+
+impl fmt::Debug for Code {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        fmt::Display::fmt(self, f)
+    }
+}
+
+impl Serialize for Code {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        serializer.collect_str(self)
+    }
+}
+
+impl<'de> Deserialize<'de> for Code {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let text = String::deserialize(deserializer)?;
+        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not VOCABULARY:code of a known system"))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn codes_have_their_systems_syntax() {
+        for good in [
+            "SNOMED:44054006",
+            "LOINC:8302-2",
+            "RxNorm:314076",
+            "ICD10CM:E11.9",
+            "CVX:62",
+            "UCUM:mm[Hg]",
+            "UCUM:kg/m2",
+            "ATC:A10BA02",
+            "Race:2106-3",
+        ] {
+            assert_eq!(Code::parse(good).map(|c| c.to_string()).as_deref(), Some(good));
+        }
+        for bad in [
+            "SNOMED:Smith",
+            "SNOMED:12",
+            "LOINC:555-55-5555",
+            "RxNorm:Marine542",
+            "ICD10CM:Upton",
+            "Local:17",
+            "UCUM:{John Smith}",
+            "CVX:5551234",
+            "44054006",
+            "Race:555-12",
+        ] {
+            assert_eq!(Code::parse(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn every_vocabulary_is_found_by_its_id() {
+        for v in Vocabulary::ALL {
+            assert_eq!(Vocabulary::from_id(v.id()), Some(*v));
+        }
+    }
+}

@@ -1,0 +1,26 @@
+//! The vocabulary of Almoner: ids, clock, randomness, dates, codes, canonical tables, `Sensitive<T>`.
+//!
+//! Layer 0: pure values. No I/O, no async, no wall clock, no ambient randomness; both of the last two are passed in
+//! ([`Clock`], [`Entropy`]). Every other module of the project imports this one, and it imports none of them.
+
+pub mod clock;
+pub mod codes;
+pub mod dates;
+pub mod digest;
+pub mod duo;
+pub mod entropy;
+pub mod ids;
+pub mod sensitive;
+pub mod tables;
+
+pub use clock::{Clock, ManualClock, Timestamp};
+pub use codes::{Code, Vocabulary};
+pub use dates::{Date, DatePrecision, PartialDate};
+pub use digest::Digest;
+pub use duo::Duo;
+pub use entropy::{Entropy, SeededEntropy};
+pub use ids::{
+    ContributorId, DatasetId, ProjectId, RecipientId, ReleaseId, RequestId, Seq, SourcePatientId, SubjectId,
+};
+pub use sensitive::Sensitive;
+pub use tables::{ColumnSpec, ColumnType, IdentifierClass, TableOrigin, TableSpec, Tables};

@@ -1,0 +1,421 @@
+//! What is said in the ledger: one type for each kind of entry, serialised as the entry's payload.
+//!
+//! A payload concerns at most one person and is kept beside the log under a salted commitment, so it may carry what its
+//! readers need. It never carries a clinical value. Digests name documents, definitions and lists, which are blobs.
+//! The control state (`state`) is a fold over these; a change here is a change of format.
+
+use std::collections::BTreeMap;
+
+use almoner_model::{
+    ContributorId, DatasetId, Date, Digest, Duo, ProjectId, RecipientId, ReleaseId, RequestId, Seq, Timestamp,
+};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Who acted. Stands in the leaf as a salted commitment only.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Actor {
+    /// `operator`, `contributor`, `board`, `researcher`, `participant` or `system`.
+    pub role: String,
+    /// The id of the token or account, or of the institution it acts for.
+    pub id: String,
+}
+
+macro_rules! events {
+    ($($(#[$doc:meta])* $variant:ident($body:ty) = $kind:literal;)*) => {
+        /// Every kind of ledger entry.
+        #[derive(Clone, PartialEq, Debug)]
+        pub enum Event { $($(#[$doc])* $variant($body)),* }
+
+        impl Event {
+            /// All kinds, as they stand in the leaf's `type`.
+            pub const KINDS: &'static [&'static str] = &[$($kind),*];
+
+            /// The leaf's `type`.
+            pub const fn kind(&self) -> &'static str {
+                match self { $(Self::$variant(_) => $kind),* }
+            }
+
+            /// The payload.
+            ///
+            /// # Errors
+            /// Only if a body is not representable as JSON, which no body here is.
+            pub fn payload(&self) -> Result<Value, serde_json::Error> {
+                match self { $(Self::$variant(body) => serde_json::to_value(body)),* }
+            }
+
+            /// Reads an entry back.
+            ///
+            /// # Errors
+            /// If `kind` is unknown or `payload` is not one of its bodies.
+            pub fn read(kind: &str, payload: Value) -> Result<Self, serde_json::Error> {
+                match kind {
+                    $($kind => serde_json::from_value(payload).map(Self::$variant),)*
+                    _ => Err(serde::de::Error::custom("unknown kind of entry")),
+                }
+            }
+        }
+    };
+}
+
+events! {
+    /// A hospital was registered.
+    ContributorRegistered(ContributorRegistered) = "contributor.registered";
+    /// A contributor's own rules for its data took effect.
+    ContractPublished(ContractPublished) = "contract.published";
+    /// A dataset version became visible.
+    DatasetPublished(DatasetPublished) = "dataset.published";
+    /// A vocabulary was loaded.
+    VocabularyLoaded(VocabularyLoaded) = "vocabulary.loaded";
+    /// A directive of one person.
+    ConsentRecorded(ConsentRecorded) = "consent.recorded";
+    /// A withdrawal by one person.
+    ConsentWithdrawn(ConsentWithdrawn) = "consent.withdrawn";
+    /// A person was invited to see and change their choices.
+    InvitationIssued(InvitationIssued) = "invitation.issued";
+    /// The ground on which releases rest.
+    LegalBasisRecorded(LegalBasisRecorded) = "legal_basis.recorded";
+    /// A project was created.
+    ProjectCreated(ProjectCreated) = "project.created";
+    /// A request for data.
+    RequestSubmitted(RequestSubmitted) = "request.submitted";
+    /// A committee's decision on a request.
+    RequestDecided(RequestDecided) = "request.decided";
+    /// A recipient signed terms for a request.
+    TermsSigned(TermsSigned) = "terms.signed";
+    /// A permit was granted (or found wanting) for a request.
+    PermitDecided(PermitDecided) = "permit.decided";
+    /// A count was answered.
+    CountAnswered(CountAnswered) = "count.answered";
+    /// A release was built.
+    ReleaseBuilt(ReleaseBuilt) = "release.built";
+    /// A privacy gate refused a release.
+    ReleaseRefused(ReleaseRefused) = "release.refused";
+    /// A download was opened.
+    DownloadOpened(DownloadOpened) = "download.opened";
+    /// A download ended.
+    DownloadClosed(DownloadClosed) = "download.closed";
+    /// An API token was made.
+    TokenIssued(TokenIssued) = "token.issued";
+    /// An API token was ended.
+    TokenRevoked(TokenRevoked) = "token.revoked";
+}
+
+/// See [`Event::ContributorRegistered`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ContributorRegistered {
+    /// Its id.
+    pub contributor: ContributorId,
+    /// Its name, for people.
+    pub name: String,
+    /// Whether its patients are linked with those of other hospitals that also opted in.
+    pub linkage: bool,
+    /// A minimum class size above what the tier asks for.
+    pub k_min: Option<u32>,
+}
+
+/// See [`Event::ContractPublished`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ContractPublished {
+    /// Whose.
+    pub contributor: ContributorId,
+    /// The Cedar policy text, a blob.
+    pub policy: Digest,
+}
+
+/// See [`Event::DatasetPublished`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DatasetPublished {
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// Its version, from 1.
+    pub version: u32,
+    /// Whose data.
+    pub contributor: ContributorId,
+    /// SHA-256 of `manifest.json`.
+    pub manifest: Digest,
+    /// The de-identification profile.
+    pub profile: String,
+    /// `full`, `incremental` or `remap`.
+    pub mode: String,
+    /// People in it.
+    pub persons: u64,
+    /// Rows by table.
+    pub tables: BTreeMap<String, u64>,
+}
+
+/// See [`Event::VocabularyLoaded`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct VocabularyLoaded {
+    /// Digest of the loaded vocabulary.
+    pub vocabulary: Digest,
+    /// Concepts in it.
+    pub concepts: u64,
+}
+
+/// See [`Event::ConsentRecorded`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ConsentRecorded {
+    /// Through which hospital it was given.
+    pub contributor: ContributorId,
+    /// The directive (`consent::Directive`), whose format that module owns.
+    pub directive: Value,
+    /// Sequence number of the withdrawal that this act lifts by naming it.
+    pub lifts: Option<Seq>,
+}
+
+/// See [`Event::ConsentWithdrawn`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ConsentWithdrawn {
+    /// Through which hospital; none when by the person, for all of them.
+    pub contributor: Option<ContributorId>,
+    /// `no_contact`, `no_further_access`, `no_further_use` or `recall`.
+    pub mode: String,
+    /// Digest of the evidence, where it was on paper.
+    pub evidence: Option<Digest>,
+}
+
+/// See [`Event::InvitationIssued`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct InvitationIssued {
+    /// By which hospital.
+    pub contributor: ContributorId,
+    /// SHA-256 of the token.
+    pub token: Digest,
+    /// When it stops working.
+    pub expires: Timestamp,
+}
+
+/// See [`Event::LegalBasisRecorded`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct LegalBasisRecorded {
+    /// Its id.
+    pub id: String,
+    /// Whose data it covers.
+    pub contributor: ContributorId,
+    /// `safe_harbor_attestation`, `expert_determination` or `data_use_agreement`.
+    pub kind: String,
+    /// The profile it covers.
+    pub profile: String,
+    /// Who determined or attested.
+    pub by: String,
+    /// How (an expert's method, or the attestation's words).
+    pub method: String,
+    /// What it covers.
+    pub scope: String,
+    /// SHA-256 of the document.
+    pub document: Digest,
+    /// Last day in force.
+    pub expires: Option<Date>,
+    /// For an attestation: no actual knowledge that what remains could identify (45 CFR 164.514(b)(2)(ii)).
+    pub no_actual_knowledge: bool,
+}
+
+/// See [`Event::ProjectCreated`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ProjectCreated {
+    /// Its id.
+    pub project: ProjectId,
+    /// Title, for people.
+    pub title: String,
+    /// The institution that receives.
+    pub recipient: RecipientId,
+}
+
+/// The determination of an ethics board.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct EthicsDetermination {
+    /// Protocol number.
+    pub protocol: String,
+    /// The board.
+    pub board: String,
+    /// Last day in force.
+    pub expires: Date,
+}
+
+/// See [`Event::RequestSubmitted`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RequestSubmitted {
+    /// Its id.
+    pub request: RequestId,
+    /// For which project.
+    pub project: ProjectId,
+    /// The institution that receives.
+    pub recipient: RecipientId,
+    /// What for.
+    pub purpose: Duo,
+    /// Further conditions of the use (e.g. non-commercial) that the requester declares.
+    pub modifiers: Vec<Duo>,
+    /// The cohort definition, a blob.
+    pub cohort: Digest,
+    /// From which datasets, in order of precedence.
+    pub datasets: Vec<DatasetId>,
+    /// Which tables.
+    pub tables: Vec<String>,
+    /// `public` or `controlled`.
+    pub tier: String,
+    /// The profile of the release.
+    pub profile: String,
+    /// In words that a participant understands.
+    pub lay_summary: String,
+    /// The ethics board's determination.
+    pub ethics: EthicsDetermination,
+}
+
+/// See [`Event::RequestDecided`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct RequestDecided {
+    /// Which request.
+    pub request: RequestId,
+    /// Whose committee.
+    pub contributor: ContributorId,
+    /// `approved`, `refused` or `delegated`.
+    pub decision: String,
+    /// To whom, when delegated.
+    pub delegate: Option<ContributorId>,
+    /// Why.
+    pub reason: String,
+}
+
+/// See [`Event::TermsSigned`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TermsSigned {
+    /// For which request.
+    pub request: RequestId,
+    /// Who receives.
+    pub recipient: RecipientId,
+    /// Who signed.
+    pub signatory: String,
+    /// SHA-256 of the signed terms.
+    pub document: Digest,
+}
+
+/// See [`Event::PermitDecided`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct PermitDecided {
+    /// For which request.
+    pub request: RequestId,
+    /// `permit` or `deny`.
+    pub effect: String,
+    /// Why.
+    pub reasons: Vec<String>,
+    /// Digests of the rules that were applied, by contributor.
+    pub policies: BTreeMap<String, Digest>,
+    /// Ledger size it was made at.
+    pub as_of: Seq,
+}
+
+/// See [`Event::CountAnswered`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct CountAnswered {
+    /// For which project.
+    pub project: ProjectId,
+    /// What for.
+    pub purpose: Duo,
+    /// The cohort definition, a blob.
+    pub cohort: Digest,
+    /// Dataset versions that were read.
+    pub datasets: BTreeMap<DatasetId, u32>,
+    /// SHA-256 of the protected answer.
+    pub answer: Digest,
+    /// Ledger size it was made at.
+    pub as_of: Seq,
+}
+
+/// See [`Event::ReleaseBuilt`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReleaseBuilt {
+    /// Its id.
+    pub release: ReleaseId,
+    /// For which request.
+    pub request: RequestId,
+    /// For which project.
+    pub project: ProjectId,
+    /// Who receives.
+    pub recipient: RecipientId,
+    /// Dataset versions that were read.
+    pub datasets: BTreeMap<DatasetId, u32>,
+    /// SHA-256 of the package's manifest.
+    pub manifest: Digest,
+    /// Root over the salted members.
+    pub members_root: Digest,
+    /// How many people.
+    pub persons: u64,
+    /// Rows by table.
+    pub tables: BTreeMap<String, u64>,
+    /// Required and reached class size.
+    pub k: [u32; 2],
+    /// Ledger size of the decision.
+    pub as_of: Seq,
+}
+
+/// See [`Event::ReleaseRefused`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct ReleaseRefused {
+    /// For which request.
+    pub request: RequestId,
+    /// Which gate.
+    pub gate: String,
+    /// What was measured and what is required.
+    pub measured: Value,
+    /// Ledger size of the decision.
+    pub as_of: Seq,
+}
+
+/// See [`Event::DownloadOpened`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DownloadOpened {
+    /// Its id.
+    pub download: String,
+    /// Of which release.
+    pub release: ReleaseId,
+    /// Ledger size at which withdrawals were checked again.
+    pub as_of: Seq,
+}
+
+/// See [`Event::DownloadClosed`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct DownloadClosed {
+    /// Its id.
+    pub download: String,
+    /// Of which release.
+    pub release: ReleaseId,
+    /// Bytes sent in all its range requests.
+    pub bytes_sent: u64,
+}
+
+/// See [`Event::TokenIssued`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TokenIssued {
+    /// Its public id.
+    pub token: String,
+    /// The role it acts in.
+    pub role: String,
+    /// The institutions or projects it is limited to.
+    pub scope: Vec<String>,
+}
+
+/// See [`Event::TokenRevoked`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct TokenRevoked {
+    /// Its public id.
+    pub token: String,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_event_reads_back_as_itself() {
+        let event = Event::ContributorRegistered(ContributorRegistered {
+            contributor: "north".parse().expect("slug"),
+            name: "North General".into(),
+            linkage: true,
+            k_min: Some(11),
+        });
+        let payload = event.payload().expect("serialises");
+        assert_eq!(Event::read(event.kind(), payload).expect("reads"), event);
+        assert!(Event::read("contributor.renamed", Value::Null).is_err());
+    }
+}

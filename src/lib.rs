@@ -1,0 +1,11 @@
+//! Almoner: hospitals give de-identified clinical data to research, patients decide, and everyone with a right to know
+//! can prove afterwards what was delivered.
+//!
+//! The modules stand in the order in which data flows. `ARCHITECTURE.md` walks through them.
+
+// What is said and refused
+pub mod error;
+pub mod events;
+
+// Test support: where third-party test data is
+pub mod testdata;
