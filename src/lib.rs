@@ -9,3 +9,6 @@ pub mod events;
 
 // Test support: where third-party test data is
 pub mod testdata;
+
+// The data plane, in flow order
+pub mod mapping;

@@ -1,0 +1,15 @@
+//! Mapping: raw records become staged rows of the canonical tables.
+//!
+//! The arrow `intake → mapping → gather`. Each source format has its own mapper (`fhir`, `omop`); all of them write
+//! through one [`StagedBuilder`], so that gathering knows one shape. Mapping is pure: it sees bytes and rules, opens
+//! nothing, and asks nobody for the time. It does not resolve visits, drop duplicates or give event ids (`gather`), and
+//! does not generalise anything (`crates/deid`).
+
+pub mod people;
+pub mod staged;
+
+pub use people::{KeyedHasher, OutsidePersons, PersonIndex, RowKind};
+pub use staged::{
+    DETAIL_KEY, ORDINAL, PERSON, ROW_KEY, RowWriter, STAGING_COLUMNS, StageError, StagedBatch, StagedBuilder,
+    StagedSchema, StagedSink, VISIT_KEY,
+};

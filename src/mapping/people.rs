@@ -1,0 +1,312 @@
+//! Keyed digests of source ids, and the index of people that one ingest run works with.
+//!
+//! Serves the arrow `intake → mapping`. Source ids (record numbers, resource ids) are identifying: nothing after mapping
+//! carries one. What takes their place is a SipHash-2-4 under a key that belongs to one contributor, so that equal ids of
+//! two hospitals differ, and so that nobody without the key can test a guess. The keys are stable over runs: an
+//! incremental export finds the rows of an earlier one by them.
+//!
+//! Does not give subject ids: the registry does, and the flow writes them in here.
+
+use std::collections::HashMap;
+use std::fmt;
+use std::hash::{BuildHasherDefault, Hasher};
+use std::sync::{PoisonError, RwLock};
+
+use almoner_model::SubjectId;
+use siphasher::{sip, sip128};
+
+/// The name under which a source id is hashed: `Encounter`, `visit_occurrence`, … Two kinds never share a key.
+pub type RowKind<'a> = &'a str;
+
+/// SipHash-2-4 (Aumasson and Bernstein 2012) of source ids under one contributor's key.
+#[derive(Clone)]
+pub struct KeyedHasher {
+    row: sip::SipHasher24,
+    person: sip128::SipHasher24,
+}
+
+impl fmt::Debug for KeyedHasher {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("KeyedHasher(…)")
+    }
+}
+
+impl KeyedHasher {
+    /// From 32 secret bytes of the contributor: the first half keys rows, the second people.
+    pub fn new(key: &[u8; 32]) -> Self {
+        let mut row = [0; 16];
+        let mut person = [0; 16];
+        row.copy_from_slice(&key[..16]);
+        person.copy_from_slice(&key[16..]);
+        Self { row: sip::SipHasher24::new_with_key(&row), person: sip128::SipHasher24::new_with_key(&person) }
+    }
+
+    /// The key of a row: of the resource type or table, and its source id.
+    pub fn row_key(&self, kind: RowKind<'_>, id: &str) -> u64 {
+        let mut hasher = self.row;
+        hasher.write(kind.as_bytes());
+        hasher.write(&[0]);
+        hasher.write(id.as_bytes());
+        hasher.finish()
+    }
+
+    /// The key of one of several rows that come from one source record (a component of an Observation), from 1.
+    /// Part 0 is [`Self::row_key`] itself.
+    pub fn part_key(&self, row_key: u64, part: u32) -> u64 {
+        if part == 0 {
+            return row_key;
+        }
+        let mut hasher = self.row;
+        hasher.write(&row_key.to_le_bytes());
+        hasher.write(&part.to_le_bytes());
+        hasher.finish()
+    }
+
+    /// The key of a person: of `Patient.id` or `person_id`.
+    pub fn person_key(&self, id: &str) -> u128 {
+        let mut hasher = self.person;
+        hasher.write(id.as_bytes());
+        let digest = sip128::Hasher128::finish128(&hasher);
+        digest.as_u128()
+    }
+}
+
+/// A hasher for keys that are hashes already: takes the low 64 bits as they are.
+#[derive(Default)]
+struct AlreadyHashed(u64);
+
+impl Hasher for AlreadyHashed {
+    fn finish(&self) -> u64 {
+        self.0
+    }
+    fn write(&mut self, bytes: &[u8]) {
+        for chunk in bytes.chunks(8) {
+            let mut word = [0; 8];
+            word[..chunk.len()].copy_from_slice(chunk);
+            self.0 ^= u64::from_le_bytes(word);
+        }
+    }
+    fn write_u128(&mut self, key: u128) {
+        self.0 = key as u64;
+    }
+}
+
+type ByKey = HashMap<u128, u32, BuildHasherDefault<AlreadyHashed>>;
+
+/// People who are not in this export but whom the exchange knows already for this contributor: an incremental export
+/// carries rows of theirs without their Patient record.
+pub trait OutsidePersons: Send + Sync {
+    /// The subject that this source id stands for, if there is one.
+    fn lookup(&self, source_id: &str) -> Option<SubjectId>;
+}
+
+/// The people of one ingest run: source id → a small ordinal → subject id.
+///
+/// Filled by the reference pass ([`Self::add`], [`Self::merge`]), completed by the flow ([`Self::assign`],
+/// [`Self::set_outside`]), then shared and only read.
+pub struct PersonIndex {
+    hasher: KeyedHasher,
+    by_key: ByKey,
+    merged_into: Vec<u32>,
+    subjects: Vec<Option<SubjectId>>,
+    outside: Option<Box<dyn OutsidePersons>>,
+    late: RwLock<Late>,
+}
+
+#[derive(Default)]
+struct Late {
+    by_key: HashMap<u128, Option<u32>, BuildHasherDefault<AlreadyHashed>>,
+    subjects: Vec<SubjectId>,
+}
+
+impl fmt::Debug for PersonIndex {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "PersonIndex({} persons)", self.len())
+    }
+}
+
+impl PersonIndex {
+    /// An empty index of one contributor's people.
+    pub fn new(hasher: KeyedHasher) -> Self {
+        Self {
+            hasher,
+            by_key: ByKey::default(),
+            merged_into: Vec::new(),
+            subjects: Vec::new(),
+            outside: None,
+            late: RwLock::default(),
+        }
+    }
+
+    /// The hasher of this contributor's ids.
+    pub fn hasher(&self) -> &KeyedHasher {
+        &self.hasher
+    }
+
+    /// The ordinal of a person, new if the id was not seen before. Ordinals are dense from 0, in order of first sight.
+    pub fn add(&mut self, source_id: &str) -> u32 {
+        let next = u32::try_from(self.merged_into.len()).unwrap_or(u32::MAX);
+        let ordinal = *self.by_key.entry(self.hasher.person_key(source_id)).or_insert(next);
+        if ordinal == next {
+            self.merged_into.push(next);
+            self.subjects.push(None);
+        }
+        ordinal
+    }
+
+    /// A further id by which rows may name a person (an identifier used in conditional references).
+    /// An id that is taken stays with whom it has.
+    pub fn add_alias(&mut self, source_id: &str, ordinal: u32) {
+        self.by_key.entry(self.hasher.person_key(source_id)).or_insert(ordinal);
+    }
+
+    /// `loser`'s rows become `winner`'s (`Patient.link` `replaced-by`, seen from the loser). A circle is left as it is.
+    pub fn merge(&mut self, loser: u32, winner: u32) {
+        let (loser, winner) = (self.resolve(loser), self.resolve(winner));
+        if loser != winner
+            && let Some(slot) = self.merged_into.get_mut(loser as usize)
+        {
+            *slot = winner;
+        }
+    }
+
+    /// The person that `ordinal` stands for after merges.
+    pub fn resolve(&self, mut ordinal: u32) -> u32 {
+        while let Some(&next) = self.merged_into.get(ordinal as usize) {
+            if next == ordinal {
+                break;
+            }
+            ordinal = next;
+        }
+        ordinal
+    }
+
+    /// The ordinal of the person whom a row names, after merges; `None` if neither the export nor the registry knows
+    /// the id (rule `dangling-patient`). Safe to call from many threads.
+    pub fn find(&self, source_id: &str) -> Option<u32> {
+        let key = self.hasher.person_key(source_id);
+        if let Some(&ordinal) = self.by_key.get(&key) {
+            return Some(self.resolve(ordinal));
+        }
+        let outside = self.outside.as_ref()?;
+        if let Some(&known) = self.late.read().unwrap_or_else(PoisonError::into_inner).by_key.get(&key) {
+            return known;
+        }
+        let subject = outside.lookup(source_id);
+        let mut late = self.late.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(&known) = late.by_key.get(&key) {
+            return known;
+        }
+        let ordinal = subject.and_then(|subject| {
+            let ordinal = u32::try_from(self.merged_into.len() + late.subjects.len()).ok()?;
+            late.subjects.push(subject);
+            Some(ordinal)
+        });
+        late.by_key.insert(key, ordinal);
+        ordinal
+    }
+
+    /// Writes down the subject id that the registry gave.
+    pub fn assign(&mut self, ordinal: u32, subject: SubjectId) {
+        if let Some(slot) = self.subjects.get_mut(ordinal as usize) {
+            *slot = Some(subject);
+        }
+    }
+
+    /// Where to ask for people who are not in the export.
+    pub fn set_outside(&mut self, outside: Box<dyn OutsidePersons>) {
+        self.outside = Some(outside);
+    }
+
+    /// The subject id of an ordinal, after merges.
+    pub fn subject(&self, ordinal: u32) -> Option<SubjectId> {
+        let ordinal = self.resolve(ordinal) as usize;
+        match ordinal.checked_sub(self.subjects.len()) {
+            None => self.subjects[ordinal],
+            Some(late) => {
+                self.late.read().unwrap_or_else(PoisonError::into_inner).subjects.get(late).copied()
+            }
+        }
+    }
+
+    /// How many ordinals there are, merged ones and those found outside the export included.
+    pub fn len(&self) -> usize {
+        self.subjects.len() + self.late.read().unwrap_or_else(PoisonError::into_inner).subjects.len()
+    }
+
+    /// How many people the export itself names, merged ones included.
+    pub fn named(&self) -> usize {
+        self.subjects.len()
+    }
+
+    /// Whether nobody is in it.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn hasher(seed: u8) -> KeyedHasher {
+        KeyedHasher::new(&[seed; 32])
+    }
+
+    #[test]
+    fn the_hash_is_siphash_2_4() {
+        // Reference vector of the authors: key 00..0f, input 00..0e.
+        let mut key = [0; 32];
+        for (i, byte) in key.iter_mut().enumerate() {
+            *byte = (i % 16) as u8;
+        }
+        let mut h = KeyedHasher::new(&key).row;
+        h.write(&(0..15).collect::<Vec<u8>>());
+        assert_eq!(h.finish(), 0xa129_ca61_49be_45e5);
+    }
+
+    #[test]
+    fn keys_belong_to_one_contributor_and_kind() {
+        let (a, b) = (hasher(1), hasher(2));
+        assert_eq!(a.row_key("Encounter", "1"), hasher(1).row_key("Encounter", "1"));
+        assert_ne!(a.row_key("Encounter", "1"), b.row_key("Encounter", "1"));
+        assert_ne!(a.row_key("Encounter", "1"), a.row_key("Condition", "1"));
+        assert_ne!(a.person_key("1"), b.person_key("1"));
+        let row = a.row_key("Observation", "1");
+        assert_eq!(a.part_key(row, 0), row);
+        assert_ne!(a.part_key(row, 1), a.part_key(row, 2));
+    }
+
+    #[test]
+    fn merged_people_are_found_as_the_winner() {
+        let mut index = PersonIndex::new(hasher(1));
+        let (a, b, c) = (index.add("a"), index.add("b"), index.add("c"));
+        assert_eq!((index.add("b"), index.len()), (b, 3));
+        index.merge(a, b);
+        index.merge(b, c);
+        index.merge(c, a);
+        assert_eq!((index.find("a"), index.find("b"), index.find("c")), (Some(c), Some(c), Some(c)));
+        index.assign(c, SubjectId::new(7).expect("in range"));
+        assert_eq!(index.subject(a).map(SubjectId::get), Some(7));
+        assert_eq!(index.find("d"), None);
+        index.add_alias("mrn-1", b);
+        assert_eq!(index.find("mrn-1"), Some(c));
+    }
+
+    struct Known;
+    impl OutsidePersons for Known {
+        fn lookup(&self, source_id: &str) -> Option<SubjectId> {
+            (source_id == "z").then(|| SubjectId::new(9).expect("in range"))
+        }
+    }
+
+    #[test]
+    fn people_outside_the_export_are_asked_for_once_and_kept() {
+        let mut index = PersonIndex::new(hasher(1));
+        index.add("a");
+        index.set_outside(Box::new(Known));
+        assert_eq!((index.find("z"), index.find("z"), index.find("y")), (Some(1), Some(1), None));
+        assert_eq!(index.subject(1).map(SubjectId::get), Some(9));
+        assert_eq!((index.named(), index.len()), (1, 2));
+    }
+}
