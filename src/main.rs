@@ -1,5 +1,5 @@
 //! The `almoner` program: reads the command line and calls one command of `cli`.
 
 fn main() -> std::process::ExitCode {
-    std::process::ExitCode::SUCCESS
+    almoner::cli::main()
 }

@@ -1,0 +1,231 @@
+//! The command line: one file per command, each with its arguments and a `run` that makes one flow call and says the
+//! result.
+//!
+//! With `--json` a command writes exactly one JSON object on standard output; otherwise text for people. Progress and
+//! errors go to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::{Args, Parser, Subcommand};
+
+use crate::app::{App, Folder, OpenError};
+use crate::config::{Config, ConfigError};
+use crate::error::ErrorKind;
+use crate::system::{SystemClock, SystemEntropy};
+
+pub mod consent;
+pub mod contributor;
+pub mod count;
+pub mod demo;
+pub mod ingest;
+pub mod init;
+pub mod inspect;
+pub mod ledger;
+pub mod output;
+pub mod push;
+pub mod schema;
+pub mod serve;
+pub mod synth;
+pub mod token;
+pub mod verify;
+pub mod vocabulary;
+
+pub use output::{Bars, Output};
+
+/// Give hospital data to research under patients' consent, and prove it afterwards.
+#[derive(Debug, Parser)]
+#[command(name = "almoner", version, propagate_version = true)]
+pub struct Cli {
+    /// What applies to every command.
+    #[command(flatten)]
+    pub globals: Globals,
+    /// Which command.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What applies to every command.
+#[derive(Clone, Debug, Args)]
+pub struct Globals {
+    /// The data folder
+    #[arg(long, global = true, env = "ALMONER_DATA", default_value = "./almoner-data", value_name = "DIR")]
+    pub data: PathBuf,
+    /// Configuration file [default: config.toml in the data folder, where there is one]
+    #[arg(long, global = true, env = "ALMONER_CONFIG", value_name = "FILE")]
+    pub config: Option<PathBuf>,
+    /// Root key file [default: the data folder's path with .key appended]
+    #[arg(long, global = true, value_name = "FILE")]
+    pub root_key: Option<PathBuf>,
+    /// Write one JSON object to standard output instead of text
+    #[arg(long, global = true)]
+    pub json: bool,
+}
+
+/// The commands.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch the whole line work on two synthetic hospitals
+    Demo(demo::DemoArgs),
+    /// Make a data folder, its root key and the first operator token
+    Init(init::InitArgs),
+    /// Serve the HTTP interface
+    Serve(serve::ServeArgs),
+    /// Take in an export from a local folder
+    Ingest(ingest::IngestArgs),
+    /// Send an export to a server
+    Push(push::PushArgs),
+    /// Make, list and end API tokens
+    Token(token::TokenArgs),
+    /// Register and list contributors, and publish their contracts
+    Contributor(contributor::ContributorArgs),
+    /// Load OMOP vocabularies
+    Vocabulary(vocabulary::VocabularyArgs),
+    /// Record consents and withdrawals
+    Consent(consent::ConsentArgs),
+    /// Count a cohort
+    Count(count::CountArgs),
+    /// Check ledger, datasets and releases against each other
+    Verify(verify::VerifyArgs),
+    /// Work with the ledger
+    Ledger(ledger::LedgerArgs),
+    /// Make synthetic exports
+    Synth(synth::SynthArgs),
+    /// Say what an export or a file is
+    Inspect(inspect::InspectArgs),
+    /// Print a machine-readable description of an interface
+    Schema(schema::SchemaArgs),
+}
+
+/// Why a command did not do what it was asked.
+#[derive(Debug, thiserror::Error)]
+pub enum CliError {
+    /// The command was not used as it should be: exit code 2.
+    #[error("{0}")]
+    Usage(String),
+    /// It was refused, or failed: exit code 1.
+    #[error("{message}")]
+    Failed {
+        /// Which of the five kinds.
+        kind: ErrorKind,
+        /// What to do. Never a patient's value.
+        message: String,
+        /// What was measured against required, or the counts and locators that go with it.
+        details: Option<serde_json::Value>,
+    },
+}
+
+impl CliError {
+    /// A failure of `kind`.
+    pub fn failed(kind: ErrorKind, message: impl ToString) -> Self {
+        Self::Failed { kind, message: message.to_string(), details: None }
+    }
+}
+
+impl From<OpenError> for CliError {
+    fn from(e: OpenError) -> Self {
+        Self::failed(e.kind(), e)
+    }
+}
+
+impl From<ConfigError> for CliError {
+    fn from(e: ConfigError) -> Self {
+        Self::Usage(e.to_string())
+    }
+}
+
+impl From<std::io::Error> for CliError {
+    fn from(e: std::io::Error) -> Self {
+        Self::failed(ErrorKind::Fault, e)
+    }
+}
+
+impl Globals {
+    /// The data folder.
+    pub fn folder(&self) -> Folder {
+        Folder::at(&self.data)
+    }
+
+    /// The configuration, flags applied.
+    ///
+    /// # Errors
+    /// If it is not valid.
+    pub fn config(&self) -> Result<Config, CliError> {
+        let beside = self.data.join("config.toml");
+        let file = self.config.clone().or_else(|| beside.exists().then_some(beside));
+        let mut config = Config::load(file.as_deref())?;
+        if let Some(key) = &self.root_key {
+            config.root_key = Some(key.clone());
+        }
+        Ok(config)
+    }
+
+    /// Opens the data folder.
+    ///
+    /// # Errors
+    /// As [`App::open`].
+    pub fn app(&self) -> Result<Arc<App>, CliError> {
+        let app = App::open(self.folder(), self.config()?, Arc::new(SystemClock), Arc::new(SystemEntropy))?;
+        Ok(Arc::new(app))
+    }
+
+    /// Opens the data folder, and makes it first where there is none.
+    ///
+    /// # Errors
+    /// As [`App::init`] and [`App::open`].
+    pub fn app_or_init(&self) -> Result<Arc<App>, CliError> {
+        App::init(&self.folder(), &self.config()?, &SystemClock, &SystemEntropy)?;
+        self.app()
+    }
+
+    /// Where results and progress go.
+    pub fn output(&self) -> Output {
+        Output::new(self.json)
+    }
+}
+
+/// Runs the program: reads the command line, runs one command, says how it went.
+pub fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let output = cli.globals.output();
+    match run(cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            output.failure(&error);
+            ExitCode::from(if matches!(error, CliError::Usage(_)) { 2 } else { 1 })
+        }
+    }
+}
+
+fn run(cli: Cli) -> Result<(), CliError> {
+    let globals = &cli.globals;
+    match cli.command {
+        Command::Demo(args) => demo::run(args, globals),
+        Command::Init(args) => init::run(args, globals),
+        Command::Serve(args) => serve::run(args, globals),
+        Command::Ingest(args) => ingest::run(args, globals),
+        Command::Push(args) => push::run(args, globals),
+        Command::Token(args) => token::run(args, globals),
+        Command::Contributor(args) => contributor::run(args, globals),
+        Command::Vocabulary(args) => vocabulary::run(args, globals),
+        Command::Consent(args) => consent::run(args, globals),
+        Command::Count(args) => count::run(args, globals),
+        Command::Verify(args) => verify::run(args, globals),
+        Command::Ledger(args) => ledger::run(args, globals),
+        Command::Synth(args) => synth::run(args, globals),
+        Command::Inspect(args) => inspect::run(args, globals),
+        Command::Schema(args) => schema::run(args, globals),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_consistent() {
+        Cli::command().debug_assert();
+    }
+}

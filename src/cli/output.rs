@@ -1,0 +1,129 @@
+//! What a command says: results on standard output (text or one JSON object), progress and errors on standard error.
+
+use std::io::{self, IsTerminal, Write};
+use std::sync::Mutex;
+use std::time::Duration;
+
+use indicatif::{ProgressBar, ProgressStyle};
+use serde::Serialize;
+use serde_json::json;
+
+use super::CliError;
+use crate::jobs::{Progress, Unit};
+
+/// Where results and progress go.
+#[derive(Clone, Copy, Debug)]
+pub struct Output {
+    json: bool,
+}
+
+impl Output {
+    /// JSON for machines, or text for people.
+    pub const fn new(json: bool) -> Self {
+        Self { json }
+    }
+
+    /// Whether results are JSON.
+    pub const fn json(self) -> bool {
+        self.json
+    }
+
+    /// Says the result: `value` as one JSON object, or the text that `human` makes.
+    ///
+    /// # Errors
+    /// If standard output is closed.
+    pub fn result<T: Serialize>(self, value: &T, human: impl FnOnce(&T) -> String) -> Result<(), CliError> {
+        let mut out = io::stdout().lock();
+        if self.json {
+            let text = serde_json::to_string(value).map_err(io::Error::other)?;
+            writeln!(out, "{text}")?;
+        } else {
+            let text = human(value);
+            writeln!(out, "{}", text.trim_end())?;
+        }
+        Ok(out.flush()?)
+    }
+
+    /// A line for people while work goes on; nothing with `--json`.
+    pub fn note(self, line: &str) {
+        if !self.json {
+            // A closed standard error must not stop the work.
+            let _ = writeln!(io::stderr(), "{line}");
+        }
+    }
+
+    /// Says why a command failed.
+    pub fn failure(self, error: &CliError) {
+        let mut err = io::stderr().lock();
+        let _ = match error {
+            _ if !self.json => writeln!(err, "almoner: {error}"),
+            CliError::Usage(message) => writeln!(err, "{}", json!({"error": {"kind": "usage", "detail": message}})),
+            CliError::Failed { kind, message, details } => {
+                writeln!(err, "{}", json!({"error": {"kind": kind, "detail": message, "details": details}}))
+            }
+        };
+    }
+
+    /// A progress bar where standard error is a terminal, else silence.
+    pub fn progress(self) -> Box<dyn Progress> {
+        if !self.json && io::stderr().is_terminal() {
+            Box::new(Bars::default())
+        } else {
+            Box::new(crate::jobs::Silent)
+        }
+    }
+}
+
+/// One bar for the present stage; stages before stand above it.
+#[derive(Default)]
+pub struct Bars(Mutex<Option<ProgressBar>>);
+
+impl Bars {
+    fn with(&self, f: impl FnOnce(&mut Option<ProgressBar>)) {
+        f(&mut self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner));
+    }
+}
+
+impl Progress for Bars {
+    fn stage(&self, name: &'static str, total: Option<u64>, unit: Unit) {
+        self.with(|bar| {
+            if let Some(before) = bar.take() {
+                before.finish();
+            }
+            let next = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
+            let (done, speed) = match unit {
+                Unit::Bytes => ("{bytes}", "{bytes_per_sec}"),
+                _ => ("{human_pos}", "{per_sec}"),
+            };
+            let template = if total.is_some() {
+                format!("{{prefix:>12}} {{bar:30}} {{percent:>3}}% {done} {speed}")
+            } else {
+                format!("{{prefix:>12}} {{spinner}} {done} {speed}")
+            };
+            if let Ok(style) = ProgressStyle::with_template(&template) {
+                next.set_style(style);
+            }
+            next.set_prefix(name);
+            next.enable_steady_tick(Duration::from_millis(120));
+            *bar = Some(next);
+        });
+    }
+
+    fn advance(&self, n: u64) {
+        self.with(|bar| {
+            if let Some(bar) = bar {
+                bar.inc(n);
+            }
+        });
+    }
+}
+
+impl Drop for Bars {
+    fn drop(&mut self) {
+        self.with(|bar| {
+            if let Some(bar) = bar.take() {
+                bar.finish();
+            }
+        });
+    }
+}
