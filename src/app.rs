@@ -212,7 +212,12 @@ impl App {
     ///
     /// # Errors
     /// If a file cannot be made, the folder is in use, or an existing key does not fit.
-    pub fn init(folder: &Folder, config: &Config, clock: &dyn Clock, entropy: &dyn Entropy) -> Result<bool, OpenError> {
+    pub fn init(
+        folder: &Folder,
+        config: &Config,
+        clock: &dyn Clock,
+        entropy: &dyn Entropy,
+    ) -> Result<bool, OpenError> {
         make_folder(folder.root())?;
         let _lock = lock(folder)?;
         let key_path = root_key_path(folder, config)?;
@@ -294,7 +299,8 @@ fn lock(folder: &Folder) -> Result<File, OpenError> {
 fn write_key(path: &Path, entropy: &dyn Entropy) -> Result<(), OpenError> {
     let bytes = Zeroizing::new(entropy.bytes32());
     let text = Zeroizing::new(hex::encode(*bytes));
-    let mut file = OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(at(path))?;
+    let mut file =
+        OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(at(path))?;
     file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(path))?;
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
     File::open(parent).and_then(|d| d.sync_all()).map_err(at(parent))
@@ -310,7 +316,8 @@ fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, OpenError> {
     }
     let text = Zeroizing::new(fs::read(path).map_err(at(path))?);
     let mut key = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(text.trim_ascii(), key.as_mut()).map_err(|_| OpenError::KeyMalformed(path.to_owned()))?;
+    hex::decode_to_slice(text.trim_ascii(), key.as_mut())
+        .map_err(|_| OpenError::KeyMalformed(path.to_owned()))?;
     Ok(key)
 }
 

@@ -204,8 +204,14 @@ impl ConfigError {
 }
 
 /// Variables that are not configuration keys: they have flags of their own or belong to the tests.
-const OTHER_VARIABLES: &[&str] =
-    &["ALMONER_DATA", "ALMONER_CONFIG", "ALMONER_TOKEN", "ALMONER_SERVER", "ALMONER_TEST_DATA", "ALMONER_BLESS"];
+const OTHER_VARIABLES: &[&str] = &[
+    "ALMONER_DATA",
+    "ALMONER_CONFIG",
+    "ALMONER_TOKEN",
+    "ALMONER_SERVER",
+    "ALMONER_TEST_DATA",
+    "ALMONER_BLESS",
+];
 
 impl Config {
     /// Reads `file` (where given), then the process's `ALMONER_*` variables over it.
@@ -226,8 +232,12 @@ impl Config {
     ///
     /// # Errors
     /// As [`Config::load`].
-    pub fn read(text: &str, variables: impl IntoIterator<Item = (String, String)>) -> Result<Self, ConfigError> {
-        let mut table: toml::Table = text.parse().map_err(|e: toml::de::Error| ConfigError::Invalid(e.to_string()))?;
+    pub fn read(
+        text: &str,
+        variables: impl IntoIterator<Item = (String, String)>,
+    ) -> Result<Self, ConfigError> {
+        let mut table: toml::Table =
+            text.parse().map_err(|e: toml::de::Error| ConfigError::Invalid(e.to_string()))?;
         let keys = keys();
         for (name, value) in variables {
             if !name.starts_with("ALMONER_") || OTHER_VARIABLES.contains(&name.as_str()) {
@@ -278,9 +288,9 @@ impl Key {
         let value = if self.text {
             toml::Value::String(value.to_owned())
         } else {
-            let parsed: toml::Table = format!("v = {value}")
-                .parse()
-                .map_err(|_| ConfigError::Invalid(format!("{} is not a number, true or false", self.variable())))?;
+            let parsed: toml::Table = format!("v = {value}").parse().map_err(|_| {
+                ConfigError::Invalid(format!("{} is not a number, true or false", self.variable()))
+            })?;
             parsed.into_iter().next().expect("one key was written").1
         };
         let (last, parents) = self.path.split_last().expect("a key has a path");
@@ -380,7 +390,12 @@ mod tests {
     fn the_checked_in_schema_is_the_one_generated() {
         let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/config.schema.json");
         let stored: serde_json::Value =
-            serde_json::from_str(&std::fs::read_to_string(file).expect("schemas/config.schema.json")).expect("JSON");
-        assert_eq!(stored, Config::schema(), "regenerate with `almoner schema config > schemas/config.schema.json`");
+            serde_json::from_str(&std::fs::read_to_string(file).expect("schemas/config.schema.json"))
+                .expect("JSON");
+        assert_eq!(
+            stored,
+            Config::schema(),
+            "regenerate with `almoner schema config > schemas/config.schema.json`"
+        );
     }
 }

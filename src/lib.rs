@@ -12,3 +12,12 @@ pub mod testdata;
 
 // The data plane, in flow order
 pub mod mapping;
+
+// Work that outlives a request
+pub mod jobs;
+
+// The outside
+pub mod app;
+pub mod cli;
+pub mod config;
+pub mod system;

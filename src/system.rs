@@ -13,7 +13,9 @@ impl Clock for SystemClock {
         let elapsed = std::time::SystemTime::now()
             .duration_since(std::time::UNIX_EPOCH)
             .expect("the clock stands after 1970");
-        Timestamp::from_millis(i64::try_from(elapsed.as_millis()).expect("milliseconds fit for millions of years"))
+        Timestamp::from_millis(
+            i64::try_from(elapsed.as_millis()).expect("milliseconds fit for millions of years"),
+        )
     }
 }
 

@@ -32,6 +32,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("flows", 3),
     ("jobs", 3),
     ("config", 4),
+    ("system", 4),
     ("app", 4),
     ("tls", 4),
     ("web", 4),

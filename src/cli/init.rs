@@ -19,7 +19,8 @@ pub fn run(_args: InitArgs, globals: &Globals) -> Result<(), CliError> {
     let made = App::init(&globals.folder(), &globals.config()?, &SystemClock, &SystemEntropy)?;
     let app = globals.app()?;
     let key = app.config.root_key.clone().unwrap_or_else(|| app.folder.default_root_key());
-    let value = json!({"data": app.folder.root(), "made": made, "root_key": key, "origin": app.marker.origin});
+    let value =
+        json!({"data": app.folder.root(), "made": made, "root_key": key, "origin": app.marker.origin});
     globals.output().result(&value, |_| {
         let what = if made { "Made" } else { "Already there:" };
         format!(

@@ -57,7 +57,9 @@ impl Output {
         let mut err = io::stderr().lock();
         let _ = match error {
             _ if !self.json => writeln!(err, "almoner: {error}"),
-            CliError::Usage(message) => writeln!(err, "{}", json!({"error": {"kind": "usage", "detail": message}})),
+            CliError::Usage(message) => {
+                writeln!(err, "{}", json!({"error": {"kind": "usage", "detail": message}}))
+            }
             CliError::Failed { kind, message, details } => {
                 writeln!(err, "{}", json!({"error": {"kind": kind, "detail": message, "details": details}}))
             }
