@@ -11,6 +11,7 @@ pub mod events;
 pub mod testdata;
 
 // The data plane, in flow order
+pub mod intake;
 pub mod mapping;
 
 // Work that outlives a request

@@ -150,13 +150,7 @@ pub fn discover(path: &Path, limits: &Limits, names: &KeyedHasher) -> Result<Exp
     classify(entries, limits, names)
 }
 
-fn walk(
-    dir: &Path,
-    prefix: &str,
-    depth: usize,
-    limits: &Limits,
-    out: &mut Vec<Entry>,
-) -> io::Result<()> {
+fn walk(dir: &Path, prefix: &str, depth: usize, limits: &Limits, out: &mut Vec<Entry>) -> io::Result<()> {
     for item in fs::read_dir(dir)? {
         let item = item?;
         let path = format!("{prefix}{}", item.file_name().to_string_lossy());

@@ -145,10 +145,8 @@ impl Run<'_> {
                 }
                 Err(CutError::Stopped) => return,
                 Err(CutError::Io(error)) => {
-                    return self.fail(IntakeError::Read {
-                        file: self.files[file].ordinal,
-                        kind: error.kind(),
-                    });
+                    return self
+                        .fail(IntakeError::Read { file: self.files[file].ordinal, kind: error.kind() });
                 }
             }
         }
@@ -226,10 +224,7 @@ fn readable(line: &[u8]) -> Result<&str, Outcome> {
         column: u32::try_from(error.valid_up_to() + 1).ok(),
     })?;
     if let Some(position) = memchr::memchr(0, line) {
-        return Err(Outcome::Quarantined {
-            rule: rule::NUL_BYTE,
-            column: u32::try_from(position + 1).ok(),
-        });
+        return Err(Outcome::Quarantined { rule: rule::NUL_BYTE, column: u32::try_from(position + 1).ok() });
     }
     Ok(text.trim_ascii_end())
 }
@@ -364,12 +359,7 @@ impl Cutter<'_> {
     }
 
     /// The container broke: whole lines before that count, and the one in the middle is quarantined.
-    fn stopped(
-        &mut self,
-        mut pending: Vec<u8>,
-        passing_over: bool,
-        rule: Rule,
-    ) -> Result<Rule, CutError> {
+    fn stopped(&mut self, mut pending: Vec<u8>, passing_over: bool, rule: Rule) -> Result<Rule, CutError> {
         let whole = if passing_over { 0 } else { memchr::memrchr(b'\n', &pending).map_or(0, |end| end + 1) };
         let partial = passing_over || whole < pending.len();
         pending.truncate(whole);

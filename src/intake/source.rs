@@ -218,8 +218,7 @@ impl<R: Read> Read for Unpacked<R> {
             }
         })?;
         self.expanded += n as u64;
-        let over = self.expanded > self.guard.free
-            && self.expanded / self.guard.ratio > self.guard.stored;
+        let over = self.expanded > self.guard.free && self.expanded / self.guard.ratio > self.guard.stored;
         if over { Err(SourceFault(rule::EXPANSION_LIMIT).into()) } else { Ok(n) }
     }
 }

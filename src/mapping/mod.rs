@@ -5,6 +5,8 @@
 //! nothing, and asks nobody for the time. It does not resolve visits, drop duplicates or give event ids (`gather`), and
 //! does not generalise anything (`crates/deid`).
 
+pub mod fhir;
+pub mod outcome;
 pub mod people;
 pub mod staged;
 
