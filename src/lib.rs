@@ -7,6 +7,9 @@
 pub mod error;
 pub mod events;
 
+// State: the ledger and what is folded from it
+pub mod store;
+
 // Test support: where third-party test data is
 pub mod testdata;
 

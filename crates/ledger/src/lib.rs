@@ -1,1 +1,13 @@
-//! ledger
+//! The ledger's format and its verification.
+
+pub mod checkpoint;
+pub mod commitment;
+pub mod leaf;
+pub mod note;
+pub mod tile;
+pub mod tree;
+
+pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
+pub use leaf::{Leaf, LeafError};
+pub use note::{KeyError, LogKey, VerifierKey};
+pub use tree::Hash;

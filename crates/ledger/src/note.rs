@@ -1,0 +1,168 @@
+//! Signed notes (C2SP signed-note) with Ed25519 (RFC 8032): the keys of the log and of its readers.
+//!
+//! A note is a text, a blank line, and signature lines `— <name> base64(key id ‖ signature)`. A verifier key ("vkey") is
+//! one line `<name>+<key id, 8 hex digits>+base64(0x01 ‖ public key)`; the key id is the first 4 bytes of
+//! `SHA-256(name ‖ "\n" ‖ 0x01 ‖ public key)`.
+
+use ed25519_dalek::{Signer as _, SigningKey, VerifyingKey};
+use signed_note::{Note, NoteError, Signer, StandardVerifier, Verifier, VerifierList};
+
+/// Why a note or a key was refused.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum KeyError {
+    /// Empty, or with white space or `+`.
+    #[error("a key name is not empty and has no white space and no '+'")]
+    Name,
+    /// The text is no verifier key.
+    #[error("not a verifier key: expected one line NAME+8 HEX DIGITS+BASE64 of an Ed25519 key")]
+    VerifierKey,
+    /// Not in the format of C2SP signed-note.
+    #[error("not a signed note")]
+    Malformed,
+    /// No signature by the given key.
+    #[error("the note carries no signature by {0}")]
+    Unsigned(String),
+    /// A signature by the given key that does not fit the text.
+    #[error("the signature by {0} does not fit the text")]
+    BadSignature(String),
+}
+
+/// The key a log signs its checkpoints with.
+pub struct LogKey {
+    name: String,
+    id: u32,
+    key: SigningKey,
+}
+
+impl LogKey {
+    /// The key called `name` (the log's origin) made from 32 secret bytes.
+    ///
+    /// # Errors
+    /// [`KeyError::Name`].
+    pub fn new(name: &str, secret: &[u8; 32]) -> Result<Self, KeyError> {
+        if !signed_note::is_key_name_valid(name) {
+            return Err(KeyError::Name);
+        }
+        let key = SigningKey::from_bytes(secret);
+        let mut encoded = vec![1];
+        encoded.extend_from_slice(key.verifying_key().as_bytes());
+        Ok(Self { name: name.to_owned(), id: signed_note::key_id(name, &encoded), key })
+    }
+
+    /// The name: the log's origin.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The verifier key line, without a newline.
+    pub fn vkey(&self) -> String {
+        signed_note::new_ed25519_verifier_key(&self.name, &self.key.verifying_key())
+    }
+
+    /// `text` (which ends in a newline) as a note with this key's signature.
+    ///
+    /// # Errors
+    /// [`KeyError::Malformed`] if the text has control characters or no final newline.
+    pub fn sign(&self, text: &str) -> Result<Vec<u8>, KeyError> {
+        let mut note = Note::new(text.as_bytes(), &[]).map_err(|_| KeyError::Malformed)?;
+        note.add_sigs(&[self]).map_err(|_| KeyError::Malformed)?;
+        Ok(note.to_bytes())
+    }
+}
+
+impl Signer for LogKey {
+    fn name(&self) -> &str {
+        &self.name
+    }
+    fn key_id(&self) -> u32 {
+        self.id
+    }
+    fn sign(&self, message: &[u8]) -> Result<Vec<u8>, ed25519_dalek::SignatureError> {
+        Ok(self.key.try_sign(message)?.to_bytes().to_vec())
+    }
+}
+
+impl std::fmt::Debug for LogKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("LogKey").field("name", &self.name).finish_non_exhaustive()
+    }
+}
+
+/// The public half of a [`LogKey`]: whom a reader trusts.
+#[derive(Clone)]
+pub struct VerifierKey {
+    line: String,
+    inner: StandardVerifier,
+}
+
+impl VerifierKey {
+    /// Reads a vkey line (surrounding white space is ignored).
+    ///
+    /// # Errors
+    /// [`KeyError::VerifierKey`].
+    pub fn parse(line: &str) -> Result<Self, KeyError> {
+        let line = line.trim();
+        let inner = StandardVerifier::new(line).map_err(|_| KeyError::VerifierKey)?;
+        let key64 = line.splitn(3, '+').nth(2).unwrap_or_default();
+        let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, key64).unwrap_or_default();
+        let key: [u8; 32] = bytes.get(1..).and_then(|k| k.try_into().ok()).ok_or(KeyError::VerifierKey)?;
+        match VerifyingKey::from_bytes(&key) {
+            Ok(key) if !key.is_weak() => Ok(Self { line: line.to_owned(), inner }),
+            _ => Err(KeyError::VerifierKey),
+        }
+    }
+
+    /// The key's name: the origin of the log it speaks for.
+    pub fn name(&self) -> &str {
+        self.inner.name()
+    }
+
+    /// The vkey line.
+    pub fn line(&self) -> &str {
+        &self.line
+    }
+
+    /// The text of `note`, if this key signed it.
+    ///
+    /// # Errors
+    /// [`KeyError`]: malformed, not signed by this key, or signed wrongly.
+    pub fn open(&self, note: &[u8]) -> Result<String, KeyError> {
+        let parsed = Note::from_bytes(note).map_err(|_| KeyError::Malformed)?;
+        let known = VerifierList::new(vec![Box::new(self.inner.clone())]);
+        parsed.verify(&known).map_err(|e| match e {
+            NoteError::UnverifiedNote => KeyError::Unsigned(self.name().to_owned()),
+            NoteError::InvalidSignature { .. } => KeyError::BadSignature(self.name().to_owned()),
+            _ => KeyError::Malformed,
+        })?;
+        String::from_utf8(parsed.text().to_vec()).map_err(|_| KeyError::Malformed)
+    }
+}
+
+impl std::fmt::Debug for VerifierKey {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(&self.line)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_note_opens_with_its_key_only() {
+        let key = LogKey::new("log.example/a", &[7; 32]).expect("name");
+        let other = LogKey::new("log.example/a", &[8; 32]).expect("name");
+        let note = key.sign("hello\n").expect("text");
+        let reader = VerifierKey::parse(&format!("{}\n", key.vkey())).expect("vkey");
+        assert_eq!(reader.open(&note).as_deref(), Ok("hello\n"));
+        let stranger = VerifierKey::parse(&other.vkey()).expect("vkey");
+        assert_eq!(stranger.open(&note), Err(KeyError::Unsigned("log.example/a".into())));
+        for at in 0..note.len() {
+            let mut bad = note.clone();
+            bad[at] ^= 1;
+            assert!(reader.open(&bad).is_err(), "byte {at}");
+        }
+        assert!(matches!(LogKey::new("a b", &[0; 32]), Err(KeyError::Name)));
+        assert!(VerifierKey::parse("a+00000000+AQ==").is_err());
+    }
+}
