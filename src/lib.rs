@@ -17,6 +17,9 @@ pub mod testdata;
 pub mod intake;
 pub mod mapping;
 
+// The verbs
+pub mod flows;
+
 // Work that outlives a request
 pub mod jobs;
 

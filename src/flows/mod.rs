@@ -1,0 +1,8 @@
+//! The verbs: what people do with Almoner, one file each. The only place where stages and stores meet.
+//!
+//! Every flow logs before it reveals, states what it read (`as_of`) as a precondition of what it appends, and can be
+//! repeated: an append is known again by its event id.
+
+pub mod act;
+
+pub use act::Act;
