@@ -49,7 +49,8 @@ impl Act {
         if n == 0 {
             return self.event_id.clone();
         }
-        let seed = Sha256::new().chain_update(self.event_id.as_bytes()).chain_update(n.to_be_bytes()).finalize();
+        let seed =
+            Sha256::new().chain_update(self.event_id.as_bytes()).chain_update(n.to_be_bytes()).finalize();
         uuid_of(seed.into())
     }
 }
