@@ -4,5 +4,6 @@
 //! repeated: an append is known again by its event id.
 
 pub mod act;
+pub mod tokens;
 
 pub use act::Act;
