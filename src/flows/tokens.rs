@@ -76,7 +76,9 @@ pub struct Issued {
 #[derive(Debug, thiserror::Error)]
 pub enum TokenError {
     /// The role cannot be given a token.
-    #[error("tokens are made for the roles operator, contributor, board and researcher; participants are invited")]
+    #[error(
+        "tokens are made for the roles operator, contributor, board and researcher; participants are invited"
+    )]
     Role,
     /// A role that must be limited to something is not.
     #[error("a token for {0} names what it is limited to")]
@@ -199,7 +201,10 @@ impl Tokens<'_> {
 
     fn read(&self, id: &str) -> Result<Option<TokenRecord>, StoreError> {
         let value = self.store.get_primary(KIND, id)?;
-        value.map(serde_json::from_value).transpose().map_err(|_| StoreError::NotIntact(format!("token {id}")))
+        value
+            .map(serde_json::from_value)
+            .transpose()
+            .map_err(|_| StoreError::NotIntact(format!("token {id}")))
     }
 
     fn save(&self, record: &TokenRecord) -> Result<(), StoreError> {
@@ -258,7 +263,8 @@ mod tests {
         let clock = Arc::new(ManualClock::at(Timestamp::from_millis(1_000)));
         let entropy = Arc::new(SeededEntropy::new(1));
         let key = LogKey::new("almoner.local/test", &[7; 32]).expect("key");
-        let store = MemoryStore::new(key, clock.clone(), entropy.clone(), Arc::new(NoProjections)).expect("store");
+        let store =
+            MemoryStore::new(key, clock.clone(), entropy.clone(), Arc::new(NoProjections)).expect("store");
         Place { store, clock, entropy }
     }
 

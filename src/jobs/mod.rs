@@ -165,8 +165,12 @@ impl Jobs {
         at_once: usize,
         keep_days: u32,
     ) -> Result<Self, StoreError> {
-        let shared =
-            Arc::new(Shared { store, clock, live: Mutex::default(), stopping: Arc::new(AtomicBool::new(false)) });
+        let shared = Arc::new(Shared {
+            store,
+            clock,
+            live: Mutex::default(),
+            stopping: Arc::new(AtomicBool::new(false)),
+        });
         shared.tidy(keep_days)?;
         let (queue, waiting) = unbounded();
         let threads = (0..at_once.max(1))
@@ -331,7 +335,8 @@ impl Shared {
             record.started = Some(self.clock.now());
             self.save(&record)?;
             let outcome = catch_unwind(AssertUnwindSafe(|| work(live)));
-            match outcome.unwrap_or_else(|_| Err(Failure::new(ErrorKind::Fault, "a bug: the work panicked"))) {
+            match outcome.unwrap_or_else(|_| Err(Failure::new(ErrorKind::Fault, "a bug: the work panicked")))
+            {
                 Ok(result) => {
                     record.state = JobState::Done;
                     record.result = Some(result);
