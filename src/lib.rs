@@ -3,6 +3,9 @@
 //!
 //! The modules stand in the order in which data flows. `ARCHITECTURE.md` walks through them.
 
+// What people said may be done with their data, and whether a use is within it
+pub mod consent;
+
 // What is said and refused
 pub mod error;
 pub mod events;

@@ -1,0 +1,351 @@
+//! The directive: what one person said at one time, in a form that can be evaluated.
+//!
+//! A directive is a tree of provisions. Its **lineage** names the document that it is a version of (a paper form, a FHIR
+//! Consent resource, the participant's own choices): within one lineage of one hospital the version signed last governs,
+//! versions of different lineages stand beside one another.
+
+use std::sync::Arc;
+
+use almoner_model::{ContributorId, Date, Digest, Duo, ProjectId, RecipientId, Seq, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use super::category::Category;
+use super::ranges::DateRanges;
+
+/// What a provision does with a use that it matches.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Effect {
+    /// Allows it.
+    Permit,
+    /// Forbids it, also where another directive allows it.
+    Deny,
+    /// Says nothing itself; only its nested provisions do.
+    Silent,
+}
+
+/// The time in which a provision is in force, both ends included; open where absent.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Period {
+    /// First instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Timestamp>,
+    /// Last instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Timestamp>,
+}
+
+impl Period {
+    /// Whether it is in force at `at`.
+    pub fn contains(&self, at: Timestamp) -> bool {
+        self.from.is_none_or(|f| f <= at) && self.until.is_none_or(|u| at <= u)
+    }
+}
+
+/// The days whose data a provision is about, both ends included; open where absent. Not its period of validity.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct DataPeriod {
+    /// First day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub from: Option<Date>,
+    /// Last day.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub until: Option<Date>,
+}
+
+/// One rule, with the exceptions nested in it. An empty list narrows nothing.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Provision {
+    /// What it does.
+    pub effect: Effect,
+    /// For these purposes (DUO permissions) and narrower ones.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub purposes: Vec<Duo>,
+    /// For research on these diseases and kinds of them.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub diseases: Vec<String>,
+    /// A permission holds only if the user is bound to each of these (DUO modifiers).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub conditions: Vec<Duo>,
+    /// For data of these categories.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub categories: Vec<Category>,
+    /// For these recipients.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub recipients: Vec<RecipientId>,
+    /// For these projects.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub projects: Vec<ProjectId>,
+    /// When it is in force.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub period: Option<Period>,
+    /// Which days' data it is about.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub data: Option<DataPeriod>,
+    /// Elements of the source that narrow it and are not understood, by path; never a value.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub not_understood: Vec<String>,
+    /// Exceptions.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub provisions: Vec<Provision>,
+}
+
+impl Provision {
+    /// A rule that narrows nothing.
+    pub const fn new(effect: Effect) -> Self {
+        Self {
+            effect,
+            purposes: Vec::new(),
+            diseases: Vec::new(),
+            conditions: Vec::new(),
+            categories: Vec::new(),
+            recipients: Vec::new(),
+            projects: Vec::new(),
+            period: None,
+            data: None,
+            not_understood: Vec::new(),
+            provisions: Vec::new(),
+        }
+    }
+
+    /// A permission for `purposes`.
+    pub fn permit(purposes: impl IntoIterator<Item = Duo>) -> Self {
+        Self { purposes: purposes.into_iter().collect(), ..Self::new(Effect::Permit) }
+    }
+
+    /// The days that it is about.
+    pub fn days(&self) -> DateRanges {
+        self.data.map_or_else(DateRanges::all, |d| DateRanges::between(d.from, d.until))
+    }
+
+    /// How deep the tree is, 1 for a rule without exceptions.
+    pub fn depth(&self) -> usize {
+        1 + self.provisions.iter().map(Self::depth).max().unwrap_or(0)
+    }
+}
+
+/// How a directive came in.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Source {
+    /// A FHIR R4 Consent resource.
+    Fhir,
+    /// A paper form, entered by staff or imported.
+    Form,
+    /// The participant.
+    Participant,
+}
+
+/// Which form was signed.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct FormRef {
+    /// The form.
+    pub form: String,
+    /// Its version.
+    pub version: String,
+    /// Digest of the definition that was in force when it was recorded.
+    pub definition: Digest,
+}
+
+/// When it was signed: the day, and the instant where it is known.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Signed {
+    /// The local day.
+    pub date: Date,
+    /// The instant.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub at: Option<Timestamp>,
+}
+
+impl Signed {
+    /// An instant, with its UTC day.
+    pub const fn at(at: Timestamp) -> Self {
+        Self { date: at.date(), at: Some(at) }
+    }
+
+    /// A day.
+    pub const fn on(date: Date) -> Self {
+        Self { date, at: None }
+    }
+
+    /// The earliest instant that it can have been: where only the day is known, the start of that day in the time zone
+    /// where days begin first (UTC+14).
+    pub const fn earliest(self) -> Timestamp {
+        match self.at {
+            Some(at) => at,
+            None => Timestamp::from_millis(Timestamp::from_date(self.date).millis() - 14 * 3_600_000),
+        }
+    }
+}
+
+/// Whose data a directive's permissions cover. Its denials subtract everywhere.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Coverage {
+    /// The data of the hospital through which it was given.
+    #[default]
+    Contributor,
+    /// The data of every hospital.
+    Exchange,
+}
+
+/// Whether the document is in force.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Status {
+    /// It is.
+    #[default]
+    Active,
+    /// It was, and no longer is (FHIR `inactive`, `entered-in-error`): it only supersedes.
+    Inactive,
+}
+
+/// What one person said at one time.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Directive {
+    /// How it came in.
+    pub source: Source,
+    /// Which document it is a version of (`form:<form>`, `fhir:<keyed digest>`, `participant`).
+    pub lineage: String,
+    /// When it was signed.
+    pub signed: Signed,
+    /// Whether it is in force.
+    #[serde(default)]
+    pub status: Status,
+    /// Whose data it covers.
+    #[serde(default)]
+    pub covers: Coverage,
+    /// The form, where there was one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub form: Option<FormRef>,
+    /// Digest of the evidence (a scan, the resource as received).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub evidence: Option<Digest>,
+    /// The rules.
+    pub rules: Provision,
+}
+
+impl Directive {
+    /// The shape: a digest of all that [`super::evaluate()`] looks at. People whose directives have the same shapes get
+    /// the same verdict.
+    pub fn shape(&self) -> Digest {
+        let body = (self.status, self.covers, &self.rules);
+        // A tuple of enums, strings, integers and lists always serialises.
+        Digest::of(serde_json::to_vec(&body).unwrap_or_default())
+    }
+}
+
+/// How far a withdrawal goes.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum WithdrawalMode {
+    /// Do not contact me again. Data is used as before.
+    NoContact,
+    /// Nothing newer than this day: what happened to me afterwards is not used.
+    NoFurtherAccess,
+    /// No further use of anything.
+    NoFurtherUse,
+    /// No further use, and recipients are asked to destroy what they have.
+    Recall,
+}
+
+impl WithdrawalMode {
+    /// As written in events.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::NoContact => "no_contact",
+            Self::NoFurtherAccess => "no_further_access",
+            Self::NoFurtherUse => "no_further_use",
+            Self::Recall => "recall",
+        }
+    }
+
+    /// Reads what [`Self::as_str`] writes.
+    pub fn parse(text: &str) -> Option<Self> {
+        [Self::NoContact, Self::NoFurtherAccess, Self::NoFurtherUse, Self::Recall]
+            .into_iter()
+            .find(|m| m.as_str() == text)
+    }
+}
+
+/// A directive as it stands in the ledger.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct DirectiveState {
+    /// The entry.
+    pub seq: Seq,
+    /// Through which hospital.
+    pub contributor: ContributorId,
+    /// The directive.
+    pub directive: Arc<Directive>,
+    /// The withdrawal that it names, if it does.
+    pub lifts: Option<Seq>,
+}
+
+/// A withdrawal as it stands in the ledger.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
+pub struct WithdrawalState {
+    /// The entry.
+    pub seq: Seq,
+    /// The entry's time.
+    pub time: Timestamp,
+    /// Whose data; none for everyone's.
+    pub contributor: Option<ContributorId>,
+    /// How far.
+    pub mode: WithdrawalMode,
+}
+
+/// Everything one person ever said, in ledger order.
+#[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
+pub struct SubjectState {
+    /// Their directives.
+    pub directives: Vec<DirectiveState>,
+    /// Their withdrawals.
+    pub withdrawals: Vec<WithdrawalState>,
+}
+
+impl SubjectState {
+    /// What had been said before entry `as_of`.
+    #[must_use]
+    pub fn before(&self, as_of: Seq) -> Self {
+        Self {
+            directives: self.directives.iter().filter(|d| d.seq < as_of).cloned().collect(),
+            withdrawals: self.withdrawals.iter().filter(|w| w.seq < as_of).cloned().collect(),
+        }
+    }
+
+    /// The directives that govern: of each lineage of each hospital the one signed last, and of those signed together
+    /// the one recorded last.
+    pub fn governing(&self) -> impl Iterator<Item = &DirectiveState> {
+        let key = |d: &DirectiveState| (d.directive.signed.date, d.directive.signed.earliest(), d.seq);
+        self.directives.iter().filter(move |d| {
+            !self.directives.iter().any(|other| {
+                other.contributor == d.contributor
+                    && other.directive.lineage == d.directive.lineage
+                    && key(other) > key(d)
+            })
+        })
+    }
+
+    /// Whether an act names `withdrawal`, was recorded after it and was signed after it (not at or before it).
+    pub fn is_lifted(&self, withdrawal: &WithdrawalState) -> bool {
+        self.directives.iter().any(|d| lifts(d, withdrawal))
+    }
+
+    /// The withdrawals that stand.
+    pub fn standing(&self) -> impl Iterator<Item = &WithdrawalState> {
+        self.withdrawals.iter().filter(|w| !self.is_lifted(w))
+    }
+}
+
+/// Whether `act` lifts `withdrawal`.
+pub fn lifts(act: &DirectiveState, withdrawal: &WithdrawalState) -> bool {
+    act.lifts == Some(withdrawal.seq)
+        && act.seq > withdrawal.seq
+        && act.directive.signed.earliest() > withdrawal.time
+}
