@@ -5,6 +5,10 @@
 
 // What people said may be done with their data, and whether a use is within it
 pub mod consent;
+// Whether a request may be released
+pub mod policy;
+// What is true now: the fold of the log
+pub mod state;
 
 // What is said and refused
 pub mod error;

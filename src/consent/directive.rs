@@ -343,9 +343,14 @@ impl SubjectState {
     }
 }
 
-/// Whether `act` lifts `withdrawal`.
+/// Whether `act` lifts `withdrawal`: it names it, was recorded after it, and was signed after it. A participant's own act
+/// is made when it is recorded. For any other the signature must be later than the whole day of the withdrawal, since a
+/// participant's withdrawal stands in the log with its day only.
 pub fn lifts(act: &DirectiveState, withdrawal: &WithdrawalState) -> bool {
-    act.lifts == Some(withdrawal.seq)
-        && act.seq > withdrawal.seq
-        && act.directive.signed.earliest() > withdrawal.time
+    let signed = act.directive.signed.earliest();
+    let later = match act.directive.source {
+        Source::Participant => signed > withdrawal.time,
+        Source::Fhir | Source::Form => signed > Timestamp::from_date(withdrawal.time.date().plus_days(1)),
+    };
+    act.lifts == Some(withdrawal.seq) && act.seq > withdrawal.seq && later
 }

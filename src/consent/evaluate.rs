@@ -122,7 +122,8 @@ pub fn evaluate(subject: &SubjectState, holder: &ContributorId, wanted: &Use) ->
         match withdrawal.mode {
             WithdrawalMode::NoContact => {}
             WithdrawalMode::NoFurtherAccess => {
-                cut = cut.intersection(&DateRanges::between(None, Some(withdrawal.time.date().plus_days(-1))));
+                cut =
+                    cut.intersection(&DateRanges::between(None, Some(withdrawal.time.date().plus_days(-1))));
             }
             WithdrawalMode::NoFurtherUse | WithdrawalMode::Recall => {
                 return Verdict::deny(BTreeSet::from([Reason::Withdrawn]));
@@ -196,7 +197,11 @@ fn category_days(
     if left.is_none() {
         if !deny.is_none() {
             let elsewhere = Reason::CategoryDenied;
-            reasons.insert(if permit.is_none() && !names_category(subject, category) { Reason::Denied } else { elsewhere });
+            reasons.insert(if permit.is_none() && !names_category(subject, category) {
+                Reason::Denied
+            } else {
+                elsewhere
+            });
         }
     } else {
         directives.extend(permitting);
@@ -215,12 +220,7 @@ fn names_category(subject: &SubjectState, category: Category) -> bool {
 /// What one rule and its exceptions say. A rule that does not touch the use says nothing. A permission speaks only if it
 /// covers the whole use; a denial speaks if it touches any part. An exception that permits counts only where the rule it
 /// is nested in covers the use: beyond it, the outer rule holds.
-fn provision(
-    node: &Provision,
-    wanted: &Use,
-    category: Category,
-    reasons: &mut BTreeSet<Reason>,
-) -> Outcome {
+fn provision(node: &Provision, wanted: &Use, category: Category, reasons: &mut BTreeSet<Reason>) -> Outcome {
     let nothing = || Outcome { permit: DateRanges::none(), deny: DateRanges::none() };
     let unclear = !node.not_understood.is_empty();
     if !(unclear && node.effect == Effect::Deny) {

@@ -132,9 +132,7 @@ impl Purpose {
                 !self.terms.contains(&Duo::PopulationResearch)
                     && (bound(Duo::PopulationProhibited) || !self.terms.iter().any(population))
             }
-            Duo::NotForProfitOrganisation => {
-                bound(condition) || bound(Duo::NotForProfitNonCommercial)
-            }
+            Duo::NotForProfitOrganisation => bound(condition) || bound(Duo::NotForProfitNonCommercial),
             Duo::NonCommercial => bound(condition) || bound(Duo::NotForProfitNonCommercial),
             Duo::NotForProfitNonCommercial => {
                 bound(condition) || (bound(Duo::NotForProfitOrganisation) && bound(Duo::NonCommercial))

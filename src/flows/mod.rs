@@ -4,6 +4,8 @@
 //! repeated: an append is known again by its event id.
 
 pub mod act;
+pub mod permitted;
 pub mod tokens;
 
 pub use act::Act;
+pub use permitted::{PermittedIn, PermittedSubjects};

@@ -6,56 +6,56 @@
 use almoner_model::{Seq, SubjectId, Timestamp};
 use serde_json::Value;
 
-/// One entry on its way into the state.
-#[derive(Clone, Copy, Debug)]
+use crate::events::Actor;
+
+/// An entry as the fold sees it.
+#[derive(Debug)]
 pub struct ProjectedEntry<'a> {
-    /// Its position.
+    /// Position.
     pub seq: Seq,
-    /// Its time: the only clock of decisions.
+    /// Ledger time.
     pub time: Timestamp,
-    /// Its kind (`consent.recorded`).
+    /// The leaf's `type`.
     pub kind: &'a str,
-    /// The person that it concerns, if it concerns one.
+    /// Who acted.
+    pub actor: &'a Actor,
+    /// Whom it concerns.
     pub subject: Option<SubjectId>,
-    /// Its payload.
+    /// What is said.
     pub payload: &'a Value,
 }
 
-/// One change of the state: the value under `(kind, key)`, or its removal.
+/// One change of state.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Write {
-    /// The projection.
-    pub kind: &'static str,
-    /// The key in it.
+    /// Kind of record, e.g. `request`.
+    pub kind: String,
+    /// Key within the kind.
     pub key: String,
-    /// The new value; `None` removes.
+    /// The new value; `None` removes it.
     pub value: Option<Value>,
 }
 
-/// The state as far as it has been folded.
-pub trait View {
-    /// The value under `(kind, key)`.
-    fn get(&self, kind: &str, key: &str) -> Option<Value>;
+/// The fold found the entry impossible in the present state; nothing is appended.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Rejection(
+    /// Why, without any patient's value.
+    pub String,
+);
 
-    /// Up to `limit` pairs of a projection whose keys begin with `prefix` and come after `after`, in key order.
+/// The state as it is before an entry.
+pub trait View {
+    /// One record.
+    fn get(&self, kind: &str, key: &str) -> Option<Value>;
+    /// Records of a kind whose key begins with `prefix` and comes after `after`, in order of keys.
     fn scan(&self, kind: &str, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Value)>;
 }
 
-/// Why an entry cannot follow what is already in the log. The append that carried it is refused as a conflict.
-#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
-#[error("{rule}: {reason}")]
-pub struct Rejection {
-    /// The rule that it breaks, a stable name.
-    pub rule: &'static str,
-    /// What is the matter, without any person's data.
-    pub reason: String,
-}
-
-/// A fold over the log.
+/// The fold: what an entry does to the state. Pure: the same entry and view give the same writes.
 pub trait Projector: Send + Sync {
-    /// The writes that `entry` makes on top of `view`.
+    /// The writes of one entry.
     ///
     /// # Errors
-    /// [`Rejection`] if the entry is impossible after what `view` holds.
+    /// [`Rejection`] if the entry is impossible in this state.
     fn project(&self, entry: &ProjectedEntry<'_>, view: &dyn View) -> Result<Vec<Write>, Rejection>;
 }
