@@ -6,6 +6,7 @@
 //! (`mapping`), whose it is (`registry`), or where rows go (`gather`).
 
 pub mod discover;
+pub mod fhir;
 pub mod kinds;
 pub mod limits;
 pub mod lines;
@@ -13,6 +14,7 @@ pub mod report;
 pub mod source;
 
 pub use discover::{Entry, Export, InputFile, IntakeError, NameDigest, Stranger, classify, discover};
+pub use fhir::{map_fhir, read_references};
 pub use kinds::{FhirFile, InputKind, TableFormat};
 pub use limits::Limits;
 pub use lines::{FileRead, LineWorker, LinesRead, read_lines};

@@ -9,6 +9,7 @@ pub mod fhir;
 pub mod outcome;
 pub mod people;
 pub mod staged;
+pub mod vocabulary;
 
 pub use people::{KeyedHasher, OutsidePersons, PersonIndex, RowKind};
 pub use staged::{

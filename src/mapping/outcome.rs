@@ -87,6 +87,8 @@ pub mod reason {
     pub const NO_PATIENT: Reason = "no-patient";
     /// It has no code at all.
     pub const NO_CODE: Reason = "no-code";
+    /// A report whose results are records of their own.
+    pub const RESULTS_CARRY_IT: Reason = "carried-by-its-results";
     /// A patient record that was merged into another: its events go to the other.
     pub const MERGED: Reason = "merged-into-another";
     /// Derived tables are computed again from the events.

@@ -1,0 +1,174 @@
+//! Patient → person and death, and what of a patient is told to the registry.
+
+use almoner_model::PartialDate;
+use zeroize::Zeroizing;
+
+use super::datatypes::{Coding, Extension, text};
+use super::findings::Finding;
+use super::mapper::{Chosen, End, FhirMapper, Mapped, set_code, set_when};
+use super::reference::Target;
+use super::resources::Patient;
+use crate::mapping::outcome::{Locator, Outcome, reason, rule};
+use almoner_model::Vocabulary;
+
+const US_CORE_RACE: &str = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-race";
+const US_CORE_ETHNICITY: &str = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-ethnicity";
+const US_CORE_BIRTH_SEX: &str = "http://hl7.org/fhir/us/core/StructureDefinition/us-core-birthsex";
+
+/// An acceptable Patient: an id and a birth date are there. For linkage and record numbers; wiped with its line.
+#[derive(Debug)]
+pub struct PatientFacts<'a> {
+    /// Where it lies.
+    pub at: Locator,
+    /// `Patient.id`.
+    pub source_id: &'a str,
+    /// Birth date.
+    pub birth: PartialDate,
+    /// The id of the patient that this one was merged into.
+    pub replaced_by: Option<&'a str>,
+    /// All else, for linkage.
+    pub patient: &'a Patient<'a>,
+}
+
+impl PatientFacts<'_> {
+    /// `system|value` of every identifier: what conditional and logical references name.
+    pub fn identifier_tokens(&self) -> impl Iterator<Item = Zeroizing<String>> {
+        let identifiers = self.patient.identifier.iter();
+        identifiers
+            .filter(|i| !text(&i.value).is_empty())
+            .map(|i| Zeroizing::new(format!("{}|{}", text(&i.system), text(&i.value))))
+    }
+
+    /// Medical record numbers (identifier type `MR`, or those without a type).
+    pub fn record_numbers(&self) -> impl Iterator<Item = &str> {
+        let identifiers = self.patient.identifier.iter();
+        identifiers
+            .filter(|i| i.r#type.as_ref().is_none_or(|t| t.has(&["MR"])))
+            .map(|i| text(&i.value))
+            .filter(|value| !value.is_empty())
+    }
+
+    /// The identifiers of a type of HL7 table 0203 (`SS`, `DL`, …).
+    pub fn identifiers_of(&self, code: &'static str) -> impl Iterator<Item = &str> {
+        let identifiers = self.patient.identifier.iter();
+        identifiers.filter(move |i| i.r#type.as_ref().is_some_and(|t| t.has(&[code]))).map(|i| text(&i.value))
+    }
+
+    /// The official name, else the first: family and given names.
+    pub fn name(&self) -> Option<(&str, Vec<&str>)> {
+        let names = &self.patient.name;
+        let name = names.iter().find(|n| text(&n.r#use) == "official").or_else(|| names.first())?;
+        Some((text(&name.family), name.given.iter().flatten().map(|given| &**given).collect()))
+    }
+
+    /// The current postal code.
+    pub fn postal_code(&self) -> Option<&str> {
+        current_address(self.patient).and_then(|a| a.postal_code.as_deref())
+    }
+}
+
+/// Whether a Patient is mapped: both passes ask here.
+pub(super) fn accept<'a>(at: Locator, patient: &'a Patient<'a>) -> Result<PatientFacts<'a>, Outcome> {
+    let source_id = patient.id.as_deref().filter(|id| !id.is_empty()).ok_or(Outcome::broken(rule::NO_ID))?;
+    let birth = patient.birth_date.as_ref().ok_or(Outcome::broken(rule::NO_BIRTH_DATE))?;
+    let birth = PartialDate::parse(birth.as_bytes()).ok_or(Outcome::broken(rule::INVALID_DATE))?;
+    let replaced_by =
+        patient.link.iter().filter(|link| text(&link.r#type) == "replaced-by").find_map(|link| {
+            match link.other.target() {
+                Some(Target::Id { kind: None | Some("Patient"), id }) => Some(id),
+                _ => None,
+            }
+        });
+    Ok(PatientFacts { at, source_id, birth, replaced_by, patient })
+}
+
+/// The address in use: not an old or billing one, and without an end where there is a choice.
+fn current_address<'p>(patient: &'p Patient<'_>) -> Option<&'p super::datatypes::Address<'p>> {
+    let usable = || patient.address.iter().filter(|a| !matches!(text(&a.r#use), "old" | "billing"));
+    usable()
+        .find(|a| a.period.as_ref().is_none_or(|p| p.end.is_none()))
+        .or_else(|| usable().next())
+        .or_else(|| patient.address.first())
+}
+
+/// The OMB category of a US Core race or ethnicity extension.
+fn omb<'p>(patient: &'p Patient<'_>, url: &str) -> Option<&'p Coding<'p>> {
+    let complex = patient.extension.iter().find(|e| text(&e.url) == url)?;
+    let omb = complex.extension.iter().find(|e: &&Extension<'_>| text(&e.url) == "ombCategory")?;
+    omb.value_coding.as_ref()
+}
+
+fn omb_code<'r>(coding: Option<&'r Coding<'_>>) -> Option<Chosen<'r>> {
+    let code = text(&coding?.code);
+    Vocabulary::Race.accepts(code).then_some(Chosen::Known(Vocabulary::Race, code))
+}
+
+impl FhirMapper<'_> {
+    pub(super) fn patient(&mut self, at: Locator, patient: &Patient<'_>) -> Mapped {
+        let facts = accept(at, patient)?;
+        if facts.replaced_by.is_some() {
+            return Err(Outcome::Unmapped(reason::MERGED).into());
+        }
+        let person = self.ctx.persons.find(facts.source_id).ok_or(Outcome::broken(rule::DANGLING_PATIENT))?;
+        let death = match &patient.deceased_date_time {
+            Some(text) => Some(self.date(person, text)?),
+            None => None,
+        };
+        if patient.deceased_boolean == Some(true) && death.is_none() {
+            self.out.findings.note(Finding::DeathWithoutDate);
+        }
+        let row_key = self.hasher.row_key("Patient", facts.source_id);
+        self.person_row(person, row_key, &facts)?;
+        if let Some(death) = death {
+            let columns = self.columns.death;
+            let row_key = self.hasher.part_key(row_key, 1);
+            let mut row = self.rows.row(columns.table, person, at.ordinal(), row_key);
+            set_when(&mut row, columns.death_date, columns.death_datetime, death);
+            row.int64(columns.death_type_concept_id, self.ctx.rules.types().ehr);
+            row.finish()?;
+        }
+        Ok(())
+    }
+
+    fn person_row(&mut self, person: u32, row_key: u64, facts: &PatientFacts<'_>) -> Result<(), End> {
+        let (rules, columns, patient) = (self.ctx.rules, self.columns.person, facts.patient);
+        let gender = text(&patient.gender);
+        let birth_sex = patient.extension.iter().find(|e| text(&e.url) == US_CORE_BIRTH_SEX);
+        let gender_concept = match birth_sex.map(|e| text(&e.value_code)) {
+            Some("F") => rules.gender("female"),
+            Some("M") => rules.gender("male"),
+            _ => rules.gender(gender),
+        };
+        let (race, ethnicity) = (omb(patient, US_CORE_RACE), omb(patient, US_CORE_ETHNICITY));
+        let concept = |coding: Option<&Coding<'_>>, pair: &dyn Fn(&str) -> i64| {
+            coding.map_or(0, |coding| pair(text(&coding.code)))
+        };
+        let mut row = self.rows.row(columns.table, person, facts.at.ordinal(), row_key);
+        let scratch = &mut self.scratch;
+        row.int64(columns.gender_concept_id, gender_concept)
+            .int64(columns.year_of_birth, i64::from(facts.birth.date.year()))
+            .int64(columns.race_concept_id, concept(race, &|code| rules.race(code)))
+            .int64(columns.ethnicity_concept_id, concept(ethnicity, &|code| rules.ethnicity(code)));
+        if facts.birth.precision >= almoner_model::DatePrecision::Month {
+            row.int64(columns.month_of_birth, i64::from(facts.birth.date.month()));
+        }
+        if facts.birth.precision == almoner_model::DatePrecision::Day {
+            row.int64(columns.day_of_birth, i64::from(facts.birth.date.day()));
+        }
+        if matches!(gender, "male" | "female" | "other" | "unknown") {
+            let gender = Some(Chosen::Known(Vocabulary::Gender, gender));
+            set_code(&mut row, scratch, columns.gender_source_value, None, gender);
+        }
+        set_code(&mut row, scratch, columns.race_source_value, None, omb_code(race));
+        set_code(&mut row, scratch, columns.ethnicity_source_value, None, omb_code(ethnicity));
+        if let Some(address) = current_address(patient) {
+            if let Some(zip) = address.postal_code.as_deref() {
+                row.string(columns.zip, zip);
+            }
+            if let Some(state) = address.state.as_deref() {
+                row.string(columns.state, state);
+            }
+        }
+        Ok(row.finish()?)
+    }
+}

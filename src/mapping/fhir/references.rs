@@ -1,0 +1,124 @@
+//! What the reference pass finds before any event is mapped: people with their birth dates, and the codes of medications.
+//!
+//! A person is in the index if and only if the Patient resource would be mapped, so that whatever refers to a quarantined
+//! patient is quarantined too.
+
+use std::collections::HashMap;
+
+use almoner_model::Date;
+
+use super::datatypes::text;
+use super::mapper::{read, type_of};
+use super::people::{PatientFacts, accept};
+use super::resources::{Medication, Patient};
+use crate::mapping::outcome::Locator;
+use crate::mapping::{KeyedHasher, PersonIndex};
+
+/// Codes of one medication: system and code.
+pub type Codes = Box<[(Box<str>, Box<str>)]>;
+
+/// What events are mapped with.
+#[derive(Debug, Default)]
+pub struct References {
+    births: Vec<Option<Date>>,
+    medications: HashMap<u64, u32>,
+    codes: Vec<Codes>,
+    by_codes: HashMap<Codes, u32>,
+}
+
+impl References {
+    /// The birth date of a person of the export.
+    pub fn birth(&self, person: u32) -> Option<Date> {
+        self.births.get(person as usize).copied().flatten()
+    }
+
+    /// The codes of a Medication, by its row key.
+    pub fn medication(&self, row_key: u64) -> Option<&[(Box<str>, Box<str>)]> {
+        self.medications.get(&row_key).and_then(|i| self.codes.get(*i as usize)).map(|codes| &**codes)
+    }
+
+    /// Notes a birth date: of a FHIR Patient, or an OMOP person.
+    pub fn set_birth(&mut self, person: u32, birth: Date) {
+        let person = person as usize;
+        if self.births.len() <= person {
+            self.births.resize(person + 1, None);
+        }
+        self.births[person].get_or_insert(birth);
+    }
+
+    fn add_medication(&mut self, hasher: &KeyedHasher, medication: &Medication<'_>) {
+        let (Some(id), Some(code)) = (medication.id.as_deref(), &medication.code) else { return };
+        let codes: Codes =
+            code.coding.iter().map(|c| (text(&c.system).into(), text(&c.code).into())).collect();
+        let next = u32::try_from(self.codes.len()).unwrap_or(u32::MAX);
+        let index = *self.by_codes.entry(codes).or_insert_with_key(|codes| {
+            self.codes.push(codes.clone());
+            next
+        });
+        self.medications.entry(hasher.row_key("Medication", id)).or_insert(index);
+    }
+}
+
+/// Takes each patient of the export, in file order; the first record of an id counts.
+pub trait PatientSink {
+    /// `ordinal` is the person's in the [`PersonIndex`], before merges.
+    fn patient(&mut self, ordinal: u32, patient: &PatientFacts<'_>);
+}
+
+/// The reference pass. Reads lines in file order, on one thread, so that ordinals are the same in every run.
+pub struct ReferencePass<'p> {
+    persons: &'p mut PersonIndex,
+    sink: &'p mut (dyn PatientSink + Send),
+    references: References,
+    merges: Vec<(u32, String)>,
+}
+
+impl<'p> ReferencePass<'p> {
+    /// Adds people to `persons` and hands each to `sink`.
+    pub fn new(persons: &'p mut PersonIndex, sink: &'p mut (dyn PatientSink + Send)) -> Self {
+        Self { persons, sink, references: References::default(), merges: Vec::new() }
+    }
+
+    /// Looks at one line; whatever is no acceptable Patient or Medication is passed over, the second pass counts it.
+    pub fn line(&mut self, at: Locator, line: &str) {
+        match type_of(line) {
+            Ok("Patient") => {
+                if let Ok(patient) = read::<Patient<'_>>(line) {
+                    self.patient(at, &patient);
+                }
+            }
+            Ok("Medication") => {
+                if let Ok(medication) = read::<Medication<'_>>(line) {
+                    self.references.add_medication(self.persons.hasher(), &medication);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    fn patient(&mut self, at: Locator, patient: &Patient<'_>) {
+        let Ok(facts) = accept(at, patient) else { return };
+        let known = self.persons.named();
+        let ordinal = self.persons.add(facts.source_id);
+        if self.persons.named() == known {
+            return;
+        }
+        for token in facts.identifier_tokens() {
+            self.persons.add_alias(&token, ordinal);
+        }
+        self.references.set_birth(ordinal, facts.birth.date);
+        if let Some(winner) = facts.replaced_by {
+            self.merges.push((ordinal, winner.to_owned()));
+        }
+        self.sink.patient(ordinal, &facts);
+    }
+
+    /// Applies the merges and gives what was found.
+    pub fn finish(self) -> References {
+        for (loser, winner) in self.merges {
+            let winner = self.persons.add(&winner);
+            self.persons.merge(loser, winner);
+        }
+        self.references
+    }
+}
