@@ -30,6 +30,9 @@ pub mod flows;
 // Work that outlives a request
 pub mod jobs;
 
+// Synthetic exports with planted identifiers
+pub mod synth;
+
 // The outside
 pub mod app;
 pub mod cli;
