@@ -16,6 +16,8 @@ pub mod events;
 
 // State: the ledger and what is folded from it
 pub mod store;
+// Access plane: who is meant, what is released
+pub mod cohort;
 
 // Test support: where third-party test data is
 pub mod testdata;

@@ -1,0 +1,323 @@
+//! Scanning: the columns of one table of one source that a plan needs, filtered while they are read.
+//!
+//! Produces plain rows; no frame leaves this file. Errors name dataset, table and step only, because the engine's own
+//! messages may quote values.
+
+use polars::prelude::*;
+
+use super::{EventRow, ExecuteError, PersonRow, Source};
+use crate::cohort::definition::Sex;
+use crate::cohort::evaluate::{Event, Person, Rule};
+use crate::cohort::plan::{Category, EventQuery, Plan, Selection, ValueFilter};
+
+/// Below this many values an `is_in` is written as equalities, which also use row group statistics.
+const FEW: usize = 8;
+
+struct Scan<'a> {
+    source: &'a Source,
+    table: &'a str,
+}
+
+impl Scan<'_> {
+    fn fail(&self, phase: &'static str) -> ExecuteError {
+        ExecuteError::Read { dataset: self.source.dataset.clone(), table: self.table.to_owned(), phase }
+    }
+
+    /// The table's files as one lazy frame; `None` where the source has no rows of it.
+    fn open(&self) -> Result<Option<LazyFrame>, ExecuteError> {
+        let files = self.source.files.iter().filter(|f| f.table == self.table && f.rows > 0);
+        let paths: Vec<PlRefPath> = files
+            .map(|f| PlRefPath::try_from_path(&f.path).map_err(|_| self.fail("file name")))
+            .collect::<Result<_, _>>()?;
+        if paths.is_empty() {
+            return Ok(None);
+        }
+        let args =
+            ScanArgsParquet { glob: false, rechunk: false, cache: false, ..ScanArgsParquet::default() };
+        LazyFrame::scan_parquet_files(paths.into(), args).map(Some).map_err(|_| self.fail("open"))
+    }
+}
+
+/// Appends the person rows of `source`; sex and birth are read only where the program asks for them.
+pub(super) fn persons(
+    plan: &Plan,
+    source: &Source,
+    dataset: u16,
+    out: &mut Vec<PersonRow>,
+) -> Result<(), ExecuteError> {
+    let scan = Scan { source, table: "person" };
+    let Some(frame) = scan.open()? else { return Ok(()) };
+    let (sex, birth) = (asks_sex(&plan.program.rule), asks_age(&plan.program.rule));
+    let mut columns = vec![col("person_id")];
+    if sex {
+        columns.push(sex_code().alias("sex"));
+    }
+    if birth {
+        columns.extend(
+            ["year_of_birth", "month_of_birth", "day_of_birth"].map(|c| col(c).cast(DataType::Int32)),
+        );
+    }
+    let frame = frame.select(columns).collect().map_err(|_| scan.fail("scan"))?;
+    let read = |name: &str| frame.column(name).map(|c| c.as_materialized_series().clone());
+    let ids = read("person_id").map_err(|_| scan.fail("columns"))?;
+    let ids = ids.i64().map_err(|_| scan.fail("column types"))?;
+    let at = out.len();
+    let blank = Person { sex: Sex::Unknown, year_of_birth: 0, birthday: None };
+    out.extend(ids.iter().flatten().map(|subject| PersonRow { subject, dataset, person: blank }));
+    if out.len() - at != frame.height() {
+        return Err(scan.fail("null person_id"));
+    }
+    if sex {
+        let codes = read("sex").map_err(|_| scan.fail("columns"))?;
+        let codes = codes.u32().map_err(|_| scan.fail("column types"))?;
+        for (row, code) in out[at..].iter_mut().zip(codes.iter()) {
+            row.person.sex = match code {
+                Some(1) => Sex::Female,
+                Some(2) => Sex::Male,
+                Some(3) => Sex::Other,
+                _ => Sex::Unknown,
+            };
+        }
+    }
+    if birth {
+        let column = |name: &str| -> Result<Int32Chunked, ExecuteError> {
+            let series = read(name).map_err(|_| scan.fail("columns"))?;
+            series.i32().cloned().map_err(|_| scan.fail("column types"))
+        };
+        let (years, months, days) =
+            (column("year_of_birth")?, column("month_of_birth")?, column("day_of_birth")?);
+        for (((row, year), month), day) in
+            out[at..].iter_mut().zip(years.iter()).zip(months.iter()).zip(days.iter())
+        {
+            row.person.year_of_birth = year.unwrap_or_default();
+            row.person.birthday = month.zip(day).map(|(m, d)| (m as u32, d as u32));
+        }
+    }
+    Ok(())
+}
+
+fn asks_sex(rule: &Rule) -> bool {
+    match rule {
+        Rule::All(rules) | Rule::Any(rules) | Rule::None(rules) => rules.iter().any(asks_sex),
+        Rule::Sex(_) => true,
+        Rule::Count { .. } | Rule::Age { .. } => false,
+    }
+}
+
+fn asks_age(rule: &Rule) -> bool {
+    match rule {
+        Rule::All(rules) | Rule::Any(rules) | Rule::None(rules) => rules.iter().any(asks_age),
+        Rule::Age { .. } => true,
+        Rule::Count { .. } | Rule::Sex(_) => false,
+    }
+}
+
+/// 1 female, 2 male, 3 other, 0 unknown: by OMOP concept, else by the source code.
+fn sex_code() -> Expr {
+    let is = |concept: i64, source: &'static str| {
+        let by_source =
+            col("gender_concept_id").eq(lit(0i64)).and(col("gender_source_value").eq(lit(source)));
+        col("gender_concept_id").eq(lit(concept)).or(by_source)
+    };
+    when(is(8532, "Gender:female"))
+        .then(lit(1u32))
+        .when(is(8507, "Gender:male"))
+        .then(lit(2u32))
+        .when(is(8521, "Gender:other"))
+        .then(lit(3u32))
+        .otherwise(lit(0u32))
+}
+
+/// Appends the events of `table` that match a query of the plan.
+pub(super) fn events(
+    plan: &Plan,
+    source: &Source,
+    dataset: u16,
+    table: &str,
+    categories: &[Category],
+    out: &mut Vec<EventRow>,
+) -> Result<(), ExecuteError> {
+    let scan = Scan { source, table };
+    let Some(frame) = scan.open()? else { return Ok(()) };
+    let Some(columns) = Columns::of(table) else { return Err(scan.fail("table")) };
+    let queries: Vec<(u16, Option<Expr>)> = plan
+        .queries
+        .iter()
+        .enumerate()
+        .filter(|(_, q)| q.table == table)
+        .map(|(i, q)| (i as u16, columns.query(q)))
+        .collect();
+    let marks: Vec<(u32, Expr)> = categories
+        .iter()
+        .enumerate()
+        .filter_map(|(bit, c)| {
+            Some((bit as u32, columns.selection(c.selections.get(table)?).unwrap_or_else(|| lit(true))))
+        })
+        .collect();
+    let mut wanted = vec![col("person_id"), col(columns.start).cast(DataType::Int32).alias("day")];
+    let single = queries.len() == 1;
+    if !single {
+        let flag =
+            |(i, p): &(u16, Option<Expr>)| p.clone().unwrap_or_else(|| lit(true)).alias(format!("q{i}"));
+        wanted.extend(queries.iter().map(flag));
+    }
+    wanted.extend(marks.iter().map(|(bit, p)| p.clone().alias(format!("c{bit}"))));
+    let predicate = if queries.iter().any(|(_, p)| p.is_none()) {
+        None
+    } else {
+        queries.iter().filter_map(|(_, p)| p.clone()).reduce(Expr::or)
+    };
+    let frame = match predicate {
+        Some(predicate) => frame.filter(predicate),
+        None => frame,
+    };
+    let frame = frame.select(wanted).collect().map_err(|_| scan.fail("scan"))?;
+    let series = |name: &str| {
+        frame.column(name).map(|c| c.as_materialized_series().clone()).map_err(|_| scan.fail("columns"))
+    };
+    let flags = |name: String| series(&name)?.bool().cloned().map_err(|_| scan.fail("column types"));
+    let (ids, days) = (series("person_id")?, series("day")?);
+    let ids = ids.i64().map_err(|_| scan.fail("column types"))?;
+    let days = days.i32().map_err(|_| scan.fail("column types"))?;
+    let mut masks = vec![0u64; if marks.is_empty() { 0 } else { frame.height() }];
+    for (bit, _) in &marks {
+        for (mask, marked) in masks.iter_mut().zip(flags(format!("c{bit}"))?.iter()) {
+            *mask |= u64::from(marked == Some(true)) << bit;
+        }
+    }
+    for (query, _) in &queries {
+        let row = |i: usize, subject: Option<i64>, day: Option<i32>| {
+            let event = Event { day: day?, query: *query };
+            let categories = masks.get(i).copied().unwrap_or(0);
+            Some(EventRow { subject: subject?, categories, event, dataset })
+        };
+        let rows = ids.iter().zip(days.iter()).enumerate();
+        if single {
+            out.extend(rows.filter_map(|(i, (s, d))| row(i, s, d)));
+        } else {
+            let matched = flags(format!("q{query}"))?;
+            out.extend(
+                rows.zip(matched.iter())
+                    .filter_map(|((i, (s, d)), m)| (m == Some(true)).then(|| row(i, s, d))?),
+            );
+        }
+    }
+    Ok(())
+}
+
+/// The columns that queries of a table read.
+struct Columns {
+    start: &'static str,
+    concept: &'static str,
+    source_concept: &'static str,
+    source_value: &'static str,
+}
+
+impl Columns {
+    fn of(table: &str) -> Option<Self> {
+        let c = |start, concept, source_concept, source_value| {
+            Some(Self { start, concept, source_concept, source_value })
+        };
+        match table {
+            "condition_occurrence" => c(
+                "condition_start_date",
+                "condition_concept_id",
+                "condition_source_concept_id",
+                "condition_source_value",
+            ),
+            "drug_exposure" => c(
+                "drug_exposure_start_date",
+                "drug_concept_id",
+                "drug_source_concept_id",
+                "drug_source_value",
+            ),
+            "procedure_occurrence" => c(
+                "procedure_date",
+                "procedure_concept_id",
+                "procedure_source_concept_id",
+                "procedure_source_value",
+            ),
+            "device_exposure" => c(
+                "device_exposure_start_date",
+                "device_concept_id",
+                "device_source_concept_id",
+                "device_source_value",
+            ),
+            "measurement" => c(
+                "measurement_date",
+                "measurement_concept_id",
+                "measurement_source_concept_id",
+                "measurement_source_value",
+            ),
+            "observation" => c(
+                "observation_date",
+                "observation_concept_id",
+                "observation_source_concept_id",
+                "observation_source_value",
+            ),
+            "visit_occurrence" => {
+                c("visit_start_date", "visit_concept_id", "visit_source_concept_id", "visit_source_value")
+            }
+            "death" => c("death_date", "cause_concept_id", "cause_source_concept_id", "cause_source_value"),
+            _ => None,
+        }
+    }
+
+    /// The predicate of a query; `None` selects every row. Never null: a row without the value does not match.
+    fn query(&self, query: &EventQuery) -> Option<Expr> {
+        let value = query.value.as_ref().and_then(value);
+        let start = || col(self.start).cast(DataType::Int32);
+        let from = query.period.from.map(|d| start().gt_eq(lit(d.days())));
+        let to = query.period.to.map(|d| start().lt_eq(lit(d.days())));
+        let all = [self.selection(&query.selection), value, from, to];
+        all.into_iter().flatten().reduce(Expr::and)
+    }
+
+    fn selection(&self, selection: &Selection) -> Option<Expr> {
+        let prefixes = selection.source_prefixes.iter().map(|prefix| {
+            // A range of text: every string that begins with the prefix lies in it.
+            let mut end = prefix.clone();
+            end.push(char::MAX);
+            let value = || col(self.source_value);
+            value().gt_eq(lit(prefix.as_str())).and(value().lt(lit(end)))
+        });
+        let parts = [
+            any_of(self.concept, selection.concepts.iter().copied().map(lit), || {
+                Series::from_iter(selection.concepts.iter().copied())
+            }),
+            any_of(self.source_concept, selection.source_concepts.iter().copied().map(lit), || {
+                Series::from_iter(selection.source_concepts.iter().copied())
+            }),
+            any_of(self.source_value, selection.source_values.iter().map(|v| lit(v.as_str())), || {
+                Series::from_iter(selection.source_values.iter().map(String::as_str))
+            }),
+        ];
+        let parts = parts.into_iter().flatten().chain(prefixes);
+        parts.map(|p| p.fill_null(lit(false))).reduce(Expr::or)
+    }
+}
+
+fn any_of(
+    column: &str,
+    values: impl ExactSizeIterator<Item = Expr>,
+    all: impl FnOnce() -> Series,
+) -> Option<Expr> {
+    if values.len() > FEW {
+        return Some(col(column).is_in(lit(all()).implode(false), false));
+    }
+    values.map(|v| col(column).eq(v)).reduce(Expr::or)
+}
+
+fn value(filter: &ValueFilter) -> Option<Expr> {
+    let number = || col("value_as_number");
+    let min = filter.min.map(|min| number().gt_eq(lit(min)));
+    let max = filter.max.map(|max| number().lt_eq(lit(max)));
+    let unit = filter.unit.as_ref().map(|unit| {
+        let by_source = col("unit_source_value").eq(lit(unit.as_str())).fill_null(lit(false));
+        match filter.unit_concept {
+            Some(concept) => by_source.or(col("unit_concept_id").eq(lit(concept)).fill_null(lit(false))),
+            None => by_source,
+        }
+    });
+    [min, max, unit].into_iter().flatten().map(|p| p.fill_null(lit(false))).reduce(Expr::and)
+}
