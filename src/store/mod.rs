@@ -1,7 +1,7 @@
 //! The store: the ledger, the state folded from it, and the little primary state beside it, behind one narrow trait.
 //!
 //! This is where `flows` end: a flow decides, appends, and the entry is durable before anything is revealed. Two
-//! backends, [`memory`] for tests and `sqlite` for keeps, run the same sequencing code ([`batch`]) and pass the same
+//! backends, [`memory`] for tests and [`sqlite`] for keeps, run the same sequencing code ([`batch`]) and pass the same
 //! conformance suite.
 //!
 //! Invariants:
@@ -24,8 +24,11 @@ pub use crate::events::Actor;
 pub use crate::state::projection::{ProjectedEntry, Projector, Rejection, View, Write};
 
 mod batch;
+#[cfg(test)]
+mod conformance;
 pub mod memory;
 mod prepare;
+pub mod sqlite;
 
 use crate::error::ErrorKind;
 

@@ -1,0 +1,325 @@
+//! The store in one SQLite file: ledger, folded state and primary state, written by one thread in one transaction.
+//!
+//! # How an append goes, and what a crash does to it
+//!
+//! The caller's thread checks the entries, draws their salts, makes the commitments and encrypts the payloads
+//! (`prepare`, `seal`); nothing of that is stored. Then the request stands in the writer's queue. The writer takes the
+//! whole queue and goes through these [`Step`]s:
+//!
+//! 1. **Begin** a transaction, and stage every request on top of what is stored: has this act been appended already, do
+//!    its preconditions hold, what does the fold make of it, what is its leaf. A request that is refused is answered and
+//!    leaves no trace. *A crash here loses requests that nobody was told of; their callers repeat them.*
+//! 2. **State**: the changes of the folded state and of the primary state.
+//! 3. **Entries**: leaves, encrypted payloads, indexes, and the keys of people who are new.
+//! 4. **Tiles**: the hash tiles of the right edge.
+//! 5. **Checkpoint**: the new size and root, signed. It stands in the same transaction as the entries, so there is never
+//!    an entry without a signature over it, and never a signature over an entry that is not stored.
+//!    *Until here all is in the write-ahead log without a commit record: after a crash SQLite ignores it.*
+//! 6. **Commit**: with `synchronous=FULL` SQLite writes the commit record and syncs the write-ahead log before it
+//!    returns. *A crash during the sync leaves all of the transaction or nothing. If all, its callers were told nothing;
+//!    they repeat, and by their event ids learn the positions that the acts already have.*
+//! 7. **Publish** the new checkpoint to readers, and only then answer the callers.
+//!    *A crash here is the same: durable, and found by event id.*
+//!
+//! A failure that is no crash (disk full, an I/O error) rolls the transaction back, tells every caller in it, reads the
+//! end of the log again and goes on; readers are not disturbed. After an error of the sync itself SQLite may leave either
+//! outcome; reading again takes up the one that holds.
+//!
+//! At every start [`boot`] compares the end of the log with what was last signed, and refuses to start on a mismatch.
+
+use std::ops::Range;
+use std::path::{Path, PathBuf};
+use std::sync::mpsc::sync_channel;
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::thread::JoinHandle;
+
+use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
+use almoner_model::{Clock, Entropy, Seq};
+use crossbeam_channel::Sender;
+use rusqlite::Connection;
+use serde_json::Value;
+
+use super::batch::{Base as _, Tip};
+use super::prepare::{Request, prepare};
+use super::{Appended, Entry, EntryFilter, NewEntry, Precondition, Projector, Store, StoreError, Write};
+use read::{Reader, Records};
+use seal::Sealer;
+use writer::{Job, Writer};
+
+pub mod boot;
+mod read;
+mod schema;
+mod seal;
+mod writer;
+
+/// The steps of an append, in order.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Step {
+    /// The transaction is opened.
+    Begin,
+    /// Folded and primary state are written.
+    State,
+    /// Leaves, payloads, indexes and keys are written.
+    Entries,
+    /// Hash tiles are written.
+    Tiles,
+    /// The signed checkpoint is written.
+    Checkpoint,
+    /// The transaction becomes durable.
+    Commit,
+    /// Readers see it.
+    Publish,
+}
+
+impl Step {
+    /// All of them.
+    pub const ALL: [Self; 7] =
+        [Self::Begin, Self::State, Self::Entries, Self::Tiles, Self::Checkpoint, Self::Commit, Self::Publish];
+}
+
+/// A place for tests to make a step fail, not done (`before`) or done (`after`).
+pub trait FaultHook: Send + Sync {
+    /// Called before a step; an error means the step is not done.
+    ///
+    /// # Errors
+    /// What the failure is called.
+    fn before(&self, step: Step) -> Result<(), String>;
+    /// Called after a step; an error means the step is done and its success was not noticed.
+    ///
+    /// # Errors
+    /// What the failure is called.
+    fn after(&self, step: Step) -> Result<(), String>;
+}
+
+/// What a store is opened with.
+pub struct Options {
+    /// The database file.
+    pub path: PathBuf,
+    /// Signs checkpoints; its name is the log's origin.
+    pub key: LogKey,
+    /// Wraps the keys of payloads (label `payload-wrap/v1` of the keyring).
+    pub wrapping_key: [u8; 32],
+    /// Ledger time.
+    pub clock: Arc<dyn Clock>,
+    /// Salts, keys and nonces.
+    pub entropy: Arc<dyn Entropy>,
+    /// The fold.
+    pub projector: Arc<dyn Projector>,
+    /// For tests.
+    pub faults: Option<Arc<dyn FaultHook>>,
+}
+
+/// What the writer shows to readers.
+struct Published {
+    checkpoint: RwLock<SignedCheckpoint>,
+    sealer: Sealer,
+}
+
+impl Published {
+    fn set(&self, signed: SignedCheckpoint) {
+        *self.checkpoint.write().unwrap_or_else(PoisonError::into_inner) = signed;
+    }
+}
+
+/// A ledger and its state in `ledger.sqlite`.
+pub struct SqliteStore {
+    path: PathBuf,
+    vkey: VerifierKey,
+    entropy: Arc<dyn Entropy>,
+    projector: Arc<dyn Projector>,
+    published: Arc<Published>,
+    readers: Mutex<Vec<Connection>>,
+    queue: Option<Sender<Job>>,
+    writer: Option<JoinHandle<()>>,
+}
+
+impl SqliteStore {
+    /// Opens the store, creating it where there is no file, checks the end of the log and starts the writer.
+    ///
+    /// # Errors
+    /// [`StoreError::NotIntact`] if what is stored does not fit what was signed: do not serve from it.
+    /// [`StoreError::Unavailable`] if the file cannot be opened.
+    pub fn open(options: Options) -> Result<Self, StoreError> {
+        let Options { path, key, wrapping_key, clock, entropy, projector, faults } = options;
+        let invalid = |e: almoner_ledger::KeyError| StoreError::Invalid(e.to_string());
+        let vkey = VerifierKey::parse(&key.vkey()).map_err(invalid)?;
+        let empty = super::memory::sign(&Tip::empty(), &key)?;
+        let db = schema::open_writer(&path, &empty.note)?;
+        let sealer = Sealer::new(&wrapping_key);
+        let (tip, signed) = boot::check(&Reader { db: &db, sealer: &sealer }, &vkey)?;
+        let published = Arc::new(Published { checkpoint: RwLock::new(signed), sealer });
+        let (queue, jobs) = crossbeam_channel::bounded(16_384);
+        let writer = Writer {
+            db,
+            tip,
+            key,
+            vkey: vkey.clone(),
+            clock,
+            projector: projector.clone(),
+            published: published.clone(),
+            faults,
+        };
+        let thread = std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&jobs));
+        let thread =
+            thread.map_err(|e| StoreError::Unavailable(format!("no thread to write with: {}", e.kind())))?;
+        Ok(Self {
+            path,
+            vkey,
+            entropy,
+            projector,
+            published,
+            readers: Mutex::default(),
+            queue: Some(queue),
+            writer: Some(thread),
+        })
+    }
+
+    /// The database file.
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    fn read<T>(&self, run: impl FnOnce(&Reader<'_>) -> Result<T, StoreError>) -> Result<T, StoreError> {
+        let idle = self.readers.lock().unwrap_or_else(PoisonError::into_inner).pop();
+        let db = match idle {
+            Some(db) => db,
+            None => schema::open_reader(&self.path)?,
+        };
+        let result = run(&Reader { db: &db, sealer: &self.published.sealer });
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(db);
+        result
+    }
+
+    fn ask<T>(
+        &self,
+        job: impl FnOnce(std::sync::mpsc::SyncSender<Result<T, StoreError>>) -> Job,
+    ) -> Result<T, StoreError> {
+        let stopped = || StoreError::Unavailable("the ledger's writer has stopped".into());
+        let (to, answer) = sync_channel(1);
+        let queue = self.queue.as_ref().ok_or_else(stopped)?;
+        queue.send(job(to)).map_err(|_| stopped())?;
+        answer.recv().map_err(|_| stopped())?
+    }
+
+    fn seal(&self, request: &mut Request) -> Result<(), StoreError> {
+        for entry in &mut request.entries {
+            let load = |subject| self.read(|r| r.wrapped_key(subject));
+            self.published.sealer.seal(entry, &*self.entropy, load)?;
+        }
+        Ok(())
+    }
+}
+
+impl Drop for SqliteStore {
+    /// Ends the queue and waits until what stands in it is written.
+    fn drop(&mut self) {
+        self.queue = None;
+        if let Some(writer) = self.writer.take() {
+            drop(writer.join());
+        }
+    }
+}
+
+impl Store for SqliteStore {
+    fn append(
+        &self,
+        entries: Vec<NewEntry>,
+        preconditions: &[Precondition],
+    ) -> Result<Vec<Appended>, StoreError> {
+        if entries.is_empty() {
+            return Ok(Vec::new());
+        }
+        let mut request = prepare(entries, preconditions, &*self.entropy)?;
+        self.seal(&mut request)?;
+        self.ask(|to| Job::Append(request, to))
+    }
+
+    fn checkpoint(&self) -> SignedCheckpoint {
+        self.published.checkpoint.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn vkey(&self) -> String {
+        self.vkey.line().to_owned()
+    }
+
+    fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
+        if range.start > range.end || range.end > self.size() {
+            return Err(StoreError::Invalid("the range reaches beyond the log".into()));
+        }
+        self.read(|r| r.leaves(range.start, range.end))
+    }
+
+    fn tile(&self, level: u8, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        if index >= 1 << 48 {
+            return Ok(None);
+        }
+        self.read(|r| r.tile(level, index))
+    }
+
+    fn entry(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
+        self.read(|r| r.entry(seq))
+    }
+
+    fn entries(&self, from: Seq, limit: usize, filter: &EntryFilter) -> Result<Vec<Entry>, StoreError> {
+        const PAGE: usize = 512;
+        self.read(|r| {
+            let (mut found, mut next) = (Vec::new(), from);
+            loop {
+                let seqs = r.seqs(next, filter.topic.as_deref(), PAGE)?;
+                for seq in &seqs {
+                    if found.len() == limit {
+                        return Ok(found);
+                    }
+                    let wanted = filter.kinds.is_empty() || r.is_of_kind(*seq, &filter.kinds)?;
+                    if wanted {
+                        found.extend(r.entry(*seq)?);
+                    }
+                }
+                match seqs.last() {
+                    Some(last) if seqs.len() == PAGE => next = last + 1,
+                    _ => return Ok(found),
+                }
+            }
+        })
+    }
+
+    fn find_event(&self, event_id: &str) -> Result<Option<Seq>, StoreError> {
+        self.read(|r| r.event_seq(event_id))
+    }
+
+    fn get(&self, kind: &str, key: &str) -> Result<Option<Value>, StoreError> {
+        self.read(|r| r.record(Records::Folded, kind, key))
+    }
+
+    fn scan(
+        &self,
+        kind: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Value)>, StoreError> {
+        self.read(|r| r.records(Records::Folded, kind, prefix, after, limit))
+    }
+
+    fn put_primary(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.ask(|to| Job::Primary(writes, None, to)).map(drop)
+    }
+
+    fn swap_primary(&self, write: Write, expected: Option<&Value>) -> Result<bool, StoreError> {
+        self.ask(|to| Job::Primary(vec![write], Some(expected.cloned()), to))
+    }
+
+    fn get_primary(&self, kind: &str, key: &str) -> Result<Option<Value>, StoreError> {
+        self.read(|r| r.record(Records::Primary, kind, key))
+    }
+
+    fn scan_primary(
+        &self,
+        kind: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Value)>, StoreError> {
+        self.read(|r| r.records(Records::Primary, kind, prefix, after, limit))
+    }
+}

@@ -1,0 +1,177 @@
+//! Encryption of what is kept beside the leaves: AES-256-GCM under one key per person, each wrapped by the data folder's
+//! key (label `payload-wrap/v1` of the keyring). Destroying one wrapped key makes everything said about that person
+//! unreadable, in backups too.
+//!
+//! ```text
+//! sealed  = nonce(12) ‖ GCM(subject key, salt(32) ‖ length of actor (4, big endian) ‖ actor ‖ payload)
+//!           additional data: event id ‖ commitment to the payload, so that a row cannot stand in for another
+//! wrapped = nonce(12) ‖ GCM(wrapping key, subject key);   additional data: "subject:" ‖ id
+//! ```
+//!
+//! Entries about nobody are sealed under the key of "subject 0".
+
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, PoisonError};
+
+use aes_gcm::aead::{Aead, KeyInit, Payload as Message};
+use aes_gcm::{Aes256Gcm, Nonce};
+use almoner_ledger::commitment::Salt;
+use almoner_model::{Digest, Entropy};
+
+use crate::store::StoreError;
+use crate::store::prepare::Prepared;
+
+/// Keys kept unwrapped at a time. A full cache is emptied.
+const CACHED_MAX: usize = 100_000;
+
+/// What was under the commitments of one entry.
+pub struct Opened {
+    pub salt: Salt,
+    pub actor_json: Vec<u8>,
+    pub payload_json: Vec<u8>,
+}
+
+/// Seals and opens payloads.
+pub struct Sealer {
+    wrapping: Aes256Gcm,
+    cache: Mutex<HashMap<i64, Cached>>,
+}
+
+#[derive(Clone)]
+struct Cached {
+    cipher: Arc<Aes256Gcm>,
+    /// Until the key is durable: its wrapped form, which every entry sealed under it carries along.
+    unsaved: Option<Vec<u8>>,
+}
+
+fn not_intact(what: &str) -> StoreError {
+    StoreError::NotIntact(format!("{what} does not open under its key"))
+}
+
+impl Sealer {
+    /// A sealer whose subject keys are wrapped under `wrapping`.
+    pub fn new(wrapping: &[u8; 32]) -> Self {
+        Self { wrapping: Aes256Gcm::new(wrapping.into()), cache: Mutex::default() }
+    }
+
+    /// Seals an entry. `load` reads a subject's wrapped key from the store.
+    pub fn seal(
+        &self,
+        entry: &mut Prepared,
+        entropy: &dyn Entropy,
+        load: impl FnOnce(i64) -> Result<Option<Vec<u8>>, StoreError>,
+    ) -> Result<(), StoreError> {
+        let subject = entry.subject.map_or(0, almoner_model::SubjectId::get);
+        let cached = self.key_for(subject, entropy, load)?;
+        let mut clear = Vec::with_capacity(40 + entry.actor_json.len() + entry.payload_json.len());
+        clear.extend_from_slice(&entry.salt.0);
+        clear.extend_from_slice(&(entry.actor_json.len() as u32).to_be_bytes());
+        clear.extend_from_slice(&entry.actor_json);
+        clear.extend_from_slice(&entry.payload_json);
+        let aad = additional(&entry.event_id, &entry.payload_commitment);
+        entry.sealed = encrypt(&cached.cipher, &clear, &aad, entropy)?;
+        entry.new_key = cached.unsaved;
+        Ok(())
+    }
+
+    /// Opens what [`Sealer::seal`] made.
+    pub fn open(
+        &self,
+        subject: i64,
+        sealed: &[u8],
+        event_id: &str,
+        commitment: &Digest,
+        load: impl FnOnce(i64) -> Result<Option<Vec<u8>>, StoreError>,
+    ) -> Result<Opened, StoreError> {
+        let cipher = match self.cached(subject) {
+            Some(cached) => cached.cipher,
+            None => {
+                let wrapped = load(subject)?
+                    .ok_or_else(|| StoreError::NotIntact("a payload's key is missing".into()))?;
+                self.unwrap_key(subject, &wrapped)?
+            }
+        };
+        let clear = decrypt(&cipher, sealed, &additional(event_id, commitment))
+            .ok_or_else(|| not_intact("a payload"))?;
+        let parts = clear.split_first_chunk::<32>().and_then(|(salt, rest)| {
+            let (length, rest) = rest.split_first_chunk::<4>()?;
+            let (actor, payload) = rest.split_at_checked(u32::from_be_bytes(*length) as usize)?;
+            Some(Opened { salt: Salt(*salt), actor_json: actor.to_vec(), payload_json: payload.to_vec() })
+        });
+        parts.ok_or_else(|| not_intact("a payload"))
+    }
+
+    /// The cipher of a stored, wrapped subject key. The cache is not asked.
+    pub fn unwrap_key(&self, subject: i64, wrapped: &[u8]) -> Result<Arc<Aes256Gcm>, StoreError> {
+        let key = decrypt(&self.wrapping, wrapped, format!("subject:{subject}").as_bytes())
+            .and_then(|key| <[u8; 32]>::try_from(key).ok())
+            .ok_or_else(|| not_intact("a subject's key"))?;
+        let cipher = Arc::new(Aes256Gcm::new(&key.into()));
+        self.remember(subject, Cached { cipher: cipher.clone(), unsaved: None });
+        Ok(cipher)
+    }
+
+    /// Says that the keys of `subjects` are durable.
+    pub fn saved(&self, subjects: impl Iterator<Item = i64>) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        for subject in subjects {
+            if let Some(cached) = cache.get_mut(&subject) {
+                cached.unsaved = None;
+            }
+        }
+    }
+
+    fn cached(&self, subject: i64) -> Option<Cached> {
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).get(&subject).cloned()
+    }
+
+    fn remember(&self, subject: i64, cached: Cached) -> Cached {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        if cache.len() >= CACHED_MAX {
+            cache.retain(|_, c| c.unsaved.is_some());
+        }
+        cache.entry(subject).or_insert(cached).clone()
+    }
+
+    fn key_for(
+        &self,
+        subject: i64,
+        entropy: &dyn Entropy,
+        load: impl FnOnce(i64) -> Result<Option<Vec<u8>>, StoreError>,
+    ) -> Result<Cached, StoreError> {
+        if let Some(cached) = self.cached(subject) {
+            return Ok(cached);
+        }
+        if let Some(wrapped) = load(subject)? {
+            return Ok(Cached { cipher: self.unwrap_key(subject, &wrapped)?, unsaved: None });
+        }
+        let key = entropy.bytes32();
+        let wrapped = encrypt(&self.wrapping, &key, format!("subject:{subject}").as_bytes(), entropy)?;
+        Ok(self.remember(
+            subject,
+            Cached { cipher: Arc::new(Aes256Gcm::new(&key.into())), unsaved: Some(wrapped) },
+        ))
+    }
+}
+
+fn additional(event_id: &str, commitment: &Digest) -> Vec<u8> {
+    [event_id.as_bytes(), commitment.as_bytes()].concat()
+}
+
+fn encrypt(
+    cipher: &Aes256Gcm,
+    clear: &[u8],
+    aad: &[u8],
+    entropy: &dyn Entropy,
+) -> Result<Vec<u8>, StoreError> {
+    let mut nonce = [0; 12];
+    entropy.fill(&mut nonce);
+    let sealed = cipher.encrypt(Nonce::from_slice(&nonce), Message { msg: clear, aad });
+    let sealed = sealed.map_err(|_| StoreError::Invalid("a payload is too long to be encrypted".into()))?;
+    Ok([nonce.as_slice(), &sealed].concat())
+}
+
+fn decrypt(cipher: &Aes256Gcm, sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
+    let (nonce, sealed) = sealed.split_first_chunk::<12>()?;
+    cipher.decrypt(Nonce::from_slice(nonce), Message { msg: sealed, aad }).ok()
+}

@@ -1,0 +1,235 @@
+//! The one thread that writes: it drains its queue into one transaction, and acknowledges when that is durable.
+//!
+//! The crash story is told in [`super`]; the steps here are its steps.
+
+use std::sync::Arc;
+use std::sync::mpsc::SyncSender;
+
+use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
+use almoner_model::Clock;
+use crossbeam_channel::Receiver;
+use rusqlite::{Connection, params};
+use serde_json::Value;
+
+use super::boot;
+use super::read::{Reader, Records, event_bytes};
+use super::schema::{tile_id, trouble};
+use super::{FaultHook, Published, Step};
+use crate::store::batch::{Batch, Tip};
+use crate::store::memory::sign;
+use crate::store::prepare::Request;
+use crate::store::{Appended, Projector, StoreError, Write};
+
+/// Requests taken into one transaction at most.
+const BATCH_MAX: usize = 2_048;
+
+/// What is asked of the writer.
+pub enum Job {
+    Append(Request, SyncSender<Result<Vec<Appended>, StoreError>>),
+    /// Writes, on condition that the first record now has this value.
+    Primary(Vec<Write>, Option<Option<Value>>, SyncSender<Result<bool, StoreError>>),
+}
+
+/// What will be said to a caller once the transaction is durable.
+enum Answer {
+    Append(Result<Vec<Appended>, StoreError>, SyncSender<Result<Vec<Appended>, StoreError>>),
+    Primary(Result<bool, StoreError>, SyncSender<Result<bool, StoreError>>),
+}
+
+impl Answer {
+    /// A caller that has gone away is not an error: what it asked is done, and asking again finds it done.
+    fn send(self, failure: Option<&StoreError>) {
+        match self {
+            Self::Append(result, to) => drop(to.send(failure.map_or(result, |e| Err(e.clone())))),
+            Self::Primary(result, to) => drop(to.send(failure.map_or(result, |e| Err(e.clone())))),
+        }
+    }
+}
+
+/// The sequencer's own state.
+pub struct Writer {
+    pub db: Connection,
+    pub tip: Tip,
+    pub key: LogKey,
+    pub vkey: VerifierKey,
+    pub clock: Arc<dyn Clock>,
+    pub projector: Arc<dyn Projector>,
+    pub published: Arc<Published>,
+    pub faults: Option<Arc<dyn FaultHook>>,
+}
+
+impl Writer {
+    /// Works until every sender of the queue is gone.
+    pub fn run(mut self, queue: &Receiver<Job>) {
+        while let Ok(first) = queue.recv() {
+            let mut jobs = vec![first];
+            jobs.extend(queue.try_iter().take(BATCH_MAX - 1));
+            let mut answers = Vec::with_capacity(jobs.len());
+            let failure = self.transact(jobs, &mut answers).err();
+            if failure.is_some() {
+                self.step_back();
+            }
+            for answer in answers {
+                answer.send(failure.as_ref());
+            }
+        }
+    }
+
+    fn transact(&mut self, jobs: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
+        let mut batch = Batch::new(self.tip.clone());
+        let mut primary = Vec::new();
+        let mut jobs = jobs.into_iter();
+        let begun = self.step(Step::Begin, |w| w.db.execute_batch("BEGIN IMMEDIATE").map_err(trouble));
+        for job in &mut jobs {
+            match job {
+                Job::Append(request, to) => {
+                    let reader = Reader { db: &self.db, sealer: &self.published.sealer };
+                    let result = batch.stage(request, &reader, &*self.projector, &*self.clock);
+                    answers.push(Answer::Append(result, to));
+                }
+                Job::Primary(writes, expected, to) => {
+                    let result = self.as_expected(&writes, expected, &primary);
+                    if result == Ok(true) {
+                        primary.extend(writes);
+                    }
+                    answers.push(Answer::Primary(result, to));
+                }
+            }
+        }
+        begun?;
+        if batch.rows.is_empty() && primary.is_empty() {
+            return self.db.execute_batch("ROLLBACK").map_err(trouble);
+        }
+        self.step(Step::State, |w| w.write_state(&batch, primary))?;
+        if batch.rows.is_empty() {
+            return self.step(Step::Commit, |w| w.db.execute_batch("COMMIT").map_err(trouble));
+        }
+        self.step(Step::Entries, |w| w.write_entries(&batch))?;
+        self.step(Step::Tiles, |w| w.write_tiles(&mut batch))?;
+        let signed = sign(&batch.tip, &self.key)?;
+        self.step(Step::Checkpoint, |w| w.write_checkpoint(&signed))?;
+        self.step(Step::Commit, |w| w.db.execute_batch("COMMIT").map_err(trouble))?;
+        self.step(Step::Publish, |w| {
+            w.published.sealer.saved(batch.rows.iter().map(|r| r.prepared.subject.map_or(0, |s| s.get())));
+            w.tip = batch.tip;
+            w.published.set(signed);
+            Ok(())
+        })
+    }
+
+    /// One step of the crash story, with a place to fail before and after it.
+    fn step<T>(
+        &mut self,
+        step: Step,
+        run: impl FnOnce(&mut Self) -> Result<T, StoreError>,
+    ) -> Result<T, StoreError> {
+        let faults = self.faults.clone();
+        if let Some(hook) = &faults {
+            hook.before(step).map_err(StoreError::Unavailable)?;
+        }
+        let done = run(self)?;
+        if let Some(hook) = &faults {
+            hook.after(step).map_err(StoreError::Unavailable)?;
+        }
+        Ok(done)
+    }
+
+    fn as_expected(
+        &self,
+        writes: &[Write],
+        expected: Option<Option<Value>>,
+        pending: &[Write],
+    ) -> Result<bool, StoreError> {
+        let (Some(expected), Some(first)) = (expected, writes.first()) else { return Ok(true) };
+        let same = |w: &&Write| (&w.kind, &w.key) == (&first.kind, &first.key);
+        let now = match pending.iter().rev().find(same) {
+            Some(write) => write.value.clone(),
+            None => {
+                let reader = Reader { db: &self.db, sealer: &self.published.sealer };
+                reader.record(Records::Primary, &first.kind, &first.key)?
+            }
+        };
+        Ok(now == expected)
+    }
+
+    fn write_state(&self, batch: &Batch, primary: Vec<Write>) -> Result<(), StoreError> {
+        for ((kind, key), value) in &batch.writes {
+            self.write_record(Records::Folded, kind, key, value.as_ref())?;
+        }
+        for Write { kind, key, value } in primary {
+            self.write_record(Records::Primary, &kind, &key, value.as_ref())?;
+        }
+        Ok(())
+    }
+
+    fn write_record(
+        &self,
+        table: Records,
+        kind: &str,
+        key: &str,
+        value: Option<&Value>,
+    ) -> Result<(), StoreError> {
+        let done = match value {
+            Some(value) => {
+                let mut statement = self.db.prepare_cached(table.put()).map_err(trouble)?;
+                statement.execute(params![kind, key, value.to_string()])
+            }
+            None => self.db.prepare_cached(table.remove()).map_err(trouble)?.execute([kind, key]),
+        };
+        done.map(drop).map_err(trouble)
+    }
+
+    fn write_entries(&self, batch: &Batch) -> Result<(), StoreError> {
+        let prepare = |sql| self.db.prepare_cached(sql).map_err(trouble);
+        let mut entry = prepare("INSERT INTO entry VALUES (?1, ?2)")?;
+        let mut payload = prepare("INSERT INTO payload VALUES (?1, ?2, ?3, NULL)")?;
+        let mut event = prepare("INSERT INTO event VALUES (?1, ?2)")?;
+        let mut topic = prepare("INSERT INTO topic VALUES (?1, ?2)")?;
+        let mut key = prepare("INSERT OR IGNORE INTO subject_key VALUES (?1, ?2)")?;
+        for row in &batch.rows {
+            let (seq, new) = (row.appended.seq as i64, &row.prepared);
+            let subject = new.subject.map_or(0, almoner_model::SubjectId::get);
+            entry.execute(params![seq, row.leaf]).map_err(trouble)?;
+            payload.execute(params![seq, subject, new.sealed]).map_err(trouble)?;
+            event.execute(params![event_bytes(&new.event_id), seq]).map_err(trouble)?;
+            for name in &new.topics {
+                topic.execute(params![name, seq]).map_err(trouble)?;
+            }
+            if let Some(wrapped) = &new.new_key {
+                key.execute(params![subject, wrapped]).map_err(trouble)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn write_tiles(&self, batch: &mut Batch) -> Result<(), StoreError> {
+        let mut tile =
+            self.db.prepare_cached("INSERT OR REPLACE INTO tile VALUES (?1, ?2)").map_err(trouble)?;
+        for changed in batch.tip.edge.take_changes() {
+            tile.execute(params![tile_id(changed.level, changed.index), changed.bytes]).map_err(trouble)?;
+        }
+        Ok(())
+    }
+
+    fn write_checkpoint(&self, signed: &SignedCheckpoint) -> Result<(), StoreError> {
+        let mut checkpoint =
+            self.db.prepare_cached("INSERT OR REPLACE INTO checkpoint VALUES (1, ?1)").map_err(trouble)?;
+        checkpoint.execute([&signed.note]).map(drop).map_err(trouble)
+    }
+
+    /// After a failure: undoes what is open, and takes up what the database now says, which after a failed commit may be
+    /// either end. Where that cannot be read, the old end stays, and the next transaction fails on its own.
+    fn step_back(&mut self) {
+        if !self.db.is_autocommit() && self.db.execute_batch("ROLLBACK").is_err() {
+            tracing::error!("the ledger's transaction could not be undone");
+        }
+        let reader = Reader { db: &self.db, sealer: &self.published.sealer };
+        match boot::check(&reader, &self.vkey) {
+            Ok((tip, signed)) => {
+                self.tip = tip;
+                self.published.set(signed);
+            }
+            Err(error) => tracing::error!(%error, "the ledger could not be read again after a failure"),
+        }
+    }
+}
