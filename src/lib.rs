@@ -18,6 +18,9 @@ pub mod events;
 pub mod store;
 // Access plane: who is meant, what is released
 pub mod cohort;
+// Keys
+// Keys
+pub mod keys;
 
 // Test support: where third-party test data is
 pub mod testdata;
