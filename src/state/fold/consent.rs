@@ -1,0 +1,101 @@
+//! Consents, withdrawals and invitations.
+
+use almoner_model::SubjectId;
+
+use super::{Step, Writes};
+use crate::consent::directive::lifts;
+use crate::consent::{Directive, DirectiveState, WithdrawalMode, WithdrawalState};
+use crate::events;
+use crate::state::records::{DirectiveRecord, Invitation, Shape, SubjectRecord, subject_key};
+use crate::state::{Rejection, Write, read};
+
+/// A tree of provisions deeper than this is not a person's choice.
+const DEPTH_MAX: usize = 8;
+
+impl Step<'_> {
+    fn subject(&self) -> Result<SubjectId, Rejection> {
+        match self.entry.subject {
+            Some(subject) => Ok(subject),
+            None => self.reject("it concerns no person"),
+        }
+    }
+
+    /// The writes for one person, and the note by which readers that keep an index find who changed.
+    fn subject_changed(&self, subject: SubjectId, record: &SubjectRecord) -> Result<Vec<Write>, Rejection> {
+        Ok(vec![
+            self.write("subject-directives", subject_key(subject), record)?,
+            self.write("consent-change", self.seq_key(), &subject)?,
+        ])
+    }
+
+    pub(super) fn consent_recorded(&self, e: &events::ConsentRecorded) -> Writes {
+        let subject = self.subject()?;
+        self.known_contributor(&e.contributor)?;
+        let Ok(directive) = serde_json::from_value::<Directive>(e.directive.clone()) else {
+            return self.reject("the directive is not one");
+        };
+        if directive.rules.depth() > DEPTH_MAX {
+            return self.reject("the directive nests too deeply");
+        }
+        let mut record = read::subject(&self.view, subject)?.unwrap_or_default();
+        let shape = directive.shape();
+        let row = DirectiveRecord {
+            seq: self.entry.seq,
+            contributor: e.contributor.clone(),
+            source: directive.source,
+            lineage: directive.lineage.clone(),
+            signed: directive.signed,
+            shape,
+            lifts: e.lifts,
+        };
+        if let Some(named) = e.lifts {
+            let act = DirectiveState {
+                seq: row.seq,
+                contributor: row.contributor.clone(),
+                directive: directive.clone().into(),
+                lifts: e.lifts,
+            };
+            let Some(withdrawal) = record.withdrawals.iter().find(|w| w.seq == named) else {
+                return self.reject("it names a withdrawal that this person did not make");
+            };
+            if !lifts(&act, withdrawal) {
+                return self.reject("it was signed at or before the withdrawal that it names");
+            }
+        }
+        record.directives.push(row);
+        let mut writes = self.subject_changed(subject, &record)?;
+        if read::shape(&self.view, &shape)?.is_none() {
+            let body = Shape { status: directive.status, covers: directive.covers, rules: directive.rules };
+            writes.push(self.write("shape", shape.to_string(), &body)?);
+        }
+        Ok(writes)
+    }
+
+    pub(super) fn consent_withdrawn(&self, e: &events::ConsentWithdrawn) -> Writes {
+        let subject = self.subject()?;
+        if let Some(contributor) = &e.contributor {
+            self.known_contributor(contributor)?;
+        }
+        let Some(mode) = WithdrawalMode::parse(&e.mode) else {
+            return self.reject("there is no such mode of withdrawal");
+        };
+        let mut record = read::subject(&self.view, subject)?.unwrap_or_default();
+        record.withdrawals.push(WithdrawalState {
+            seq: self.entry.seq,
+            time: self.entry.time,
+            contributor: e.contributor.clone(),
+            mode,
+        });
+        self.subject_changed(subject, &record)
+    }
+
+    pub(super) fn invitation_issued(&self, e: events::InvitationIssued) -> Writes {
+        let subject = self.subject()?;
+        self.known_contributor(&e.contributor)?;
+        if read::invitation(&self.view, &e.token)?.is_some() {
+            return self.reject("an invitation with this token was issued before");
+        }
+        let key = e.token.to_string();
+        self.put("invitation", key, &Invitation { issued: self.logged(e), subject })
+    }
+}

@@ -1,0 +1,144 @@
+//! Typed reading of the folded state, from the fold's own view or from a store.
+
+use almoner_model::{ContributorId, DatasetId, Digest, ProjectId, ReleaseId, RequestId, Seq, SubjectId};
+use serde::de::DeserializeOwned;
+use serde_json::Value;
+
+use super::View;
+use super::records::{
+    Contract, Contributor, Count, Dataset, Download, Invitation, LegalBasis, PermitRecord, Project, Release,
+    Request, Shape, SubjectRecord, Token, seq_key, subject_key,
+};
+
+/// Why a record could not be read. Always our fault.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The store failed.
+    #[error("the state cannot be read: {0}")]
+    Store(String),
+    /// A record is not what this version writes.
+    #[error("the {0} record of the state is not intact; run `almoner verify`")]
+    Malformed(&'static str),
+}
+
+/// Where records are read from.
+pub trait Read {
+    /// One record.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn get(&self, kind: &str, key: &str) -> Result<Option<Value>, ReadError>;
+
+    /// Records whose key begins with `prefix` and comes after `after`, in key order, at most `limit`.
+    ///
+    /// # Errors
+    /// If the store fails.
+    fn scan(
+        &self,
+        kind: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Value)>, ReadError>;
+}
+
+impl Read for &dyn View {
+    fn get(&self, kind: &str, key: &str) -> Result<Option<Value>, ReadError> {
+        Ok(View::get(*self, kind, key))
+    }
+
+    fn scan(
+        &self,
+        kind: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Value)>, ReadError> {
+        Ok(View::scan(*self, kind, prefix, after, limit))
+    }
+}
+
+fn one<T: DeserializeOwned>(from: &impl Read, kind: &'static str, key: &str) -> Result<Option<T>, ReadError> {
+    from.get(kind, key)?
+        .map(|value| serde_json::from_value(value).map_err(|_| ReadError::Malformed(kind)))
+        .transpose()
+}
+
+/// Records of a kind in key order, with their keys.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn page<T: DeserializeOwned>(
+    from: &impl Read,
+    kind: &'static str,
+    after: Option<&str>,
+    limit: usize,
+) -> Result<Vec<(String, T)>, ReadError> {
+    let rows = from.scan(kind, "", after, limit)?;
+    rows.into_iter()
+        .map(|(key, value)| {
+            serde_json::from_value(value).map(|v| (key, v)).map_err(|_| ReadError::Malformed(kind))
+        })
+        .collect()
+}
+
+/// All records of a kind. For kinds that stay small: contributors, datasets, projects, requests, legal bases.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn all<T: DeserializeOwned>(from: &impl Read, kind: &'static str) -> Result<Vec<T>, ReadError> {
+    let mut out = Vec::new();
+    let mut after: Option<String> = None;
+    loop {
+        let rows = page(from, kind, after.as_deref(), 500)?;
+        let full = rows.len() == 500;
+        after = rows.last().map(|(key, _)| key.clone());
+        out.extend(rows.into_iter().map(|(_, record)| record));
+        if !full {
+            return Ok(out);
+        }
+    }
+}
+
+macro_rules! readers {
+    ($($(#[$doc:meta])* $name:ident($id:ident: $type:ty) -> $record:ty = $kind:literal, $key:expr;)*) => {
+        $($(#[$doc])*
+        ///
+        /// # Errors
+        /// [`ReadError`].
+        pub fn $name(from: &impl Read, $id: $type) -> Result<Option<$record>, ReadError> {
+            one(from, $kind, $key)
+        })*
+    };
+}
+
+readers! {
+    /// A contributor.
+    contributor(id: &ContributorId) -> Contributor = "contributor", id.as_str();
+    /// The rules of a contributor that are in force.
+    contract(id: &ContributorId) -> Contract = "contract", id.as_str();
+    /// A dataset.
+    dataset(id: &DatasetId) -> Dataset = "dataset", id.as_str();
+    /// A legal basis.
+    legal_basis(id: &str) -> LegalBasis = "legal-basis", id;
+    /// A project.
+    project(id: &ProjectId) -> Project = "project", id.as_str();
+    /// A request.
+    request(id: &RequestId) -> Request = "request", id.as_str();
+    /// The last decision on a permit for a request.
+    permit(id: &RequestId) -> PermitRecord = "permit", id.as_str();
+    /// A release.
+    release(id: &ReleaseId) -> Release = "release", id.as_str();
+    /// A download.
+    download(id: &str) -> Download = "download", id;
+    /// An API token.
+    token(id: &str) -> Token = "token", id;
+    /// An invitation, by the digest of its token.
+    invitation(token: &Digest) -> Invitation = "invitation", &token.to_string();
+    /// The count that an entry answered.
+    count(seq: Seq) -> Count = "count", &seq_key(seq);
+    /// What a person said.
+    subject(id: SubjectId) -> SubjectRecord = "subject-directives", &subject_key(id);
+    /// A shape of directives.
+    shape(digest: &Digest) -> Shape = "shape", &digest.to_string();
+}

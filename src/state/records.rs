@@ -1,0 +1,224 @@
+//! The records of the folded state, one type for each kind.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use almoner_model::{ContributorId, DatasetId, Digest, Seq, SubjectId, Timestamp};
+use serde::{Deserialize, Serialize};
+
+use crate::consent::{
+    Coverage, Directive, DirectiveState, Provision, Signed, Source, Status, SubjectState, WithdrawalState,
+};
+use crate::events;
+
+/// Where in the ledger a fact comes from.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Serialize, Deserialize)]
+pub struct Origin {
+    /// The entry.
+    pub seq: Seq,
+    /// Its time.
+    pub time: Timestamp,
+}
+
+/// A fact with the entry that it comes from.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Logged<T> {
+    /// The fact.
+    #[serde(flatten)]
+    pub body: T,
+    /// The entry.
+    #[serde(flatten)]
+    pub origin: Origin,
+}
+
+/// Kind `contributor`.
+pub type Contributor = Logged<events::ContributorRegistered>;
+
+/// Kind `contract`, by contributor: the rules in force.
+pub type Contract = Logged<events::ContractPublished>;
+
+/// Kind `legal-basis`.
+pub type LegalBasis = Logged<events::LegalBasisRecorded>;
+
+/// Kind `project`.
+pub type Project = Logged<events::ProjectCreated>;
+
+/// Kind `release`.
+pub type Release = Logged<events::ReleaseBuilt>;
+
+/// Kind `release-refusal`, by entry.
+pub type ReleaseRefusal = Logged<events::ReleaseRefused>;
+
+/// Kind `count`, by entry.
+pub type Count = Logged<events::CountAnswered>;
+
+/// Kind `permit`, by request: the last decision.
+pub type PermitRecord = Logged<events::PermitDecided>;
+
+/// Kind `vocabulary`, by digest.
+pub type Vocabulary = Logged<events::VocabularyLoaded>;
+
+/// Kind `token`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Token {
+    /// As issued.
+    #[serde(flatten)]
+    pub issued: Logged<events::TokenIssued>,
+    /// When it was ended.
+    pub revoked: Option<Origin>,
+}
+
+/// Kind `dataset`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Dataset {
+    /// Its id.
+    pub dataset: DatasetId,
+    /// Whose data.
+    pub contributor: ContributorId,
+    /// Its versions, from 1, in order.
+    pub versions: Vec<Logged<events::DatasetPublished>>,
+}
+
+/// Kind `invitation`, by token digest.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Invitation {
+    /// As issued.
+    #[serde(flatten)]
+    pub issued: Logged<events::InvitationIssued>,
+    /// Who was invited.
+    pub subject: SubjectId,
+}
+
+/// Kind `download`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Download {
+    /// As opened.
+    #[serde(flatten)]
+    pub opened: Logged<events::DownloadOpened>,
+    /// When it ended, and how many bytes were sent.
+    pub closed: Option<(Origin, u64)>,
+}
+
+/// Kind `request`: the request with everything that was said about it.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Request {
+    /// As submitted.
+    #[serde(flatten)]
+    pub submitted: Logged<events::RequestSubmitted>,
+    /// The contributors whose data it asks for.
+    pub contributors: Vec<ContributorId>,
+    /// What each committee said, last word last.
+    pub decisions: BTreeMap<ContributorId, Vec<Logged<events::RequestDecided>>>,
+    /// The signed terms.
+    pub terms: Option<Logged<events::TermsSigned>>,
+}
+
+impl Request {
+    /// The last word of a committee.
+    pub fn last_word(&self, contributor: &ContributorId) -> Option<&Logged<events::RequestDecided>> {
+        self.decisions.get(contributor)?.last()
+    }
+
+    /// The decision that holds for `contributor`: its committee's, or that of the one it delegated to.
+    pub fn decision_for(&self, contributor: &ContributorId) -> Option<&Logged<events::RequestDecided>> {
+        let own = self.last_word(contributor)?;
+        match &own.body.delegate {
+            Some(delegate) if own.body.decision == "delegated" => self.last_word(delegate),
+            _ => Some(own),
+        }
+    }
+
+    /// Where it stands: `refused` (or `revoked`) as soon as one committee says so, `approved` when all have, otherwise
+    /// `pending`.
+    pub fn status(&self) -> &'static str {
+        let words: Vec<Option<&str>> = self
+            .contributors
+            .iter()
+            .map(|c| self.decision_for(c).map(|d| d.body.decision.as_str()))
+            .collect();
+        match () {
+            () if words.contains(&Some("revoked")) => "revoked",
+            () if words.contains(&Some("refused")) => "refused",
+            () if words.iter().all(|w| *w == Some("approved")) => "approved",
+            () => "pending",
+        }
+    }
+}
+
+/// Part of kind `subject-directives`: a directive without its rules, which people share ([`Shape`]).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct DirectiveRecord {
+    /// The entry.
+    pub seq: Seq,
+    /// Through which hospital.
+    pub contributor: ContributorId,
+    /// How it came in.
+    pub source: Source,
+    /// Which document it is a version of.
+    pub lineage: String,
+    /// When it was signed.
+    pub signed: Signed,
+    /// Its rules.
+    pub shape: Digest,
+    /// The withdrawal that it names.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub lifts: Option<Seq>,
+}
+
+/// Kind `subject-directives`, by zero-padded subject id: everything that a person said.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SubjectRecord {
+    /// Directives in ledger order.
+    pub directives: Vec<DirectiveRecord>,
+    /// Withdrawals in ledger order.
+    pub withdrawals: Vec<WithdrawalState>,
+}
+
+/// Kind `shape`, by digest: the part of a directive that is evaluated, kept once however many people share it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Shape {
+    /// Whether it is in force.
+    pub status: Status,
+    /// Whose data it covers.
+    pub covers: Coverage,
+    /// The rules.
+    pub rules: Provision,
+}
+
+impl SubjectRecord {
+    /// The state that is evaluated, with rules taken from `shapes`. `None` if one is missing there.
+    pub fn state(&self, shapes: &impl Fn(&Digest) -> Option<Arc<Shape>>) -> Option<SubjectState> {
+        let directives = self.directives.iter().map(|d| {
+            let shape = shapes(&d.shape)?;
+            Some(DirectiveState {
+                seq: d.seq,
+                contributor: d.contributor.clone(),
+                directive: Arc::new(Directive {
+                    source: d.source,
+                    lineage: d.lineage.clone(),
+                    signed: d.signed,
+                    status: shape.status,
+                    covers: shape.covers,
+                    form: None,
+                    evidence: None,
+                    rules: shape.rules.clone(),
+                }),
+                lifts: d.lifts,
+            })
+        });
+        Some(SubjectState {
+            directives: directives.collect::<Option<_>>()?,
+            withdrawals: self.withdrawals.clone(),
+        })
+    }
+}
+
+/// The key of a person, so that key order is id order.
+pub fn subject_key(subject: SubjectId) -> String {
+    format!("{:016}", subject.get())
+}
+
+/// The key of an entry, so that key order is ledger order.
+pub fn seq_key(seq: Seq) -> String {
+    format!("{seq:016}")
+}

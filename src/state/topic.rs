@@ -1,0 +1,36 @@
+//! Topics: what an entry is about, for preconditions ("nothing was said about this since I looked").
+//!
+//! Every flow tags what it appends with these and no others.
+
+use almoner_model::{ContributorId, DatasetId, ProjectId, RequestId, SubjectId};
+
+/// Any consent or withdrawal of anyone.
+pub const CONSENT: &str = "consent";
+
+/// Any withdrawal of anyone.
+pub const WITHDRAWAL: &str = "withdrawal";
+
+/// A person. The store adds it to every entry that concerns one.
+pub fn subject(id: SubjectId) -> String {
+    format!("subject:{id}")
+}
+
+/// A contributor: its registration, contract and legal bases.
+pub fn contributor(id: &ContributorId) -> String {
+    format!("contributor:{id}")
+}
+
+/// A dataset.
+pub fn dataset(id: &DatasetId) -> String {
+    format!("dataset:{id}")
+}
+
+/// A project.
+pub fn project(id: &ProjectId) -> String {
+    format!("project:{id}")
+}
+
+/// A request: its decisions, terms, permits and releases.
+pub fn request(id: &RequestId) -> String {
+    format!("request:{id}")
+}
