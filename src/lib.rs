@@ -26,6 +26,7 @@ pub mod keys;
 pub mod testdata;
 
 // The data plane, in flow order
+pub mod gather;
 pub mod intake;
 pub mod mapping;
 

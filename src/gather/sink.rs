@@ -1,0 +1,231 @@
+//! The sinks of the mapping threads: batches sorted by bucket, in memory up to a limit, then spilled.
+//!
+//! Part of the arrow `mapping → gather`. A sink belongs to one thread, so nothing is contended. Rows of people without a
+//! subject id (suppressed after an erasure) go nowhere; their lines are reported.
+
+use std::collections::HashSet;
+use std::path::PathBuf;
+use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
+
+use almoner_model::Tables;
+use arrow::array::{AsArray, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{UInt32Type, UInt64Type};
+
+use super::spill::SpillFile;
+use super::{GatherError, Layout, SpillKey};
+use crate::mapping::{ORDINAL, PERSON, PersonIndex, StageError, StagedBatch, StagedSink};
+
+/// No bucket: the person has no subject id.
+const NOWHERE: u32 = u32::MAX;
+
+/// All that is gathered in one run.
+pub struct Gathering<'p> {
+    pub(super) tables: Tables,
+    pub(super) persons: &'p PersonIndex,
+    pub(super) layout: Layout,
+    buckets: Arc<Vec<u32>>,
+    folder: PathBuf,
+    key: SpillKey,
+    /// Bytes that each sink keeps in memory.
+    bytes_max: usize,
+    /// Whether every person must have a person row (a full export), or may have one in an earlier version.
+    pub(super) complete: bool,
+    parts: Vec<Arc<RwLock<Part>>>,
+}
+
+/// What one sink has.
+struct Part {
+    blocks: Vec<Block>,
+    bytes: usize,
+    spill: Option<SpillFile>,
+    suppressed: HashSet<u64>,
+}
+
+/// Rows of one table, sorted by bucket.
+struct Block {
+    table: usize,
+    rows: RecordBatch,
+    /// Where each bucket starts; one more at the end.
+    starts: Vec<u32>,
+}
+
+fn read(part: &RwLock<Part>) -> RwLockReadGuard<'_, Part> {
+    part.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+impl<'p> Gathering<'p> {
+    /// Prepares to gather rows of `persons`. Each sink keeps up to `bytes_max` in memory and spills into `folder`, which
+    /// exists, under `key`. `complete`: each person must have a person row in this export.
+    pub fn new(
+        tables: &Tables,
+        persons: &'p PersonIndex,
+        layout: Layout,
+        folder: PathBuf,
+        key: SpillKey,
+        bytes_max: usize,
+        complete: bool,
+    ) -> Self {
+        let bucket = |ordinal| persons.subject(ordinal).map_or(NOWHERE, |s| layout.bucket(s));
+        let buckets = Arc::new((0..persons.named() as u32).map(bucket).collect());
+        Self {
+            tables: tables.clone(),
+            persons,
+            layout,
+            buckets,
+            folder,
+            key,
+            bytes_max,
+            complete,
+            parts: Vec::new(),
+        }
+    }
+
+    /// The layout in use.
+    pub const fn layout(&self) -> &Layout {
+        &self.layout
+    }
+
+    /// A sink for one more thread.
+    pub fn sink(&mut self) -> GatherSink<'p> {
+        let part = Part { blocks: Vec::new(), bytes: 0, spill: None, suppressed: HashSet::new() };
+        let part = Arc::new(RwLock::new(part));
+        let number = self.parts.len() as u32;
+        self.parts.push(Arc::clone(&part));
+        GatherSink {
+            persons: self.persons,
+            layout: self.layout.clone(),
+            buckets: Arc::clone(&self.buckets),
+            folder: self.folder.clone(),
+            key: self.key.clone(),
+            bytes_max: self.bytes_max,
+            number,
+            part,
+        }
+    }
+
+    /// Locators of lines whose person is suppressed: they were not kept.
+    pub fn suppressed(&self) -> HashSet<u64> {
+        self.parts.iter().flat_map(|part| read(part).suppressed.iter().copied().collect::<Vec<_>>()).collect()
+    }
+
+    /// Whether anything was spilled.
+    pub fn spilled(&self) -> bool {
+        self.parts.iter().any(|part| read(part).spill.is_some())
+    }
+
+    /// All rows of one bucket: by table, in no particular order.
+    pub(super) fn load(&self, bucket: u32) -> Result<Vec<Option<RecordBatch>>, GatherError> {
+        let count = self.tables.iter().count();
+        let mut found: Vec<Vec<RecordBatch>> = vec![Vec::new(); count];
+        for part in &self.parts {
+            let part = read(part);
+            for block in &part.blocks {
+                if let Some(rows) = block.slice(bucket) {
+                    found[block.table].push(rows);
+                }
+            }
+            if let Some(spill) = &part.spill {
+                for piece in spill.pieces.iter().filter(|p| p.bucket == bucket) {
+                    found[piece.table].extend(spill.read(piece)?);
+                }
+            }
+        }
+        let join = |rows: Vec<RecordBatch>| match rows.as_slice() {
+            [] => Ok(None),
+            [first, ..] => concat_batches(&first.schema(), &rows).map(Some),
+        };
+        Ok(found.into_iter().map(join).collect::<Result<_, _>>()?)
+    }
+}
+
+impl Block {
+    fn slice(&self, bucket: u32) -> Option<RecordBatch> {
+        let (from, to) = (self.starts[bucket as usize], self.starts[bucket as usize + 1]);
+        (from < to).then(|| self.rows.slice(from as usize, (to - from) as usize))
+    }
+}
+
+/// Takes staged batches of one mapping thread.
+pub struct GatherSink<'p> {
+    persons: &'p PersonIndex,
+    layout: Layout,
+    buckets: Arc<Vec<u32>>,
+    folder: PathBuf,
+    key: SpillKey,
+    bytes_max: usize,
+    number: u32,
+    part: Arc<RwLock<Part>>,
+}
+
+impl StagedSink for GatherSink<'_> {
+    fn push(&mut self, batch: StagedBatch) -> Result<(), StageError> {
+        self.keep(&batch).map_err(|error| StageError::Sink(Box::new(error)))
+    }
+}
+
+impl GatherSink<'_> {
+    fn bucket_of(&self, person: u32) -> u32 {
+        match self.buckets.get(person as usize) {
+            Some(bucket) => *bucket,
+            None => self.persons.subject(person).map_or(NOWHERE, |s| self.layout.bucket(s)),
+        }
+    }
+
+    fn keep(&self, staged: &StagedBatch) -> Result<(), GatherError> {
+        let persons = staged.batch.column(PERSON).as_primitive::<UInt32Type>().values();
+        let ordinals = staged.batch.column(ORDINAL).as_primitive::<UInt64Type>().values();
+        let buckets = self.layout.buckets() as usize;
+        let mut starts = vec![0u32; buckets + 1];
+        let targets: Vec<u32> = persons.iter().map(|person| self.bucket_of(*person)).collect();
+        for target in targets.iter().filter(|t| **t != NOWHERE) {
+            starts[*target as usize + 1] += 1;
+        }
+        for bucket in 0..buckets {
+            starts[bucket + 1] += starts[bucket];
+        }
+        let mut part = self.part.write().unwrap_or_else(PoisonError::into_inner);
+        let mut next = starts.clone();
+        let mut order = vec![0u32; starts[buckets] as usize];
+        for (row, target) in targets.iter().enumerate() {
+            if *target == NOWHERE {
+                part.suppressed.insert(ordinals[row]);
+            } else {
+                let slot = &mut next[*target as usize];
+                order[*slot as usize] = row as u32;
+                *slot += 1;
+            }
+        }
+        if order.is_empty() {
+            return Ok(());
+        }
+        let rows = if buckets == 1 && order.len() == targets.len() {
+            staged.batch.clone()
+        } else {
+            take_record_batch(&staged.batch, &UInt32Array::from(order))?
+        };
+        part.bytes += rows.get_array_memory_size();
+        part.blocks.push(Block { table: staged.table, rows, starts });
+        if part.bytes > self.bytes_max { self.spill(&mut part) } else { Ok(()) }
+    }
+
+    /// Moves all that is in memory to the spill file, in one piece for each bucket and table.
+    fn spill(&self, part: &mut Part) -> Result<(), GatherError> {
+        if part.spill.is_none() {
+            part.spill = Some(SpillFile::create(&self.folder, self.number, &self.key)?);
+        }
+        let mut blocks = std::mem::take(&mut part.blocks);
+        part.bytes = 0;
+        let Some(spill) = &mut part.spill else { return Ok(()) };
+        blocks.sort_by_key(|block| block.table);
+        for of_table in blocks.chunk_by(|a, b| a.table == b.table) {
+            for bucket in 0..self.layout.buckets() {
+                let rows: Vec<RecordBatch> = of_table.iter().filter_map(|b| b.slice(bucket)).collect();
+                if let Some(first) = rows.first() {
+                    spill.append(bucket, of_table[0].table, &concat_batches(&first.schema(), &rows)?)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
