@@ -1,11 +1,12 @@
 //! Mapping: raw records become staged rows of the canonical tables.
 //!
-//! The arrow `intake → mapping → gather`. Each source format has its own mapper (`fhir`, `omop`); all of them write
+//! The arrow `intake → mapping → gather`. Each source format has its own mapper ([`fhir`], [`omop`]); all of them write
 //! through one [`StagedBuilder`], so that gathering knows one shape. Mapping is pure: it sees bytes and rules, opens
 //! nothing, and asks nobody for the time. It does not resolve visits, drop duplicates or give event ids (`gather`), and
 //! does not generalise anything (`crates/deid`).
 
 pub mod fhir;
+pub mod omop;
 pub mod outcome;
 pub mod people;
 pub mod staged;
