@@ -87,6 +87,30 @@ pub enum Rule {
     },
 }
 
+impl Rule {
+    /// Whether it looks at the person row.
+    pub fn asks_person(&self) -> bool {
+        self.asks_sex() || self.asks_age()
+    }
+
+    /// Whether it looks at the sex.
+    pub fn asks_sex(&self) -> bool {
+        self.asks(|rule| matches!(rule, Self::Sex(_)))
+    }
+
+    /// Whether it looks at the age.
+    pub fn asks_age(&self) -> bool {
+        self.asks(|rule| matches!(rule, Self::Age { .. }))
+    }
+
+    fn asks(&self, leaf: fn(&Self) -> bool) -> bool {
+        match self {
+            Self::All(rules) | Self::Any(rules) | Self::None(rules) => rules.iter().any(|r| r.asks(leaf)),
+            other => leaf(other),
+        }
+    }
+}
+
 /// Which of the index events starts a membership.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Limit {

@@ -12,11 +12,9 @@ pub mod execute;
 #[cfg(test)]
 pub(crate) mod fixture;
 mod json;
-pub mod permitted;
 pub mod plan;
 
 pub use definition::SimpleCohort;
-pub use permitted::{Limits, Permitted};
 pub use plan::{DatasetFacts, Plan, plan};
 
 use crate::error::ErrorKind;

@@ -63,26 +63,12 @@ pub struct Selection {
     pub source_concepts: BTreeSet<i64>,
     /// `VOCABULARY:code`, matched in the table's source value column.
     pub source_values: BTreeSet<String>,
-    /// Beginnings of source values (`ICD10CM:F`): whole chapters of a classification.
-    pub source_prefixes: BTreeSet<String>,
-}
-
-/// A data category that a directive can deny: which rows reveal it.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Category {
-    /// Its name in directives.
-    pub name: String,
-    /// By table, the rows that reveal it; an empty selection is the whole table.
-    pub selections: BTreeMap<String, Selection>,
 }
 
 impl Selection {
     /// Whether it selects every row.
     pub fn is_everything(&self) -> bool {
-        self.concepts.is_empty()
-            && self.source_concepts.is_empty()
-            && self.source_values.is_empty()
-            && self.source_prefixes.is_empty()
+        self.concepts.is_empty() && self.source_concepts.is_empty() && self.source_values.is_empty()
     }
 }
 
@@ -119,6 +105,19 @@ pub struct Plan {
     pub queries: Vec<EventQuery>,
     /// The program.
     pub program: Program,
+}
+
+impl Plan {
+    /// The canonical tables that the plan looks at, sorted; `person` where it asks for sex or age.
+    pub fn tables(&self) -> Vec<&'static str> {
+        let mut tables: Vec<&str> = self.queries.iter().map(|q| q.table).collect();
+        if self.program.rule.asks_person() {
+            tables.push("person");
+        }
+        tables.sort_unstable();
+        tables.dedup();
+        tables
+    }
 }
 
 /// Plans a definition over datasets.

@@ -9,6 +9,7 @@
 //! program; where person rows of several datasets conflict, the first dataset of the request wins and the conflict is
 //! counted. This folder is the only place that names polars for cohorts.
 
+pub mod permitted;
 mod scan;
 
 use std::path::PathBuf;
@@ -16,9 +17,12 @@ use std::path::PathBuf;
 use almoner_model::{DatasetId, DatePrecision};
 
 use super::evaluate::{Event, Person, evaluate};
-use super::permitted::Permitted;
-use super::plan::{Category, Plan};
+use super::plan::Plan;
 use crate::error::ErrorKind;
+pub use permitted::{Permitted, covers};
+
+/// Most datasets in one run.
+pub const MAX_SOURCES: usize = 64;
 
 /// Rows read in one group of buckets before the next begins.
 const GROUP_ROWS: u64 = 32 << 20;
@@ -45,17 +49,14 @@ pub struct Source {
     pub bucket_bits: u8,
     /// How exact its event dates are.
     pub date_precision: DatePrecision,
+    /// Whether its dates are shifted.
+    pub shifted: bool,
     /// Its files.
     pub files: Vec<SourceFile>,
 }
 
-/// What a directive's limits need beside the directive.
-pub struct Context<'a> {
-    /// Days that were added to a person's true dates in the stored data (0 where dates are not shifted).
-    pub offset_days: &'a (dyn Fn(i64) -> i32 + Sync),
-    /// The data categories that directives can deny.
-    pub categories: &'a [Category],
-}
+/// Days that were added to a person's true dates in the stored data (0 where dates are not shifted).
+pub type OffsetDays<'a> = &'a (dyn Fn(i64) -> i32 + Sync);
 
 /// A member of a cohort.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -75,7 +76,7 @@ pub struct Report {
     pub permitted: u64,
     /// Event rows that matched a query.
     pub events: u64,
-    /// Event rows withheld by data period or category.
+    /// Event rows not seen, because their dataset's use, their category or their day is not permitted.
     pub withheld: u64,
     /// People whose rows in several datasets say different things; the first dataset won.
     pub conflicts: u64,
@@ -104,12 +105,18 @@ pub enum ExecuteError {
         /// At which step.
         phase: &'static str,
     },
+    /// More datasets than one run takes.
+    #[error("a cohort is drawn from at most {MAX_SOURCES} datasets")]
+    TooMany,
 }
 
 impl ExecuteError {
-    /// Always our fault.
+    /// An unreadable file is our fault.
     pub const fn kind(&self) -> ErrorKind {
-        ErrorKind::Fault
+        match self {
+            Self::Read { .. } => ErrorKind::Fault,
+            Self::TooMany => ErrorKind::Invalid,
+        }
     }
 }
 
@@ -121,31 +128,33 @@ struct PersonRow {
     person: Person,
 }
 
-/// An event row as scanned: it matched `query`, and the categories of `categories` (one bit each).
+/// An event row as scanned.
 #[derive(Clone, Copy, PartialEq, Eq)]
 struct EventRow {
     subject: i64,
-    categories: u64,
     event: Event,
     dataset: u16,
 }
 
-/// Runs `plan` over `sources`.
+/// Runs `plan` over `sources`, each with the people who permit its use.
 ///
 /// # Errors
-/// [`ExecuteError::Read`] if a file is not what its manifest says.
+/// [`ExecuteError`] if a file is not what its manifest says, or there are more than [`MAX_SOURCES`] sources.
 pub fn run(
     plan: &Plan,
     sources: &[Source],
-    permitted: &Permitted,
-    context: &Context<'_>,
+    permitted: &[Permitted<'_>],
+    offset_days: OffsetDays<'_>,
 ) -> Result<Members, ExecuteError> {
     let mut out = Members::default();
-    if permitted.is_empty() {
+    if sources.len() > MAX_SOURCES || sources.len() != permitted.len() {
+        return Err(ExecuteError::TooMany);
+    }
+    if permitted.iter().all(|p| p.ids.is_empty()) {
         return Ok(out);
     }
     for group in groups(plan, sources) {
-        run_group(plan, &group, permitted, context, &mut out)?;
+        run_group(plan, &group, permitted, offset_days, &mut out)?;
     }
     out.members.sort_unstable();
     Ok(out)
@@ -191,8 +200,8 @@ fn groups(plan: &Plan, sources: &[Source]) -> Vec<Vec<Source>> {
 fn run_group(
     plan: &Plan,
     sources: &[Source],
-    permitted: &Permitted,
-    context: &Context<'_>,
+    permitted: &[Permitted<'_>],
+    offset_days: OffsetDays<'_>,
     out: &mut Members,
 ) -> Result<(), ExecuteError> {
     let (mut persons, mut events) = (Vec::new(), Vec::new());
@@ -202,14 +211,15 @@ fn run_group(
     for (i, source) in sources.iter().enumerate() {
         scan::persons(plan, source, i as u16, &mut persons)?;
         for table in &tables {
-            scan::events(plan, source, i as u16, table, context.categories, &mut events)?;
+            scan::events(plan, source, i as u16, table, &mut events)?;
         }
     }
     // Both are runs that are already sorted by subject, one for each file: a stable sort merges runs.
     persons.sort_by_key(|p: &PersonRow| (p.subject, p.dataset));
     events.sort_by_key(|e: &EventRow| (e.subject, e.event));
     out.report.events += events.len() as u64;
-    let mut evaluator = Evaluator { plan, sources, permitted, context, at: 0, run: Vec::new() };
+    let mut evaluator =
+        Evaluator { plan, sources, permitted, offset_days, at: vec![0; sources.len()], run: Vec::new() };
     let mut rest = events.as_slice();
     for same in persons.chunk_by(|a, b| a.subject == b.subject) {
         let subject = same[0].subject;
@@ -241,47 +251,53 @@ impl<T> PartitionPointFrom<T> for [T] {
 struct Evaluator<'a> {
     plan: &'a Plan,
     sources: &'a [Source],
-    permitted: &'a Permitted,
-    context: &'a Context<'a>,
-    at: usize,
+    permitted: &'a [Permitted<'a>],
+    offset_days: OffsetDays<'a>,
+    /// Where the search for the last person ended, by source.
+    at: Vec<usize>,
     run: Vec<Event>,
 }
 
 impl Evaluator<'_> {
-    fn person(&mut self, rows: &[PersonRow], events: &[EventRow], out: &mut Members) {
-        let first = rows[0];
-        out.report.persons += 1;
-        if rows.iter().any(|r| r.person != first.person) {
-            out.report.conflicts += 1;
-        }
-        match self.permitted.find(first.subject, self.at) {
-            Ok(at) => self.at = at,
-            Err(at) => {
-                self.at = at;
-                return;
+    /// Whether the person permits the use of a source's data.
+    fn permits(&mut self, row: &PersonRow) -> bool {
+        let source = row.dataset as usize;
+        let found = self.permitted[source].find(row.subject, self.at[source]);
+        self.at[source] = found.unwrap_or_else(|at| at);
+        found.is_ok()
+    }
+
+    /// Appends what the person lets be seen of their events.
+    fn see(&mut self, events: &[EventRow], permitting: u64) {
+        self.run.clear();
+        let mut offset = None;
+        for row in events.iter().filter(|e| permitting & 1 << e.dataset != 0) {
+            let usable = self.permitted[row.dataset as usize].limits.get(&row.subject).is_none_or(|limits| {
+                let source = &self.sources[row.dataset as usize];
+                let offset = *offset.get_or_insert_with(|| (self.offset_days)(row.subject));
+                let last = last_day(row.event.day, source.date_precision);
+                let table = self.plan.queries[row.event.query as usize].table;
+                covers(limits, table, Some((row.event.day, last)), if source.shifted { offset } else { 0 })
+            });
+            if usable {
+                self.run.push(row.event);
             }
         }
+    }
+
+    fn person(&mut self, rows: &[PersonRow], events: &[EventRow], out: &mut Members) {
+        out.report.persons += 1;
+        let permitting =
+            rows.iter().fold(0u64, |mask, row| mask | u64::from(self.permits(row)) << row.dataset);
+        let mut usable = rows.iter().filter(|row| permitting & 1 << row.dataset != 0);
+        let Some(first) = usable.next() else { return };
         out.report.permitted += 1;
+        out.report.conflicts += u64::from(usable.any(|row| row.person != first.person));
         if events.is_empty() && !self.plan.program.index.is_empty() {
             return;
         }
-        self.run.clear();
-        let limits = self.permitted.limits_at(self.at);
-        if limits.is_open() {
-            self.run.extend(events.iter().map(|e| e.event));
-        } else {
-            let offset = (self.context.offset_days)(first.subject);
-            let denied = self.context.categories.iter().enumerate().fold(0u64, |mask, (bit, category)| {
-                mask | u64::from(limits.denied_categories.contains(&category.name)) << bit
-            });
-            let usable = |e: &&EventRow| {
-                let precision = self.sources[e.dataset as usize].date_precision;
-                let last = last_day(e.event.day, precision);
-                e.categories & denied == 0 && limits.covers(e.event.day, last, offset)
-            };
-            self.run.extend(events.iter().filter(usable).map(|e| e.event));
-            out.report.withheld += (events.len() - self.run.len()) as u64;
-        }
+        self.see(events, permitting);
+        out.report.withheld += (events.len() - self.run.len()) as u64;
         if let Some(found) = evaluate(&self.plan.program, &first.person, &self.run) {
             out.members.push(Member { subject: first.subject, index_day: found.index_day });
         }

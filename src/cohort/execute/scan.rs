@@ -7,8 +7,8 @@ use polars::prelude::*;
 
 use super::{EventRow, ExecuteError, PersonRow, Source};
 use crate::cohort::definition::Sex;
-use crate::cohort::evaluate::{Event, Person, Rule};
-use crate::cohort::plan::{Category, EventQuery, Plan, Selection, ValueFilter};
+use crate::cohort::evaluate::{Event, Person};
+use crate::cohort::plan::{EventQuery, Plan, Selection, ValueFilter};
 
 /// Below this many values an `is_in` is written as equalities, which also use row group statistics.
 const FEW: usize = 8;
@@ -47,10 +47,10 @@ pub(super) fn persons(
 ) -> Result<(), ExecuteError> {
     let scan = Scan { source, table: "person" };
     let Some(frame) = scan.open()? else { return Ok(()) };
-    let (sex, birth) = (asks_sex(&plan.program.rule), asks_age(&plan.program.rule));
+    let (sex, birth) = (plan.program.rule.asks_sex(), plan.program.rule.asks_age());
     let mut columns = vec![col("person_id")];
     if sex {
-        columns.push(sex_code().alias("sex"));
+        columns.push(sex_code().cast(DataType::UInt32).alias("sex"));
     }
     if birth {
         columns.extend(
@@ -96,22 +96,6 @@ pub(super) fn persons(
     Ok(())
 }
 
-fn asks_sex(rule: &Rule) -> bool {
-    match rule {
-        Rule::All(rules) | Rule::Any(rules) | Rule::None(rules) => rules.iter().any(asks_sex),
-        Rule::Sex(_) => true,
-        Rule::Count { .. } | Rule::Age { .. } => false,
-    }
-}
-
-fn asks_age(rule: &Rule) -> bool {
-    match rule {
-        Rule::All(rules) | Rule::Any(rules) | Rule::None(rules) => rules.iter().any(asks_age),
-        Rule::Age { .. } => true,
-        Rule::Count { .. } | Rule::Sex(_) => false,
-    }
-}
-
 /// 1 female, 2 male, 3 other, 0 unknown: by OMOP concept, else by the source code.
 fn sex_code() -> Expr {
     let is = |concept: i64, source: &'static str| {
@@ -134,7 +118,6 @@ pub(super) fn events(
     source: &Source,
     dataset: u16,
     table: &str,
-    categories: &[Category],
     out: &mut Vec<EventRow>,
 ) -> Result<(), ExecuteError> {
     let scan = Scan { source, table };
@@ -147,13 +130,6 @@ pub(super) fn events(
         .filter(|(_, q)| q.table == table)
         .map(|(i, q)| (i as u16, columns.query(q)))
         .collect();
-    let marks: Vec<(u32, Expr)> = categories
-        .iter()
-        .enumerate()
-        .filter_map(|(bit, c)| {
-            Some((bit as u32, columns.selection(c.selections.get(table)?).unwrap_or_else(|| lit(true))))
-        })
-        .collect();
     let mut wanted = vec![col("person_id"), col(columns.start).cast(DataType::Int32).alias("day")];
     let single = queries.len() == 1;
     if !single {
@@ -161,7 +137,6 @@ pub(super) fn events(
             |(i, p): &(u16, Option<Expr>)| p.clone().unwrap_or_else(|| lit(true)).alias(format!("q{i}"));
         wanted.extend(queries.iter().map(flag));
     }
-    wanted.extend(marks.iter().map(|(bit, p)| p.clone().alias(format!("c{bit}"))));
     let predicate = if queries.iter().any(|(_, p)| p.is_none()) {
         None
     } else {
@@ -179,27 +154,16 @@ pub(super) fn events(
     let (ids, days) = (series("person_id")?, series("day")?);
     let ids = ids.i64().map_err(|_| scan.fail("column types"))?;
     let days = days.i32().map_err(|_| scan.fail("column types"))?;
-    let mut masks = vec![0u64; if marks.is_empty() { 0 } else { frame.height() }];
-    for (bit, _) in &marks {
-        for (mask, marked) in masks.iter_mut().zip(flags(format!("c{bit}"))?.iter()) {
-            *mask |= u64::from(marked == Some(true)) << bit;
-        }
-    }
     for (query, _) in &queries {
-        let row = |i: usize, subject: Option<i64>, day: Option<i32>| {
-            let event = Event { day: day?, query: *query };
-            let categories = masks.get(i).copied().unwrap_or(0);
-            Some(EventRow { subject: subject?, categories, event, dataset })
+        let row = |(subject, day): (Option<i64>, Option<i32>)| {
+            Some(EventRow { subject: subject?, event: Event { day: day?, query: *query }, dataset })
         };
-        let rows = ids.iter().zip(days.iter()).enumerate();
+        let rows = ids.iter().zip(days.iter());
         if single {
-            out.extend(rows.filter_map(|(i, (s, d))| row(i, s, d)));
+            out.extend(rows.filter_map(row));
         } else {
             let matched = flags(format!("q{query}"))?;
-            out.extend(
-                rows.zip(matched.iter())
-                    .filter_map(|((i, (s, d)), m)| (m == Some(true)).then(|| row(i, s, d))?),
-            );
+            out.extend(rows.zip(matched.iter()).filter_map(|(r, m)| (m == Some(true)).then(|| row(r))?));
         }
     }
     Ok(())
@@ -274,13 +238,6 @@ impl Columns {
     }
 
     fn selection(&self, selection: &Selection) -> Option<Expr> {
-        let prefixes = selection.source_prefixes.iter().map(|prefix| {
-            // A range of text: every string that begins with the prefix lies in it.
-            let mut end = prefix.clone();
-            end.push(char::MAX);
-            let value = || col(self.source_value);
-            value().gt_eq(lit(prefix.as_str())).and(value().lt(lit(end)))
-        });
         let parts = [
             any_of(self.concept, selection.concepts.iter().copied().map(lit), || {
                 Series::from_iter(selection.concepts.iter().copied())
@@ -292,7 +249,7 @@ impl Columns {
                 Series::from_iter(selection.source_values.iter().map(String::as_str))
             }),
         ];
-        let parts = parts.into_iter().flatten().chain(prefixes);
+        let parts = parts.into_iter().flatten();
         parts.map(|p| p.fill_null(lit(false))).reduce(Expr::or)
     }
 }

@@ -9,8 +9,8 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::cohort::definition::{AgeAt, Criterion, SimpleCohort, When};
 use crate::cohort::fixture::{self, Rows};
-use crate::cohort::permitted::Limits;
-use crate::cohort::plan::{DatasetFacts, Selection, TableFacts, plan};
+use crate::cohort::plan::{DatasetFacts, TableFacts, plan};
+use crate::consent::{Category, CategorySet, DateRanges, Limits};
 
 const CODES: [&str; 3] = ["SNOMED:44054006", "SNOMED:38341003", "SNOMED:195967001"];
 
@@ -148,7 +148,8 @@ fn facts(world: &World) -> Vec<DatasetFacts> {
 fn naive(
     world: &World,
     cohort: &SimpleCohort,
-    usable: &dyn Fn(i64, i32, usize, bool) -> bool,
+    permits: &dyn Fn(usize, i64) -> bool,
+    usable: &dyn Fn(usize, i64, i32, bool) -> bool,
 ) -> Vec<Member> {
     let ids: BTreeSet<i64> = world.persons.iter().flat_map(|p| p.keys().copied()).collect();
     let in_period = |p: &crate::cohort::definition::Period, day: i32| {
@@ -157,7 +158,7 @@ fn naive(
     let days_of = |id: i64, c: &Criterion| -> Vec<i32> {
         let measured = c.domain == crate::cohort::definition::Domain::Measurement;
         let facts = if measured { &world.measurements } else { &world.conditions };
-        let matches = |f: &&Fact| {
+        let matches = |(hospital, f): &(usize, &Fact)| {
             let coded = c.codes.is_empty() || c.codes.iter().any(|code| code.to_string() == CODES[f.1]);
             let valued =
                 c.value.as_ref().is_none_or(|v| f.3 % 3 != 0 && f64::from(f.3) >= v.min.expect("given"));
@@ -165,12 +166,14 @@ fn naive(
                 Some(When::Period(p)) => in_period(p, f.2),
                 _ => true,
             };
-            f.0 == id && coded && valued && period && usable(id, f.2, f.1, measured)
+            f.0 == id && coded && valued && period && usable(*hospital, id, f.2, measured)
         };
-        facts.iter().flatten().filter(matches).map(|f| f.2).collect()
+        let numbered = facts.iter().enumerate().flat_map(|(i, all)| all.iter().map(move |f| (i, f)));
+        numbered.filter(matches).map(|(_, f)| f.2).collect()
     };
     let member = |id: &i64| {
-        let (sex, year) = world.persons.iter().find_map(|p| p.get(id)).expect("listed");
+        let permitting = world.persons.iter().enumerate().filter(|(i, _)| permits(*i, *id));
+        let (sex, year) = permitting.filter_map(|(_, p)| p.get(id)).next()?;
         let index = days_of(*id, &cohort.all[0]).into_iter().min()?;
         let counts = |c: &Criterion| {
             let within = |day: &i32| match c.window {
@@ -204,24 +207,22 @@ proptest! {
         let sources = write(&world, dir.path());
         let cohort = SimpleCohort::parse(definition.to_string().as_bytes()).expect("valid");
         let plan = plan(&cohort, &facts(&world), None).expect("plans");
-        // Person 7 allows data from 2020 on and denies the category of code 2; one person in `keep` is not permitted.
-        let denied = Category { name: "respiratory".into(), selections: BTreeMap::from([(
-            "condition_occurrence".to_owned(),
-            Selection { source_prefixes: BTreeSet::from(["SNOMED:1959".to_owned()]), ..Selection::default() },
-        )]) };
-        let limits = |id: i64| if id % 7 == 0 {
-            Limits { data_from: Date::from_ymd(2020, 1, 1), data_to: None, denied_categories: BTreeSet::from(["respiratory".to_owned()]) }
-        } else { Limits::default() };
-        let ids = (1..40i64).filter(|id| keep == 1 || id % keep != 0);
-        let permitted = Permitted::new(ids.map(|id| (id, limits(id), Vec::new())));
-        let context = Context { offset_days: &|id| -(id as i32), categories: &[denied] };
-        let found = run(&plan, &sources, &permitted, &context).expect("runs");
-        let first = Date::from_ymd(2020, 1, 1).expect("valid").days();
-        let usable = |id: i64, day: i32, code: usize, measured: bool| {
-            id % 7 != 0 || day + id as i32 >= first && (measured || code != 2)
+        // Multiples of 7 allow data from 2020 on and withhold conditions; some people permit one hospital only.
+        let first = Date::from_ymd(2020, 1, 1).expect("valid");
+        let permits = |hospital: usize, id: i64| keep == 1 || (id + hospital as i64) % keep != 0;
+        let permitted: Vec<(Vec<i64>, BTreeMap<i64, Limits>)> = (0..sources.len()).map(|hospital| {
+            let ids: Vec<i64> = (1..40i64).filter(|id| permits(hospital, *id)).collect();
+            let withheld = CategorySet::EMPTY.with(Category::Conditions);
+            let limits = Limits { withheld, days: DateRanges::between(Some(first), None) };
+            (ids, (0..6).map(|n| (n * 7, limits.clone())).collect())
+        }).collect();
+        let views: Vec<Permitted<'_>> =
+            permitted.iter().map(|(ids, limits)| Permitted { ids, limits }).collect();
+        let found = run(&plan, &sources, &views, &|id| -(id as i32)).expect("runs");
+        let usable = |hospital: usize, id: i64, day: i32, measured: bool| {
+            permits(hospital, id) && (id % 7 != 0 || measured && day + id as i32 >= first.days())
         };
-        let expected: Vec<Member> = naive(&world, &cohort, &usable).into_iter()
-            .filter(|m| permitted.find(m.subject, 0).is_ok()).collect();
+        let expected = naive(&world, &cohort, &permits, &usable);
         prop_assert_eq!(found.members, expected);
     }
 }
@@ -238,12 +239,11 @@ fn where_person_rows_conflict_the_first_dataset_wins_and_it_is_counted() {
     let sources = write(&world, dir.path());
     let definition = br#"{"sex":["female"],"all":[{"domain":"condition"}]}"#;
     let plan = plan(&SimpleCohort::parse(definition).expect("reads"), &facts(&world), None).expect("plans");
-    let context = Context { offset_days: &|_| 0, categories: &[] };
-    let permitted = Permitted::without_limits(vec![5]);
-    let found = run(&plan, &sources, &permitted, &context).expect("runs");
+    let one = Permitted { ids: &[5], limits: &BTreeMap::new() };
+    let found = run(&plan, &sources, &[one, one], &|_| 0).expect("runs");
     assert_eq!((found.members.len(), found.report.conflicts), (1, 1));
     let swapped: Vec<Source> = sources.into_iter().rev().collect();
-    let found = run(&plan, &swapped, &permitted, &context).expect("runs");
+    let found = run(&plan, &swapped, &[one, one], &|_| 0).expect("runs");
     assert_eq!((found.members.len(), found.report.conflicts), (0, 1));
 }
 
@@ -254,9 +254,10 @@ fn an_unreadable_file_is_named_by_table_and_not_by_value() {
     std::fs::write(&path, b"not parquet").expect("writes");
     let files = vec![SourceFile { table: "person".into(), bucket: 0, path, rows: 1 }];
     let dataset = "north".parse().expect("slug");
-    let source = Source { dataset, bucket_bits: 0, date_precision: DatePrecision::Day, files };
+    let source =
+        Source { dataset, bucket_bits: 0, date_precision: DatePrecision::Day, shifted: false, files };
     let plan = plan(&SimpleCohort::parse(b"{}").expect("reads"), &[], None).expect("plans");
-    let context = Context { offset_days: &|_| 0, categories: &[] };
-    let error = run(&plan, &[source], &Permitted::without_limits(vec![1]), &context).expect_err("broken");
+    let one = Permitted { ids: &[1], limits: &BTreeMap::new() };
+    let error = run(&plan, &[source], &[one], &|_| 0).expect_err("broken");
     assert!(error.to_string().starts_with("dataset 'north': table person cannot be read"), "{error}");
 }
