@@ -21,4 +21,7 @@ pub use lines::{FileRead, LineWorker, LinesRead, read_lines};
 pub use report::{Counts, FileReport, IntakeReport, Quarantine, QuarantineSink, Quarantined, Tally};
 pub use source::{ByteSource, LocalFile, RawSource, ReadSeek, SourceFault};
 
+#[cfg(test)]
+mod tests;
+
 pub use crate::mapping::outcome::{Locator, Outcome, Reason, Rule};

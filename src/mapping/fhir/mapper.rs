@@ -402,6 +402,10 @@ pub(super) fn type_of(line: &str) -> Result<&'static str, Outcome> {
     {
         return Ok(kind);
     }
+    if !line.trim_ascii_start().starts_with('{') {
+        read::<serde::de::IgnoredAny>(line)?;
+        return Err(Outcome::broken(rule::WRONG_TYPE));
+    }
     let head: Head<'_> = read(line)?;
     let name = head.resource_type.as_deref().filter(|name| !name.is_empty());
     let name = name.ok_or(Outcome::broken(rule::NO_RESOURCE_TYPE))?;
