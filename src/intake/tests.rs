@@ -108,7 +108,8 @@ fn run(dir: &Path, limits: &Limits) -> Ran {
     };
     let mut mappers: Vec<_> = (0..limits.threads.get())
         .map(|_| {
-            FhirMapper::new(ctx, &tables, StagedBuilder::new(&tables, Box::new(kept.clone()))).expect("columns")
+            FhirMapper::new(ctx, &tables, StagedBuilder::new(&tables, Box::new(kept.clone())))
+                .expect("columns")
         })
         .collect();
     let quarantine = Quarantine::new(limits.quarantine_listed, Box::new(std::io::sink()));
@@ -153,10 +154,18 @@ fn count_lines(dir: &Path) -> u64 {
 
 #[test]
 fn real_exports_are_read_to_the_last_line() {
-    for (part, persons) in [("fhir-bulk/smart-10", 13), ("fhir-bulk/ms-anon-11", 11), ("synthea-ca/fhir-bulk", 50)] {
+    for (part, persons) in
+        [("fhir-bulk/smart-10", 13), ("fhir-bulk/ms-anon-11", 11), ("synthea-ca/fhir-bulk", 50)]
+    {
         let Some(dir) = testdata::dir(part) else { return };
         let ran = run(&dir, &limits());
-        println!("{part}: {:?}\n{:?}\n{:?}\n{:?}", ran.tally.total, ran.rows(), ran.tally.reasons, ran.findings.by_word());
+        println!(
+            "{part}: {:?}\n{:?}\n{:?}\n{:?}",
+            ran.tally.total,
+            ran.rows(),
+            ran.tally.reasons,
+            ran.findings.by_word()
+        );
         assert_eq!(ran.persons, persons, "{part}");
         assert_eq!(ran.rows()["person"], persons, "{part}");
         assert_eq!(ran.tally.total.read, count_lines(&dir), "{part}");
@@ -205,7 +214,10 @@ fn every_hl7_example_ends_in_one_outcome() {
     let all = folder(&[("export.ndjson", lines.join("\n").as_bytes())]);
     let ran = run(all.path(), &limits());
     println!("{:?}\n{:?}\n{:?}\n{:?}", ran.tally.total, ran.rows(), ran.tally.reasons, ran.tally.rules);
-    println!("{:?}", ran.listed.iter().map(|q| (q, &lines[q.at.line as usize - 1][..60])).collect::<Vec<_>>());
+    println!(
+        "{:?}",
+        ran.listed.iter().map(|q| (q, &lines[q.at.line as usize - 1][..60])).collect::<Vec<_>>()
+    );
     assert_eq!(ran.tally.total.read, lines.len() as u64);
     assert!(ran.tally.total.mapped > 60, "{:?}", ran.tally.total);
     assert_eq!(ran.tally.rules.get(rule::WRONG_TYPE), None);
@@ -240,7 +252,10 @@ fn hurtful_lines_cost_themselves_only() {
     push(condition("c7", "Patient?identifier=urn:mrn|17", "2001-02-03").as_bytes(), "mapped");
     push(PATIENT.as_bytes(), rule::MISPLACED);
     push(b"{\"resourceType\":\"Medhurst46\",\"id\":\"x\"}", reason::TYPE_NOT_CARRIED);
-    push(&[b"{\"resourceType\":\"Condition\",\"x\":\"".as_slice(), &vec![b'a'; 3 << 20], b"\"}"].concat(), rule::LINE_TOO_LONG);
+    push(
+        &[b"{\"resourceType\":\"Condition\",\"x\":\"".as_slice(), &vec![b'a'; 3 << 20], b"\"}"].concat(),
+        rule::LINE_TOO_LONG,
+    );
     push("[".repeat(200_000).as_bytes(), rule::MALFORMED_JSON);
     push(good.as_bytes(), "mapped");
     let dir = folder(&[("Patient.ndjson", PATIENT.as_bytes()), ("Condition.ndjson", &lines)]);
@@ -326,7 +341,8 @@ fn a_hundred_megabyte_line_is_not_held() {
 
 #[test]
 fn broken_containers_cost_what_follows_the_break() {
-    let good: String = (0..2000).map(|i| condition(&format!("c{i}"), "Patient/p1", "2001-02-03") + "\n").collect();
+    let good: String =
+        (0..2000).map(|i| condition(&format!("c{i}"), "Patient/p1", "2001-02-03") + "\n").collect();
     let whole = gzip(good.as_bytes());
     let cut = &whole[..whole.len() / 2];
     let mut flipped = whole.clone();
@@ -393,7 +409,9 @@ fn zip_members_are_inputs_and_one_form_of_a_table_is_taken() {
     assert!(person.source.read_all(&limits).expect("readable").starts_with(b"PAR1"));
     let zip = dir.join("Synthea27Nj_5.4.zip");
     let one = discover(&zip, &limits, &hasher()).expect("an export");
-    assert!(one.inputs.iter().any(|i| i.kind == InputKind::Omop { table: "person", format: TableFormat::Csv }));
+    assert!(
+        one.inputs.iter().any(|i| i.kind == InputKind::Omop { table: "person", format: TableFormat::Csv })
+    );
 }
 
 #[test]
@@ -403,7 +421,7 @@ fn an_archive_member_that_was_changed_is_noticed() {
     zip.start_file("Basic.ndjson", stored).expect("in memory");
     zip.write_all(b"{\"resourceType\":\"Basic\"}\n{\"resourceType\":\"Basic\"}\n").expect("in memory");
     let mut bytes = zip.finish().expect("in memory").into_inner();
-    let at = bytes.windows(5).position(|w| w == b"Basic" ).expect("there") + 40;
+    let at = bytes.windows(5).position(|w| w == b"Basic").expect("there") + 40;
     bytes[at] ^= 1;
     let dir = folder(&[("x.zip", &bytes), ("y.zip", b"PK nothing")]);
     let ran = run(dir.path(), &limits());
@@ -447,8 +465,13 @@ fn observations_become_rows_by_category_and_component() {
     let pressure = r#""category":[{"coding":[{"code":"vital-signs"}]}],"code":{"coding":[{"system":"http://loinc.org","code":"85354-9"}]},"component":[{"code":{"coding":[{"system":"http://loinc.org","code":"8480-6"}]},"valueQuantity":{"value":120}},{"code":{"coding":[{"system":"http://loinc.org","code":"8462-4"}]},"valueQuantity":{"value":80}}]"#;
     let smoking = r#""category":[{"coding":[{"code":"social-history"}]}],"code":{"coding":[{"system":"http://loinc.org","code":"72166-2"}]},"valueCodeableConcept":{"coding":[{"system":"http://snomed.info/sct","code":"8517006"}]}"#;
     let told = r#""code":{"coding":[{"system":"urn:local","code":"x"}]},"valueString":"called Mr Smith""#;
-    let lines =
-        [observation("a", lab), observation("b", pressure), observation("c", smoking), observation("d", told)].join("\n");
+    let lines = [
+        observation("a", lab),
+        observation("b", pressure),
+        observation("c", smoking),
+        observation("d", told),
+    ]
+    .join("\n");
     let dir = folder(&[("Patient.ndjson", PATIENT.as_bytes()), ("Observation.ndjson", lines.as_bytes())]);
     let ran = run(dir.path(), &Limits { threads: NonZeroUsize::MIN, ..limits() });
     let some = |text: &str| Some(text.to_owned());
