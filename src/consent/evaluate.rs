@@ -64,6 +64,29 @@ pub enum Reason {
     Withdrawn,
 }
 
+impl Reason {
+    /// In words.
+    pub const fn sentence(self) -> &'static str {
+        match self {
+            Self::NoConsent => "no consent is recorded",
+            Self::OtherHospital => "consent was given for another hospital's data",
+            Self::OtherProject => "consent was given for other projects",
+            Self::OtherRecipient => "consent was given for other recipients",
+            Self::OtherPurpose => "consent was given for other purposes",
+            Self::OtherCategory => "consent was given for other categories of data",
+            Self::OutsidePeriod => "consent is not yet or no longer in force",
+            Self::ConditionUnmet => "the recipient is not bound to a condition of the consent",
+            Self::NotUnderstood => "a part of the consent is not understood",
+            Self::NeedsBoard => "this purpose needs a board's decision",
+            Self::CategoryDenied => {
+                "a category of data that is needed, or that the data would reveal, is denied"
+            }
+            Self::Denied => "this use is denied",
+            Self::Withdrawn => "consent was withdrawn",
+        }
+    }
+}
+
 /// What a permission leaves out.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Limits {

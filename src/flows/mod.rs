@@ -3,9 +3,11 @@
 //! Every flow logs before it reveals, states what it read (`as_of`) as a precondition of what it appends, and can be
 //! repeated: an append is known again by its event id.
 
+pub mod access;
 pub mod act;
 pub mod permitted;
 pub mod tokens;
 
+pub use access::{AccessContext, AccessError, Documents, People};
 pub use act::Act;
-pub use permitted::{PermittedIn, PermittedSubjects};
+pub use permitted::{ConsentIndex, PermittedIn, PermittedSubjects, permitted_subjects};

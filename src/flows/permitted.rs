@@ -1,10 +1,21 @@
 //! Who permits a use: [`PermittedSubjects`], by evaluating each distinct shape of directives once.
+//!
+//! People are many and what they said is not: most signed one of a few forms. The [`ConsentIndex`] keeps for every person
+//! the number of their *profile* (the governing directives and standing withdrawals, by shape), reads again only those
+//! about whom something was said since, and a use is evaluated once for each profile.
+//!
+//! An answer is exact for one ledger size: entries from `as_of` on are not seen. People whom the registry knows under
+//! several ids are evaluated over everything that was said under any of them, so that the stricter holds.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
 
-use almoner_model::{ContributorId, DatasetId, Seq};
+use almoner_model::{ContributorId, DatasetId, Date, Digest, Seq, SubjectId};
 
-use crate::consent::{Limits, Reason};
+use super::access::{AccessContext, AccessError, Stored};
+use crate::consent::{self, Limits, Reason, SubjectState, Use, Verdict, WithdrawalMode};
+use crate::state::records::{Shape, SubjectRecord, seq_key};
+use crate::state::{ReadError, read};
 
 /// The people of one dataset's contributor who permit a use.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -25,7 +36,8 @@ pub struct PermittedSubjects {
     pub datasets: BTreeMap<DatasetId, PermittedIn>,
     /// The contributor of each dataset.
     pub contributors: BTreeMap<DatasetId, ContributorId>,
-    /// How many people do not permit it in any of the datasets, by the most telling reason.
+    /// How many of the people who said something through these contributors do not permit it in any of the datasets, by
+    /// the most telling reason. People who never said anything are in no count.
     pub refused: BTreeMap<Reason, u64>,
     /// Ledger size that it was made at.
     pub as_of: Seq,
@@ -44,4 +56,332 @@ impl PermittedSubjects {
     pub fn is_empty(&self) -> bool {
         self.datasets.values().all(|d| d.ids.is_empty())
     }
+
+    /// Why nobody, or not everybody, is permitted: one sentence for each reason, the most frequent first.
+    pub fn explanation(&self) -> Vec<String> {
+        if self.refused.is_empty() && self.is_empty() {
+            return vec!["no consent is recorded for anyone in these datasets".to_owned()];
+        }
+        let mut reasons: Vec<(Reason, u64)> = self.refused.iter().map(|(r, n)| (*r, *n)).collect();
+        reasons.sort_by_key(|(_, n)| std::cmp::Reverse(*n));
+        reasons.into_iter().map(|(reason, _)| reason.sentence().to_owned()).collect()
+    }
+}
+
+/// What is evaluated, once for all people who share it.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+struct Profile {
+    directives: Vec<(ContributorId, Digest)>,
+    withdrawals: Vec<(Option<ContributorId>, WithdrawalMode, Option<Date>)>,
+}
+
+#[derive(Clone, Default)]
+struct Inner {
+    as_of: Seq,
+    last_change: Option<String>,
+    aliases: Vec<(SubjectId, SubjectId)>,
+    shapes: HashMap<Digest, Arc<Shape>>,
+    numbers: HashMap<Profile, u32>,
+    /// One person's state for each profile.
+    profiles: Vec<(Profile, SubjectState)>,
+    people: BTreeMap<SubjectId, u32>,
+}
+
+/// Who said what, folded once and brought up to date with each question.
+#[derive(Default)]
+pub struct ConsentIndex(Mutex<Inner>);
+
+impl ConsentIndex {
+    /// An index that has read nothing yet.
+    pub fn new() -> Self {
+        Self::default()
+    }
+}
+
+/// Who permits `wanted` in `datasets`, as of `as_of` (now, if `None`).
+///
+/// # Errors
+/// [`AccessError::Unknown`] for a dataset that does not exist, [`AccessError::Invalid`] for an `as_of` beyond the ledger, or
+/// if store or registry fail.
+pub fn permitted_subjects(
+    ctx: &AccessContext<'_>,
+    wanted: &Use,
+    datasets: &[DatasetId],
+    as_of: Option<Seq>,
+) -> Result<PermittedSubjects, AccessError> {
+    let size = ctx.store.size();
+    let mut contributors = BTreeMap::new();
+    for id in datasets {
+        let dataset = read::dataset(&ctx.state(), id)?.ok_or(AccessError::Unknown("dataset"))?;
+        contributors.insert(id.clone(), dataset.contributor);
+    }
+    let aliases = ctx.people.aliases().map_err(AccessError::Failed)?;
+    match as_of {
+        Some(at) if at > size => Err(AccessError::invalid("/as_of", "the ledger is not that long")),
+        Some(at) if at < size => {
+            let mut once = Inner::default();
+            once.advance(ctx.state(), at, aliases)?;
+            Ok(once.answer(wanted, contributors))
+        }
+        _ => {
+            let mut inner = ctx.index.0.lock().unwrap_or_else(PoisonError::into_inner);
+            inner.advance(ctx.state(), size, aliases)?;
+            Ok(inner.answer(wanted, contributors))
+        }
+    }
+}
+
+/// Whether one person permits `wanted` on the data that `holder` holds, as of `as_of`, with the entries that say so: the
+/// evidence for a member of a release.
+///
+/// # Errors
+/// If store or registry fail.
+pub fn verdict(
+    ctx: &AccessContext<'_>,
+    subject: SubjectId,
+    holder: &ContributorId,
+    wanted: &Use,
+    as_of: Seq,
+) -> Result<Verdict, AccessError> {
+    let aliases = ctx.people.aliases().map_err(AccessError::Failed)?;
+    let mut inner = Inner { aliases, ..Inner::default() };
+    let state = inner.merged_state(ctx.state(), subject, as_of)?;
+    Ok(consent::evaluate(&state, holder, wanted))
+}
+
+impl Inner {
+    /// Reads what was said up to `as_of`, and nothing after.
+    fn advance(
+        &mut self,
+        state: Stored<'_>,
+        as_of: Seq,
+        aliases: Vec<(SubjectId, SubjectId)>,
+    ) -> Result<(), AccessError> {
+        let fresh = self.as_of == 0 && self.last_change.is_none();
+        let mut changed = BTreeSet::new();
+        if aliases != self.aliases {
+            for (a, b) in self.aliases.iter().chain(&aliases) {
+                changed.extend([*a, *b]);
+            }
+            self.aliases = aliases;
+        }
+        if fresh {
+            self.read_everyone(state, as_of)?;
+            // Whoever changed while the pages were read is read again next time: their entries are at `as_of` or after.
+            self.last_change = (as_of > 0).then(|| seq_key(as_of - 1));
+        } else if as_of > self.as_of {
+            self.read_changes(state, as_of, &mut changed)?;
+        }
+        for subject in changed {
+            self.place(state, subject, as_of)?;
+        }
+        self.as_of = as_of.max(self.as_of);
+        Ok(())
+    }
+
+    fn read_everyone(&mut self, state: Stored<'_>, as_of: Seq) -> Result<(), AccessError> {
+        let merged: BTreeSet<SubjectId> = self.aliases.iter().flat_map(|(a, b)| [*a, *b]).collect();
+        let mut after: Option<String> = None;
+        loop {
+            let page: Vec<(String, SubjectRecord)> =
+                read::page(&state, "subject-directives", after.as_deref(), PAGE)?;
+            let full = page.len() == PAGE;
+            after = page.last().map(|(key, _)| key.clone());
+            for (key, record) in page {
+                let subject = key
+                    .parse()
+                    .ok()
+                    .and_then(|n| SubjectId::new(n).ok())
+                    .ok_or(ReadError::Malformed("subject-directives"))?;
+                if merged.contains(&subject) {
+                    continue;
+                }
+                let said = self.said(state, &record, as_of)?;
+                self.assign(subject, said);
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    fn read_changes(
+        &mut self,
+        state: Stored<'_>,
+        as_of: Seq,
+        changed: &mut BTreeSet<SubjectId>,
+    ) -> Result<(), AccessError> {
+        loop {
+            let page: Vec<(String, SubjectId)> =
+                read::page(&state, "consent-change", self.last_change.as_deref(), PAGE)?;
+            let limit = seq_key(as_of);
+            let full = page.len() == PAGE;
+            for (key, subject) in page {
+                if key >= limit {
+                    return Ok(());
+                }
+                changed.insert(subject);
+                self.last_change = Some(key);
+            }
+            if !full {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Evaluates anew where a person belongs, with everyone that they are the same person as.
+    fn place(&mut self, state: Stored<'_>, subject: SubjectId, as_of: Seq) -> Result<(), AccessError> {
+        let said = self.merged_state(state, subject, as_of)?;
+        for id in self.same_person(subject) {
+            self.assign(id, said.clone());
+        }
+        Ok(())
+    }
+
+    fn same_person(&self, subject: SubjectId) -> BTreeSet<SubjectId> {
+        let mut group = BTreeSet::from([subject]);
+        loop {
+            let before = group.len();
+            for (a, b) in &self.aliases {
+                if group.contains(a) || group.contains(b) {
+                    group.extend([*a, *b]);
+                }
+            }
+            if group.len() == before {
+                return group;
+            }
+        }
+    }
+
+    /// What was said under any of a person's ids. Lineages of different ids stay apart: a later version under one id does
+    /// not supersede what was said under another.
+    fn merged_state(
+        &mut self,
+        state: Stored<'_>,
+        subject: SubjectId,
+        as_of: Seq,
+    ) -> Result<SubjectState, AccessError> {
+        let group = self.same_person(subject);
+        let mut all = SubjectState::default();
+        for id in &group {
+            let Some(record) = read::subject(&state, *id)? else { continue };
+            let mut said = self.said(state, &record, as_of)?;
+            if group.len() > 1 {
+                for directive in &mut said.directives {
+                    let mut body = (*directive.directive).clone();
+                    body.lineage = format!("{id}/{}", body.lineage);
+                    directive.directive = Arc::new(body);
+                }
+            }
+            all.directives.append(&mut said.directives);
+            all.withdrawals.append(&mut said.withdrawals);
+        }
+        Ok(all)
+    }
+
+    fn said(
+        &mut self,
+        state: Stored<'_>,
+        record: &SubjectRecord,
+        as_of: Seq,
+    ) -> Result<SubjectState, AccessError> {
+        for row in &record.directives {
+            if !self.shapes.contains_key(&row.shape) {
+                let shape = read::shape(&state, &row.shape)?
+                    .ok_or(AccessError::Read(ReadError::Malformed("shape")))?;
+                self.shapes.insert(row.shape, Arc::new(shape));
+            }
+        }
+        let said = record.state(&|digest| self.shapes.get(digest).cloned());
+        Ok(said.ok_or(AccessError::Read(ReadError::Malformed("shape")))?.before(as_of))
+    }
+
+    fn assign(&mut self, subject: SubjectId, said: SubjectState) {
+        if said.directives.is_empty() && said.withdrawals.is_empty() {
+            self.people.remove(&subject);
+            return;
+        }
+        let profile = profile_of(&said);
+        let number = match self.numbers.get(&profile) {
+            Some(number) => *number,
+            None => {
+                let number = u32::try_from(self.profiles.len()).unwrap_or(u32::MAX);
+                self.numbers.insert(profile.clone(), number);
+                self.profiles.push((profile, said));
+                number
+            }
+        };
+        self.people.insert(subject, number);
+    }
+
+    fn answer(&self, wanted: &Use, contributors: BTreeMap<DatasetId, ContributorId>) -> PermittedSubjects {
+        let holders: BTreeSet<&ContributorId> = contributors.values().collect();
+        let verdicts: BTreeMap<&ContributorId, Vec<Verdict>> = holders
+            .iter()
+            .map(|holder| {
+                let of = self.profiles.iter().map(|(_, said)| consent::evaluate(said, holder, wanted));
+                (*holder, of.collect())
+            })
+            .collect();
+        let mut datasets: BTreeMap<DatasetId, PermittedIn> = BTreeMap::new();
+        for (dataset, contributor) in &contributors {
+            let verdicts = &verdicts[contributor];
+            let mut permitted = PermittedIn::default();
+            for (subject, number) in &self.people {
+                let verdict = &verdicts[*number as usize];
+                if verdict.permit {
+                    permitted.ids.push(subject.get());
+                    if !verdict.limits.is_none() {
+                        permitted.limits.insert(subject.get(), verdict.limits.clone());
+                    }
+                }
+            }
+            datasets.insert(dataset.clone(), permitted);
+        }
+        let mut refused = BTreeMap::new();
+        let why: Vec<Option<Reason>> =
+            (0..self.profiles.len()).map(|n| self.refusal(n, &verdicts, &holders)).collect();
+        for number in self.people.values() {
+            if let Some(reason) = why[*number as usize] {
+                *refused.entry(reason).or_insert(0) += 1;
+            }
+        }
+        PermittedSubjects { datasets, contributors, refused, as_of: self.as_of }
+    }
+
+    /// Why a profile permits nothing to any of the holders; `None` if it does, or said nothing through them.
+    fn refusal(
+        &self,
+        number: usize,
+        verdicts: &BTreeMap<&ContributorId, Vec<Verdict>>,
+        holders: &BTreeSet<&ContributorId>,
+    ) -> Option<Reason> {
+        let (profile, _) = &self.profiles[number];
+        let concerned = profile.directives.iter().any(|(c, _)| holders.contains(c))
+            || profile.withdrawals.iter().any(|(c, ..)| c.as_ref().is_none_or(|c| holders.contains(c)));
+        let all: Vec<&Verdict> = verdicts.values().map(|v| &v[number]).collect();
+        if !concerned || all.iter().any(|v| v.permit) {
+            return None;
+        }
+        all.iter().filter_map(|v| v.main_reason()).max()
+    }
+}
+
+const PAGE: usize = 4_096;
+
+fn profile_of(said: &SubjectState) -> Profile {
+    let mut directives: Vec<(ContributorId, Digest)> =
+        said.governing().map(|d| (d.contributor.clone(), d.directive.shape())).collect();
+    directives.sort();
+    directives.dedup();
+    let mut withdrawals: Vec<_> = said
+        .standing()
+        .map(|w| {
+            let day = (w.mode == WithdrawalMode::NoFurtherAccess).then(|| w.time.date());
+            (w.contributor.clone(), w.mode, day)
+        })
+        .collect();
+    withdrawals.sort();
+    withdrawals.dedup();
+    Profile { directives, withdrawals }
 }

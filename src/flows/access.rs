@@ -1,0 +1,204 @@
+//! What the flows of the access plane work on, and how they say no.
+
+use almoner_model::{Clock, ContributorId, Digest, Entropy, Seq, SourcePatientId, SubjectId, Timestamp};
+use serde_json::Value;
+
+use super::Act;
+use super::permitted::ConsentIndex;
+use crate::error::ErrorKind;
+use crate::events::Event;
+use crate::state::{Read, ReadError};
+use crate::store::{Appended, NewEntry, Precondition, Store, StoreError};
+
+/// The subject registry, as far as these flows need it.
+pub trait People: Send + Sync {
+    /// The person with this record number at this hospital, made if there is none yet: consents may come before data.
+    ///
+    /// # Errors
+    /// A sentence, if the registry fails.
+    fn subject_of_record(
+        &self,
+        contributor: &ContributorId,
+        record_number: &SourcePatientId,
+    ) -> Result<SubjectId, String>;
+
+    /// The person with this record number, if there is one.
+    ///
+    /// # Errors
+    /// A sentence, if the registry fails.
+    fn find_record(
+        &self,
+        contributor: &ContributorId,
+        record_number: &SourcePatientId,
+    ) -> Result<Option<SubjectId>, String>;
+
+    /// Pairs of ids that turned out to be one person's.
+    ///
+    /// # Errors
+    /// A sentence, if the registry fails.
+    fn aliases(&self) -> Result<Vec<(SubjectId, SubjectId)>, String>;
+}
+
+/// Documents by the digest of their exact bytes.
+pub trait Documents: Send + Sync {
+    /// Keeps a document; durable on return.
+    ///
+    /// # Errors
+    /// A sentence, if it cannot be kept.
+    fn put(&self, bytes: &[u8]) -> Result<Digest, String>;
+
+    /// A document that was kept.
+    ///
+    /// # Errors
+    /// A sentence, if it cannot be read.
+    fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, String>;
+}
+
+/// What the flows of the access plane work on.
+#[derive(Clone, Copy)]
+pub struct AccessContext<'a> {
+    /// Ledger and state.
+    pub store: &'a dyn Store,
+    /// The subject registry.
+    pub people: &'a dyn People,
+    /// Documents.
+    pub documents: &'a dyn Documents,
+    /// Who permits what, kept between calls.
+    pub index: &'a ConsentIndex,
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// Randomness.
+    pub entropy: &'a dyn Entropy,
+}
+
+/// Why a flow of the access plane said no.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum AccessError {
+    /// The store.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The state.
+    #[error(transparent)]
+    Read(#[from] ReadError),
+    /// Registry or documents.
+    #[error("{0}")]
+    Failed(String),
+    /// A thing that is named does not exist.
+    #[error("there is no such {0}")]
+    Unknown(&'static str),
+    /// What was sent is not right; `pointer` is a JSON Pointer or a name of the field.
+    #[error("{pointer}: {reason}")]
+    Invalid {
+        /// Where.
+        pointer: String,
+        /// What is wrong, and what to do.
+        reason: String,
+    },
+    /// The caller may not do this.
+    #[error("{0}")]
+    Denied(String),
+    /// No permit, with the reasons.
+    #[error(transparent)]
+    Refused(#[from] crate::policy::Refusal),
+    /// The state is not what this needs.
+    #[error("{0}")]
+    Conflict(String),
+}
+
+impl AccessError {
+    /// Which of the five kinds.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(e) => e.kind(),
+            Self::Read(_) | Self::Failed(_) => ErrorKind::Fault,
+            Self::Unknown(_) | Self::Invalid { .. } => ErrorKind::Invalid,
+            Self::Denied(_) | Self::Refused(_) => ErrorKind::Denied,
+            Self::Conflict(_) => ErrorKind::Conflict,
+        }
+    }
+
+    /// An input that is not right.
+    pub fn invalid(pointer: &str, reason: impl Into<String>) -> Self {
+        Self::Invalid { pointer: pointer.to_owned(), reason: reason.into() }
+    }
+}
+
+/// A store as a place to read records from.
+#[derive(Clone, Copy)]
+pub struct Stored<'a>(pub &'a dyn Store);
+
+impl Read for Stored<'_> {
+    fn get(&self, kind: &str, key: &str) -> Result<Option<Value>, ReadError> {
+        self.0.get(kind, key).map_err(|e| ReadError::Store(e.to_string()))
+    }
+
+    fn scan(
+        &self,
+        kind: &str,
+        prefix: &str,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, Value)>, ReadError> {
+        self.0.scan(kind, prefix, after, limit).map_err(|e| ReadError::Store(e.to_string()))
+    }
+}
+
+impl<'a> AccessContext<'a> {
+    /// The state.
+    pub fn state(&self) -> Stored<'a> {
+        Stored(self.store)
+    }
+
+    /// Ledger time: the present, never before the last entry.
+    ///
+    /// # Errors
+    /// If the store cannot be read.
+    pub fn now(&self) -> Result<Timestamp, AccessError> {
+        let last = match self.store.size() {
+            0 => None,
+            size => self.store.entry(size - 1)?.map(|e| e.leaf.time),
+        };
+        Ok(last.map_or(self.clock.now(), |t| t.max(self.clock.now())))
+    }
+
+    /// Appends one event.
+    pub(super) fn append(
+        &self,
+        event: &Event,
+        act: &Act,
+        subject: Option<SubjectId>,
+        topics: Vec<String>,
+        preconditions: &[Precondition],
+    ) -> Result<Appended, AccessError> {
+        let entry = entry(event, act.event_id(0), act, subject, topics)?;
+        let mut appended = self.store.append(vec![entry], preconditions)?;
+        appended.pop().ok_or_else(|| AccessError::Failed("the store acknowledged nothing".into()))
+    }
+
+    /// Where an act stands already, if it is being repeated.
+    pub(super) fn repeated(&self, act: &Act) -> Result<Option<Seq>, AccessError> {
+        Ok(self.store.find_event(&act.event_id)?)
+    }
+}
+
+/// An entry without a decision.
+pub(super) fn entry(
+    event: &Event,
+    event_id: String,
+    act: &Act,
+    subject: Option<SubjectId>,
+    topics: Vec<String>,
+) -> Result<NewEntry, AccessError> {
+    let payload = event.payload().map_err(|_| AccessError::Failed("an event is not JSON".into()))?;
+    Ok(NewEntry {
+        event_id,
+        kind: event.kind(),
+        actor: act.actor.clone(),
+        subject,
+        payload,
+        policy: None,
+        decision: None,
+        as_of: None,
+        topics,
+    })
+}
