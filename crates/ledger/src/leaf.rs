@@ -24,6 +24,8 @@
 use almoner_model::{Digest, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
+pub mod scan;
+
 use crate::tree::{self, Hash};
 
 /// Longest leaf in bytes.
@@ -121,11 +123,26 @@ impl Leaf {
     /// # Errors
     /// [`LeafError`].
     pub fn parse(bytes: &[u8]) -> Result<Self, LeafError> {
-        if bytes.len() > MAX_BYTES {
-            return Err(LeafError::TooLong);
-        }
-        let leaf: Self = serde_json::from_slice(bytes).map_err(|_| LeafError::NotCanonical)?;
-        if leaf.to_bytes()? == bytes { Ok(leaf) } else { Err(LeafError::NotCanonical) }
+        let read = scan::scan(bytes)?;
+        let digest = |hex: &[u8; 64]| {
+            let mut out = [0; 32];
+            hex::decode_to_slice(hex, &mut out).map_or(Err(LeafError::NotCanonical), |()| Ok(Digest(out)))
+        };
+        let text = |word: &[u8]| String::from_utf8(word.to_vec()).map_err(|_| LeafError::NotCanonical);
+        Ok(Self {
+            actor: digest(read.actor)?,
+            as_of: read.as_of,
+            decision: read.decision.map(text).transpose()?,
+            event_id: text(read.event_id)?,
+            payload: digest(read.payload)?,
+            policy: read.policy.map(digest).transpose()?,
+            prev: digest(read.prev)?,
+            seq: read.seq,
+            subject: read.subject.map(digest).transpose()?,
+            time: Timestamp::from_millis(read.time_millis),
+            kind: text(read.kind)?,
+            v: 1,
+        })
     }
 
     fn check(&self) -> Result<(), LeafError> {
@@ -141,6 +158,9 @@ impl Leaf {
         }
         if !is_event_id(&self.event_id) {
             return Err(LeafError::Member("event_id"));
+        }
+        if !(0..=scan::LAST_MILLIS).contains(&self.time.millis()) {
+            return Err(LeafError::Member("time"));
         }
         if !is_word(&self.kind) {
             return Err(LeafError::Member("type"));
@@ -190,4 +210,119 @@ fn number_member(out: &mut Vec<u8>, name: &str, value: u64) {
 /// The RFC 6962 leaf hash of a leaf's stored bytes; also the next leaf's `prev`.
 pub fn hash(bytes: &[u8]) -> Hash {
     tree::leaf_hash(bytes)
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn example() -> Leaf {
+        Leaf {
+            actor: Digest([0xaa; 32]),
+            as_of: None,
+            decision: None,
+            event_id: "0e9a41f5-7c3b-4d7e-9a51-0c1d2e3f4a5b".into(),
+            payload: Digest([0xbb; 32]),
+            policy: None,
+            prev: Digest(NO_PREV),
+            seq: 0,
+            subject: None,
+            time: Timestamp::parse("2026-11-22T09:30:00Z").expect("RFC 3339"),
+            kind: "contributor.registered".into(),
+            v: 1,
+        }
+    }
+
+    #[test]
+    fn golden_leaves() {
+        let (a, b, z) = ("a".repeat(64), "b".repeat(64), "0".repeat(64));
+        let first = example();
+        assert_eq!(
+            String::from_utf8(first.to_bytes().expect("fits")).expect("ASCII"),
+            format!(
+                r#"{{"actor":"{a}","event_id":"0e9a41f5-7c3b-4d7e-9a51-0c1d2e3f4a5b","payload":"{b}","prev":"{z}","seq":0,"time":"2026-11-22T09:30:00.000Z","type":"contributor.registered","v":1}}"#
+            )
+        );
+        assert_eq!(
+            hex::encode(hash(&first.to_bytes().expect("fits"))),
+            "6bd5ad839ba14d6f67b3a2bd48c6f4ce0608fcc02e47e8a33de6e799fda6ce4b"
+        );
+        let full = Leaf {
+            as_of: Some(41),
+            decision: Some("permit".into()),
+            policy: Some(Digest([0xbb; 32])),
+            subject: Some(Digest([0xaa; 32])),
+            seq: 42,
+            ..first
+        };
+        assert_eq!(
+            String::from_utf8(full.to_bytes().expect("fits")).expect("ASCII"),
+            format!(
+                r#"{{"actor":"{a}","as_of":41,"decision":"permit","event_id":"0e9a41f5-7c3b-4d7e-9a51-0c1d2e3f4a5b","payload":"{b}","policy":"{b}","prev":"{z}","seq":42,"subject":"{a}","time":"2026-11-22T09:30:00.000Z","type":"contributor.registered","v":1}}"#
+            )
+        );
+    }
+
+    #[test]
+    fn what_the_format_does_not_allow_is_refused() {
+        for bad in [
+            Leaf { v: 2, ..example() },
+            Leaf { seq: 1 << 53, ..example() },
+            Leaf { as_of: Some(1 << 53), ..example() },
+            Leaf { kind: "a\"b".into(), ..example() },
+            Leaf { decision: Some(String::new()), ..example() },
+            Leaf { event_id: "0E9A41F5-7C3B-4D7E-9A51-0C1D2E3F4A5B".into(), ..example() },
+            Leaf { time: Timestamp::from_millis(i64::MAX), ..example() },
+        ] {
+            assert!(bad.to_bytes().is_err(), "{bad:?}");
+        }
+        let good = String::from_utf8(example().to_bytes().expect("fits")).expect("ASCII");
+        for (from, to) in [
+            ("\"seq\":0", "\"seq\":00"),
+            ("\"seq\":0", "\"seq\": 0"),
+            ("\"v\":1", "\"v\":2"),
+            ("aaaa", "AAAA"),
+            (".000Z", "Z"),
+            (".000Z", ".000+00:00"),
+            ("09:30", "24:30"),
+            ("-11-22", "-11-31"),
+            ("}", "} "),
+            ("\"actor\"", "\"Actor\""),
+            ("\"v\":1", "\"v\":1,\"w\":1"),
+            ("\"seq\":0", "\"seq\":9007199254740992"),
+        ] {
+            assert!(Leaf::parse(good.replacen(from, to, 1).as_bytes()).is_err(), "{to}");
+        }
+        assert_eq!(Leaf::parse(&vec![b' '; MAX_BYTES + 1]), Err(LeafError::TooLong));
+    }
+
+    proptest! {
+        #[test]
+        fn a_leaf_is_its_jcs_form_and_reads_back(
+            hashes: [u8; 32], optional: Option<[u8; 32]>, as_of in proptest::option::of(0u64..1 << 53), seq in 0u64..1 << 53,
+            millis in 0i64..253_402_300_800_000, kind in "[a-z0-9._-]{1,64}", decision in proptest::option::of("[a-z]{1,9}"),
+            event_id in "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}",
+        ) {
+            let leaf = Leaf {
+                actor: Digest(hashes), payload: Digest::of(hashes), prev: Digest(hashes), policy: optional.map(Digest),
+                subject: optional.map(Digest::of), as_of, seq, time: Timestamp::from_millis(millis), kind, decision,
+                event_id, v: 1,
+            };
+            let bytes = leaf.to_bytes().expect("fits");
+            prop_assert_eq!(&bytes, &serde_json_canonicalizer::to_vec(&leaf).expect("JSON"));
+            prop_assert_eq!(Leaf::parse(&bytes), Ok(leaf));
+        }
+
+        #[test]
+        fn whatever_reads_is_canonical(at in 0usize..300, to: u8) {
+            let mut bytes = Leaf { as_of: Some(7), decision: Some("deny".into()), ..example() }.to_bytes().expect("fits");
+            let at = at % bytes.len();
+            bytes[at] = to;
+            if let Ok(leaf) = Leaf::parse(&bytes) {
+                prop_assert_eq!(leaf.to_bytes().expect("fits"), bytes);
+            }
+        }
+    }
 }

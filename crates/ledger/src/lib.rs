@@ -1,9 +1,14 @@
 //! The ledger's format and its verification.
 
+pub mod audit;
 pub mod checkpoint;
 pub mod commitment;
 pub mod leaf;
+pub mod members;
 pub mod note;
+pub mod proof;
+pub mod receipt;
+pub mod source;
 pub mod tile;
 pub mod tree;
 

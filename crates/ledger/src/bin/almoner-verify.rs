@@ -1,2 +1,180 @@
-//! verify
-fn main() {}
+//! `almoner-verify`: checks, on anyone's machine and without trusting the operator, what Almoner published.
+//!
+//! A thin shell over the library: it parses arguments, reads files, calls one check and prints the result. Exit codes:
+//! 0 intact, 1 something is wrong, 2 wrong usage.
+
+#![expect(
+    clippy::print_stdout,
+    clippy::print_stderr,
+    reason = "this program talks to a person on a terminal"
+)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use almoner_ledger::audit::{Audit, audit};
+use almoner_ledger::receipt::Receipt;
+use almoner_ledger::source::{Folder, Http, Source};
+use almoner_ledger::{Checkpoint, VerifierKey};
+
+const USAGE: &str = "\
+almoner-verify checks what an Almoner server published, offline and without trusting it.
+
+  almoner-verify ledger DIR|URL [--vkey KEY|FILE] [--known CHECKPOINT] [--threads N]
+      Every entry, hash and link of the log, and the signed root over them.
+      KEY is the log's verifier key line, which you should have from its operator by another way.
+      Without it DIR/vkey or URL/vkey is used, which shows only that the log agrees with itself.
+      CHECKPOINT is a checkpoint file that you kept: the log must still begin with it.
+  almoner-verify receipt FILE.tlog-proof ENTRY --vkey KEY|FILE
+      That the entry (the exact bytes of its leaf) stands in the log.
+
+  --json   one JSON object on standard output
+Exit codes: 0 intact, 1 something is wrong, 2 wrong usage.";
+
+struct Arguments {
+    positional: Vec<String>,
+    vkey: Option<String>,
+    known: Option<String>,
+    threads: usize,
+    json: bool,
+}
+
+fn arguments() -> Result<Arguments, String> {
+    let threads = std::thread::available_parallelism().map_or(1, usize::from);
+    let mut parsed = Arguments { positional: vec![], vkey: None, known: None, threads, json: false };
+    let mut args = std::env::args().skip(1);
+    while let Some(arg) = args.next() {
+        let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+        match arg.as_str() {
+            "--vkey" => parsed.vkey = Some(value()?),
+            "--known" => parsed.known = Some(value()?),
+            "--threads" => {
+                parsed.threads = value()?.parse().map_err(|_| "--threads needs a number".to_owned())?
+            }
+            "--json" => parsed.json = true,
+            "--help" | "-h" => parsed.positional.insert(0, "help".into()),
+            flag if flag.starts_with("--") => return Err(format!("unknown option {flag}")),
+            _ => parsed.positional.push(arg),
+        }
+    }
+    Ok(parsed)
+}
+
+/// A verifier key given as its line or as the name of a file that holds it.
+fn verifier_key(given: &str) -> Result<VerifierKey, String> {
+    VerifierKey::parse(given).or_else(|error| {
+        let text = std::fs::read_to_string(given).map_err(|_| error.to_string())?;
+        VerifierKey::parse(&text).map_err(|e| e.to_string())
+    })
+}
+
+fn read(path: &str) -> Result<Vec<u8>, String> {
+    std::fs::read(path).map_err(|e| format!("{path} cannot be read: {}", e.kind()))
+}
+
+/// `Ok(true)` if everything is intact.
+fn ledger(args: &Arguments, place: &str) -> Result<bool, String> {
+    let source: Box<dyn Source> = if place.starts_with("http://") || place.starts_with("https://") {
+        Box::new(Http::new(place))
+    } else {
+        Box::new(Folder(PathBuf::from(place)))
+    };
+    let key = match &args.vkey {
+        Some(given) => verifier_key(given)?,
+        None => {
+            let line = source.read("vkey").map_err(|e| format!("no --vkey was given and {e}"))?;
+            VerifierKey::parse(&String::from_utf8_lossy(&line)).map_err(|e| e.to_string())?
+        }
+    };
+    let known = match &args.known {
+        Some(path) => {
+            Some(Checkpoint::open(&read(path)?, &key).map_err(|e| format!("{path}: {e}"))?.checkpoint)
+        }
+        None => None,
+    };
+    let result = audit(&*source, &key, known.as_ref(), args.threads);
+    if args.json {
+        println!("{}", serde_json::to_string(&result).map_err(|e| e.to_string())?);
+    } else {
+        tell(&result, args.vkey.is_some());
+    }
+    Ok(result.intact)
+}
+
+fn tell(result: &Audit, key_given: bool) {
+    println!("log     {}", result.origin);
+    println!("size    {} entries", result.size);
+    println!("root    {}", result.root);
+    if let Some(time) = result.last_time {
+        println!("last    {time}");
+    }
+    for (kind, count) in &result.kinds {
+        println!("        {count:>9} {kind}");
+    }
+    for finding in &result.findings {
+        println!("WRONG   {finding}");
+    }
+    if result.findings_total > result.findings.len() as u64 {
+        println!("WRONG   and {} more", result.findings_total - result.findings.len() as u64);
+    }
+    match (result.intact, key_given) {
+        (true, true) => println!("intact: every entry, link, hash and the signature agree"),
+        (true, false) => {
+            println!("intact, but the key came with the log: compare it with one you have by another way")
+        }
+        (false, _) => println!("NOT INTACT"),
+    }
+}
+
+fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<bool, String> {
+    let given = args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?;
+    let key = verifier_key(given)?;
+    let receipt = Receipt::parse(&read(proof)?).map_err(|e| format!("{proof}: {e}"))?;
+    let checked = receipt.check(&read(entry)?, &key);
+    let problem = checked.as_ref().err().map(ToString::to_string);
+    let size = checked.as_ref().ok().map(|s| s.checkpoint.size);
+    if args.json {
+        let line = serde_json::json!({
+            "intact": problem.is_none(), "origin": key.name(), "seq": receipt.index, "size": size, "problem": problem
+        });
+        println!("{line}");
+    } else {
+        match (problem, size) {
+            (None, Some(size)) => {
+                println!("intact: entry {} of {} ({size} entries)", receipt.index, key.name())
+            }
+            (problem, _) => println!("NOT INTACT: {}", problem.unwrap_or_default()),
+        }
+    }
+    Ok(checked.is_ok())
+}
+
+fn main() -> ExitCode {
+    let args = match arguments() {
+        Ok(args) => args,
+        Err(problem) => return usage(&problem),
+    };
+    let words: Vec<&str> = args.positional.iter().map(String::as_str).collect();
+    let done = match words.as_slice() {
+        ["ledger", place] => ledger(&args, place),
+        ["receipt", proof, entry] => receipt(&args, proof, entry),
+        ["help", ..] => {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
+        _ => return usage("say what to check"),
+    };
+    match done {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(problem) => {
+            eprintln!("almoner-verify: {problem}");
+            ExitCode::from(1)
+        }
+    }
+}
+
+fn usage(problem: &str) -> ExitCode {
+    eprintln!("almoner-verify: {problem}\n\n{USAGE}");
+    ExitCode::from(2)
+}

@@ -1,0 +1,90 @@
+//! Where a published log is read from: a folder laid out as C2SP tlog-tiles, or the same over HTTP.
+//!
+//! The one module of this crate that touches files and the network; everything else is a function of bytes.
+
+use std::io::Read as _;
+use std::path::PathBuf;
+use std::time::Duration;
+
+/// Longest file of a log: an entry bundle of 256 leaves of 8 KiB.
+const BYTES_MAX: u64 = 256 * (8 * 1024 + 2);
+
+/// Why a file of the log could not be had.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum SourceError {
+    /// It is not there.
+    #[error("{0} is missing")]
+    Missing(String),
+    /// It is there and cannot be read.
+    #[error("{path} cannot be read: {reason}")]
+    Unreadable {
+        /// Which file.
+        path: String,
+        /// Why.
+        reason: String,
+    },
+}
+
+/// A published log.
+pub trait Source: Sync {
+    /// The bytes at `path` (`checkpoint`, `tile/0/000`, …).
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn read(&self, path: &str) -> Result<Vec<u8>, SourceError>;
+}
+
+/// A folder.
+#[derive(Clone, Debug)]
+pub struct Folder(
+    /// Its path.
+    pub PathBuf,
+);
+
+impl Source for Folder {
+    fn read(&self, path: &str) -> Result<Vec<u8>, SourceError> {
+        let mut bytes = Vec::new();
+        std::fs::File::open(self.0.join(path))
+            .and_then(|file| file.take(BYTES_MAX + 1).read_to_end(&mut bytes))
+            .map_err(|e| match e.kind() {
+                std::io::ErrorKind::NotFound => SourceError::Missing(path.into()),
+                kind => SourceError::Unreadable { path: path.into(), reason: kind.to_string() },
+            })?;
+        limited(path, bytes)
+    }
+}
+
+/// The same paths under an `http://` or `https://` address.
+#[derive(Debug)]
+pub struct Http {
+    base: String,
+    agent: ureq::Agent,
+}
+
+impl Http {
+    /// A log published under `base`, e.g. `https://almoner.example/ledger`.
+    pub fn new(base: &str) -> Self {
+        let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build();
+        Self { base: base.trim_end_matches('/').to_owned(), agent: agent.into() }
+    }
+}
+
+impl Source for Http {
+    fn read(&self, path: &str) -> Result<Vec<u8>, SourceError> {
+        let unreadable = |reason: String| SourceError::Unreadable { path: path.into(), reason };
+        let mut response = self.agent.get(format!("{}/{path}", self.base)).call().map_err(|e| match e {
+            ureq::Error::StatusCode(404 | 410) => SourceError::Missing(path.into()),
+            other => unreadable(other.to_string()),
+        })?;
+        let bytes = response.body_mut().with_config().limit(BYTES_MAX + 1).read_to_vec();
+        limited(path, bytes.map_err(|e| unreadable(e.to_string()))?)
+    }
+}
+
+fn limited(path: &str, bytes: Vec<u8>) -> Result<Vec<u8>, SourceError> {
+    if bytes.len() as u64 > BYTES_MAX {
+        let reason = "longer than any file of a log".into();
+        return Err(SourceError::Unreadable { path: path.into(), reason });
+    }
+    Ok(bytes)
+}
