@@ -16,7 +16,11 @@ use serde_json::Value;
 /// The one vector whose roots are made up and shorter than a hash, yet which expects success.
 const FAKE_ROOTS: &str = "consistency/additional/sizes-are-equal-one-and-proof-is-empty.json";
 
-#[expect(clippy::disallowed_methods, clippy::print_stderr, reason = "tests only: where the data lies, and why not")]
+#[expect(
+    clippy::disallowed_methods,
+    clippy::print_stderr,
+    reason = "tests only: where the data lies, and why not"
+)]
 fn vectors() -> Option<PathBuf> {
     let beside = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../../shared/data");
     let path = std::env::var("ALMONER_TEST_DATA").map_or(beside, PathBuf::from).join("merkle-vectors");
