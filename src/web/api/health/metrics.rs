@@ -1,0 +1,28 @@
+//! `GET /metrics`
+
+use actix_web::{HttpResponse, get, web};
+
+use crate::app::App;
+use crate::web::auth::Caller;
+use crate::web::auth::roles::ReadMetrics;
+use crate::web::error::Problem;
+use crate::web::metrics::Metrics;
+
+/// Measurements in the Prometheus text format: routes, statuses, durations, sizes. No value from data, no id.
+#[utoipa::path(
+    tag = "health",
+    operation_id = "read_metrics",
+    security(("token" = ["read_metrics"])),
+    responses((status = 200, body = String, content_type = "text/plain"))
+)]
+#[get("/metrics")]
+pub async fn metrics(
+    _caller: Caller<ReadMetrics>,
+    app: web::Data<App>,
+    metrics: web::Data<Metrics>,
+) -> Result<HttpResponse, Problem> {
+    metrics.jobs_unfinished.set(app.jobs.unfinished() as i64);
+    metrics.ledger_entries.set(app.store.size() as i64);
+    let text = metrics.text().map_err(Problem::fault)?;
+    Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
+}

@@ -1,0 +1,35 @@
+//! `GET /readyz`
+
+use actix_web::{get, web};
+use serde::Serialize;
+use utoipa::ToSchema;
+
+use crate::app::App;
+use crate::store::StoreError;
+use crate::web::answer::blocking;
+use crate::web::error::Problem;
+
+/// The server can do its work.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct Readiness {
+    /// `ready`
+    #[schema(examples("ready"))]
+    pub status: &'static str,
+    /// Entries of the ledger.
+    pub ledger_size: u64,
+}
+
+/// Whether the server can do its work: the store answers, and the server is not stopping.
+#[utoipa::path(tag = "health", operation_id = "read_readiness", responses((status = 200, body = Readiness)))]
+#[get("/readyz")]
+pub async fn ready(app: web::Data<App>) -> Result<web::Json<Readiness>, Problem> {
+    if app.jobs.stopping() {
+        return Err(Problem::fault("stopping").with_status(503));
+    }
+    let size = blocking(&app, |app| {
+        app.store.get_primary("readiness", "none")?;
+        Ok::<_, StoreError>(app.store.size())
+    });
+    let ledger_size = size.await.map_err(|problem| problem.with_status(503))?;
+    Ok(web::Json(Readiness { status: "ready", ledger_size }))
+}

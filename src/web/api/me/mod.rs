@@ -1,0 +1,3 @@
+//! What concerns the caller itself.
+
+pub mod identity;
