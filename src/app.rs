@@ -22,14 +22,18 @@ use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use almoner_model::{Clock, Entropy, Timestamp};
-use hkdf::Hkdf;
+use almoner_ledger::LogKey;
+use almoner_model::{Clock, Entropy, Tables, Timestamp};
 use serde::{Deserialize, Serialize};
-use sha2::Sha256;
 use zeroize::Zeroizing;
 
 use crate::config::Config;
 use crate::error::ErrorKind;
+use crate::flows::tokens::Tokens;
+use crate::jobs::Jobs;
+use crate::keys::{Keyring, label};
+use crate::store::sqlite::{Options, SqliteStore};
+use crate::store::{NoProjections, Store, StoreError};
 
 /// The only format of the data folder there is.
 pub const FORMAT: &str = "almoner-data/1";
@@ -174,12 +178,16 @@ pub enum OpenError {
     /// The key lies where it would be copied with what it protects.
     #[error("the root key {} lies inside the data folder; keep it outside", .0.display())]
     KeyInside(PathBuf),
+    /// The ledger.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }
 
 impl OpenError {
     /// A folder in use is a conflict; the rest the operator must put right.
     pub const fn kind(&self) -> ErrorKind {
         match self {
+            Self::Store(e) => e.kind(),
             Self::Owned(_) => ErrorKind::Conflict,
             Self::File { .. } => ErrorKind::Fault,
             _ => ErrorKind::Invalid,
@@ -203,6 +211,14 @@ pub struct App {
     pub clock: Arc<dyn Clock>,
     /// Randomness.
     pub entropy: Arc<dyn Entropy>,
+    /// Every key, derived from the root key.
+    pub keys: Keyring,
+    /// The canonical tables.
+    pub tables: Tables,
+    /// Work that outlives a request. Before the store, so that it ends first.
+    pub jobs: Jobs,
+    /// Ledger, state, tokens.
+    pub store: Arc<dyn Store>,
     /// Held as long as the folder is open.
     _lock: File,
 }
@@ -232,7 +248,7 @@ impl App {
         if new {
             let marker = Marker {
                 format: FORMAT.into(),
-                key_fingerprint: fingerprint(&key),
+                key_fingerprint: Keyring::from_root(&key).fingerprint().to_string(),
                 origin: config.ledger.origin.clone().unwrap_or_else(|| {
                     let digits = hex::encode(&entropy.bytes32()[..6]);
                     format!("almoner.local/{digits}")
@@ -258,11 +274,42 @@ impl App {
         let lock = lock(&folder)?;
         let key_path = root_key_path(&folder, &config)?;
         let key = read_key(&key_path)?;
-        if fingerprint(&key) != marker.key_fingerprint {
+        let keys = Keyring::from_root(&key);
+        if keys.fingerprint().to_string() != marker.key_fingerprint {
             return Err(OpenError::KeyChanged { key: key_path, folder: folder.root().to_owned() });
         }
-        Ok(Self { config, folder, marker, clock, entropy, _lock: lock })
+        let tables = Tables::embedded().expect("the embedded tables are checked by a test");
+        let store = open_store(&folder, &marker, &keys, &clock, &entropy)?;
+        let jobs =
+            Jobs::start(Arc::clone(&store), Arc::clone(&clock), config.jobs.at_once, config.jobs.keep_days)?;
+        Ok(Self { config, folder, marker, clock, entropy, keys, tables, jobs, store, _lock: lock })
     }
+
+    /// API tokens.
+    pub fn tokens(&self) -> Tokens<'_> {
+        Tokens { store: &*self.store, clock: &*self.clock, entropy: &*self.entropy }
+    }
+}
+
+fn open_store(
+    folder: &Folder,
+    marker: &Marker,
+    keys: &Keyring,
+    clock: &Arc<dyn Clock>,
+    entropy: &Arc<dyn Entropy>,
+) -> Result<Arc<dyn Store>, OpenError> {
+    let key = LogKey::new(&marker.origin, &keys.key(label::LEDGER_SIGN));
+    let key = key.map_err(|e| StoreError::Invalid(e.to_string()))?;
+    let store = SqliteStore::open(Options {
+        path: folder.ledger(),
+        key,
+        wrapping_key: *keys.key(label::PAYLOAD_WRAP),
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+        projector: Arc::new(NoProjections),
+        faults: None,
+    })?;
+    Ok(Arc::new(store))
 }
 
 /// Where the root key is; refused inside the data folder.
@@ -319,15 +366,6 @@ fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, OpenError> {
     hex::decode_to_slice(text.trim_ascii(), key.as_mut())
         .map_err(|_| OpenError::KeyMalformed(path.to_owned()))?;
     Ok(key)
-}
-
-/// HKDF-SHA256 (RFC 5869) output under a label of its own: says whether a key is the same, and nothing else about it.
-fn fingerprint(key: &[u8; 32]) -> String {
-    let mut out = [0; 16];
-    Hkdf::<Sha256>::new(None, key)
-        .expand(b"almoner/fingerprint/v1", &mut out)
-        .expect("16 bytes are within HKDF's limit");
-    hex::encode(out)
 }
 
 fn write_marker(folder: &Folder, marker: &Marker) -> Result<(), OpenError> {

@@ -14,6 +14,9 @@ pub mod state;
 pub mod error;
 pub mod events;
 
+// Keys, all from one root key
+pub mod keys;
+
 // State: the ledger and what is folded from it
 pub mod store;
 // Access plane: who is meant, what is released
@@ -44,3 +47,5 @@ pub mod app;
 pub mod cli;
 pub mod config;
 pub mod system;
+pub mod tls;
+pub mod web;

@@ -24,6 +24,7 @@ pub mod init;
 pub mod inspect;
 pub mod ledger;
 pub mod output;
+pub mod owner;
 pub mod push;
 pub mod schema;
 pub mod serve;

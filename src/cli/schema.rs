@@ -17,6 +17,8 @@ pub struct SchemaArgs {
 pub enum SchemaOf {
     /// The configuration file: schemas/config.schema.json
     Config,
+    /// The HTTP interface: openapi/almoner.json
+    Openapi,
 }
 
 /// Prints it.
@@ -26,6 +28,9 @@ pub enum SchemaOf {
 pub fn run(args: SchemaArgs, _globals: &Globals) -> Result<(), CliError> {
     let value = match args.of {
         SchemaOf::Config => Config::schema(),
+        SchemaOf::Openapi => {
+            serde_json::to_value(crate::web::openapi::document()).map_err(std::io::Error::other)?
+        }
     };
     Output::new(false).result(&value, |v| format!("{v:#}"))
 }

@@ -142,7 +142,7 @@ pub type Work = Box<dyn FnOnce(&dyn Progress) -> Result<Value, Failure> + Send>;
 /// The queue, its threads and its memory. Threads end when it is dropped.
 pub struct Jobs {
     shared: Arc<Shared>,
-    queue: Sender<(String, Work)>,
+    queue: Mutex<Option<Sender<(String, Work)>>>,
     threads: Mutex<Vec<thread::JoinHandle<()>>>,
 }
 
@@ -184,7 +184,7 @@ impl Jobs {
             })
             .collect::<Result<_, _>>()
             .map_err(|e| StoreError::Unavailable(e.to_string()))?;
-        Ok(Self { shared, queue, threads: Mutex::new(threads) })
+        Ok(Self { shared, queue: Mutex::new(Some(queue)), threads: Mutex::new(threads) })
     }
 
     /// Queues a job, or finds the one with the same id.
@@ -213,8 +213,11 @@ impl Jobs {
         };
         self.shared.save(&record)?;
         self.shared.live().insert(record.id.clone(), Arc::new(Live::new(Arc::clone(&self.shared.stopping))));
-        // The threads outlive every sender but this one, so the queue is open.
-        let _ = self.queue.send((record.id.clone(), work));
+        match &*self.queue.lock().unwrap_or_else(PoisonError::into_inner) {
+            // The threads end only when the sender is gone, so somebody receives this.
+            Some(queue) => drop(queue.send((record.id.clone(), work))),
+            None => return Err(StoreError::Unavailable("the server is stopping".into())),
+        }
         Ok(record)
     }
 
@@ -252,22 +255,34 @@ impl Jobs {
         self.shared.live().len()
     }
 
+    /// Whether jobs have been told to stop.
+    pub fn stopping(&self) -> bool {
+        self.shared.stopping.load(Ordering::Acquire)
+    }
+
     /// Tells all jobs to stop at their next safe place; those that wait are not begun.
     pub fn stop(&self) {
         self.shared.stopping.store(true, Ordering::Release);
+    }
+
+    /// Stops, and waits until the threads have ended.
+    pub fn finish(&self) {
+        self.stop();
+        self.queue.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        for thread in threads {
+            // The last owner may be a job itself, which cannot wait for its own end. A panic inside a job was caught; one
+            // here has nothing left to break.
+            if thread.thread().id() != thread::current().id() {
+                let _ = thread.join();
+            }
+        }
     }
 }
 
 impl Drop for Jobs {
     fn drop(&mut self) {
-        self.stop();
-        let (closed, _) = unbounded();
-        self.queue = closed;
-        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
-        for thread in threads {
-            // A panic inside a job was caught; one here has nothing left to break.
-            let _ = thread.join();
-        }
+        self.finish();
     }
 }
 

@@ -111,7 +111,6 @@ impl Paging {
 /// The header by which a creating call is known again.
 #[derive(Debug, IntoParams)]
 #[into_params(parameter_in = Header)]
-#[expect(dead_code, reason = "describes the header; the idempotency middleware reads it")]
 pub struct IdempotencyHeader {
     /// Repeating a call with the same key and body gives the first answer again instead of acting twice. Kept 24 hours.
     #[param(rename = "Idempotency-Key", min_length = 1, max_length = 128, pattern = "^[!-~]{1,128}$")]

@@ -26,6 +26,17 @@ use crate::error::ErrorKind;
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
 
+/// Makes problems of module errors that have `kind()` and a sentence that is fit for the outside.
+macro_rules! problem_from {
+    ($($error:ty),* $(,)?) => {$(
+        impl From<$error> for $crate::web::error::Problem {
+            fn from(e: $error) -> Self {
+                Self::new(e.kind(), e)
+            }
+        }
+    )*};
+}
+
 tokio::task_local! {
     /// The id of the request that is being answered.
     pub static REQUEST_ID: String;
@@ -96,7 +107,17 @@ impl Problem {
             detail.to_string()
         };
         let type_uri = format!("urn:almoner:problem:{}", format!("{kind:?}").to_lowercase());
-        Self { type_uri, title, status, kind, detail, instance, pointer: None, reasons: Vec::new(), measured: None }
+        Self {
+            type_uri,
+            title,
+            status,
+            kind,
+            detail,
+            instance,
+            pointer: None,
+            reasons: Vec::new(),
+            measured: None,
+        }
     }
 
     /// 400: the call is malformed.
@@ -168,11 +189,38 @@ impl Problem {
         let mut builder = HttpResponse::build(status);
         builder.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
         if status == StatusCode::UNAUTHORIZED {
-            builder.insert_header((header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"almoner\"")));
+            builder.insert_header((
+                header::WWW_AUTHENTICATE,
+                HeaderValue::from_static("Bearer realm=\"almoner\""),
+            ));
         }
         builder.body(serde_json::to_vec(self).expect("a problem is plain text"))
     }
 }
+
+impl From<ErrorKind> for Kind {
+    fn from(kind: ErrorKind) -> Self {
+        match kind {
+            ErrorKind::Invalid => Self::Invalid,
+            ErrorKind::Denied => Self::Denied,
+            ErrorKind::Conflict => Self::Conflict,
+            ErrorKind::Refused => Self::Refused,
+            ErrorKind::Fault => Self::Fault,
+        }
+    }
+}
+
+impl From<crate::flows::tokens::TokenError> for Problem {
+    fn from(e: crate::flows::tokens::TokenError) -> Self {
+        match e {
+            crate::flows::tokens::TokenError::Unknown => Self::not_found(),
+            e if e.kind() == ErrorKind::Invalid => Self::unacceptable(e),
+            e => Self::new(e.kind(), e),
+        }
+    }
+}
+
+problem_from!(crate::store::StoreError);
 
 impl fmt::Display for Problem {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
@@ -195,18 +243,6 @@ impl From<actix_web::error::BlockingError> for Problem {
     }
 }
 
-/// Makes problems of module errors that have `kind()` and a sentence that is fit for the outside.
-macro_rules! problem_from {
-    ($($error:ty),* $(,)?) => {$(
-        impl From<$error> for $crate::web::error::Problem {
-            fn from(e: $error) -> Self {
-                Self::new(e.kind(), e)
-            }
-        }
-    )*};
-}
-pub(crate) use problem_from;
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -224,6 +260,6 @@ mod tests {
         let json = serde_json::to_value(&problem).expect("JSON");
         assert_eq!(json["type"], "urn:almoner:problem:invalid");
         assert_eq!((json["status"].as_u64(), json["pointer"].as_str()), (Some(422), Some("/purpose")));
-        assert_eq!(problem.response().headers()[header::CONTENT_TYPE], PROBLEM_JSON);
+        assert_eq!(problem.response().headers().get(header::CONTENT_TYPE).expect("set"), PROBLEM_JSON);
     }
 }

@@ -10,7 +10,9 @@ use super::error::Problem;
 
 /// The JSON extractor: at most `limit` bytes, any error as a problem.
 pub fn json(limit: usize) -> web::JsonConfig {
-    web::JsonConfig::default().limit(limit).error_handler(|error, _: &HttpRequest| json_problem(&error).into())
+    web::JsonConfig::default()
+        .limit(limit)
+        .error_handler(|error, _: &HttpRequest| json_problem(&error).into())
 }
 
 /// The path extractor: an id that does not parse names nothing.
@@ -83,7 +85,8 @@ mod tests {
     }
 
     fn detail(text: &str) -> String {
-        json_problem(&JsonPayloadError::Deserialize(serde_json::from_str::<Body>(text).expect_err("bad"))).detail
+        json_problem(&JsonPayloadError::Deserialize(serde_json::from_str::<Body>(text).expect_err("bad")))
+            .detail
     }
 
     #[test]

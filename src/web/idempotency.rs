@@ -14,7 +14,7 @@ use actix_web::dev::{Payload, ServiceRequest, ServiceResponse};
 use actix_web::http::header::{self, HeaderValue};
 use actix_web::http::{Method, StatusCode};
 use actix_web::middleware::Next;
-use actix_web::{Error, HttpResponse, ResponseError as _, web};
+use actix_web::{Error, HttpMessage as _, HttpResponse, ResponseError as _, web};
 use aes_gcm::aead::{Aead as _, KeyInit as _};
 use aes_gcm::{Aes256Gcm, Nonce};
 use almoner_model::Timestamp;
@@ -119,8 +119,12 @@ struct Call {
 
 impl Call {
     async fn read(request: &mut ServiceRequest, given: &HeaderValue, app: &App) -> Result<Self, Problem> {
-        let key = given.to_str().ok().filter(|k| (1..=128).contains(&k.len()) && k.bytes().all(|b| b.is_ascii_graphic()));
-        let key = key.ok_or_else(|| Problem::invalid("`Idempotency-Key` is 1 to 128 visible ASCII characters."))?;
+        let key = given
+            .to_str()
+            .ok()
+            .filter(|k| (1..=128).contains(&k.len()) && k.bytes().all(|b| b.is_ascii_graphic()));
+        let key =
+            key.ok_or_else(|| Problem::invalid("`Idempotency-Key` is 1 to 128 visible ASCII characters."))?;
         let principal = recognise(request.request())?;
         let bytes = read_body(request, app.config.http.body_bytes_max).await?;
         let secret = match request.headers().get(header::AUTHORIZATION) {
@@ -142,7 +146,9 @@ impl Call {
     }
 
     fn kept(&self, app: &App) -> Result<Option<HttpResponse>, Problem> {
-        let Some(value) = app.store.get_primary(KIND, &self.id).map_err(Problem::from)? else { return Ok(None) };
+        let Some(value) = app.store.get_primary(KIND, &self.id).map_err(Problem::from)? else {
+            return Ok(None);
+        };
         let kept: Kept = serde_json::from_value(value).map_err(Problem::fault)?;
         if kept.until < app.clock.now() {
             return Ok(None);
@@ -177,7 +183,9 @@ impl Call {
         let (request, response) = response.into_parts();
         let (head, body) = response.into_parts();
         let bytes = to_bytes(body).await.map_err(Problem::fault)?;
-        let text = |name| head.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(ToOwned::to_owned);
+        let text = |name| {
+            head.headers().get(name).and_then(|v: &HeaderValue| v.to_str().ok()).map(ToOwned::to_owned)
+        };
         let answer = Answer {
             status: head.status().as_u16(),
             content_type: text(header::CONTENT_TYPE).unwrap_or_default(),
@@ -198,8 +206,12 @@ impl Call {
             .encrypt(Nonce::from_slice(&nonce), clear.as_slice())
             .map_err(|_| Problem::fault("an answer cannot be sealed"))?;
         let until = Timestamp::from_millis(app.clock.now().millis() + KEEP_MILLIS);
-        let kept =
-            Kept { body: self.body.clone(), nonce: STANDARD.encode(nonce), sealed: STANDARD.encode(sealed), until };
+        let kept = Kept {
+            body: self.body.clone(),
+            nonce: STANDARD.encode(nonce),
+            sealed: STANDARD.encode(sealed),
+            until,
+        };
         let value = serde_json::to_value(kept).map_err(Problem::fault)?;
         let write = Write { kind: KIND.into(), key: self.id.clone(), value: Some(value) };
         app.store.put_primary(vec![write]).map_err(Problem::from)

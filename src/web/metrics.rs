@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry, TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
+    TextEncoder,
 };
 
 /// What is measured.
@@ -35,7 +36,8 @@ impl Metrics {
         .expect("valid");
         let buckets = vec![0.001, 0.005, 0.02, 0.1, 0.5, 2.0, 10.0, 60.0];
         let durations = HistogramVec::new(
-            HistogramOpts::new("almoner_http_request_duration_seconds", "Time to the head of the answer").buckets(buckets),
+            HistogramOpts::new("almoner_http_request_duration_seconds", "Time to the head of the answer")
+                .buckets(buckets),
             &["method", "route"],
         )
         .expect("valid");
@@ -96,6 +98,10 @@ mod tests {
         let metrics = Metrics::new();
         metrics.answered("GET", "/v1/jobs/{id}", 200, Duration::from_millis(3));
         let text = String::from_utf8(metrics.text().expect("text")).expect("UTF-8");
-        assert!(text.contains(r#"almoner_http_requests_total{method="GET",route="/v1/jobs/{id}",status="200"} 1"#));
+        assert!(
+            text.contains(
+                r#"almoner_http_requests_total{method="GET",route="/v1/jobs/{id}",status="200"} 1"#
+            )
+        );
     }
 }

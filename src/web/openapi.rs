@@ -6,8 +6,7 @@
 use actix_web::App;
 use utoipa::openapi::security::{HttpAuthScheme, HttpBuilder, SecurityScheme};
 use utoipa::openapi::{
-    Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr,
-    ResponseBuilder,
+    Content, InfoBuilder, LicenseBuilder, OpenApi, OpenApiBuilder, PathItem, Ref, RefOr, ResponseBuilder,
 };
 use utoipa::{PartialSchema as _, ToSchema as _};
 use utoipa_actix_web::AppExt as _;
@@ -37,7 +36,8 @@ const WITH_BODY: &[(&str, &str)] = &[
 
 /// The description of the whole interface.
 pub fn document() -> OpenApi {
-    let (_, mut api) = App::new().into_utoipa_app().openapi(base()).configure(router::routes).split_for_parts();
+    let (_, mut api) =
+        App::new().into_utoipa_app().openapi(base()).configure(router::routes).split_for_parts();
     let components = api.components.get_or_insert_with(Default::default);
     components.schemas.insert("Problem".into(), Problem::schema());
     components.schemas.insert("Kind".into(), Kind::schema());
@@ -47,8 +47,10 @@ pub fn document() -> OpenApi {
     let bearer = HttpBuilder::new()
         .scheme(HttpAuthScheme::Bearer)
         .bearer_format("alm_<id>_<secret>")
-        .description(Some("An API token. The names listed with an operation are permissions: see docs/permissions.md."));
-    components.security_schemes.insert("token".into(), SecurityScheme::Http(bearer.build()));
+        .description(Some(
+            "An API token. The names listed with an operation are permissions: see docs/permissions.md.",
+        ));
+    components.security_schemes.insert("token".into(), RefOr::T(SecurityScheme::Http(bearer.build())));
     for item in api.paths.paths.values_mut() {
         complete(item);
     }
@@ -86,4 +88,3 @@ fn problem(text: &str) -> RefOr<utoipa::openapi::Response> {
     let content = Content::new(Some(Ref::from_schema_name("Problem")));
     RefOr::T(ResponseBuilder::new().description(text).content(PROBLEM_JSON, content).build())
 }
-

@@ -142,9 +142,9 @@ fn start(app: Arc<App>, signals: bool) -> Result<Serving, ServeError> {
     let address = listener.local_addr()?;
     let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
     let (told, hear) = mpsc::channel();
-    let thread = thread::Builder::new().name("serve".into()).spawn(move || {
-        actix_web::rt::System::new().block_on(run(app, listener, tls, signals, told))
-    })?;
+    let thread = thread::Builder::new()
+        .name("serve".into())
+        .spawn(move || actix_web::rt::System::new().block_on(run(app, listener, tls, signals, told)))?;
     match hear.recv() {
         Ok(handle) => Ok(Serving { address, url, handle, thread: Some(thread) }),
         Err(_) => match thread.join() {
@@ -215,7 +215,9 @@ fn local_socket(app: &App) -> io::Result<Option<UnixListener>> {
             Ok(Some(socket))
         }
         Err(e) if e.kind() == io::ErrorKind::InvalidInput => {
-            tracing::warn!("the data folder's path is too long for a Unix socket; commands cannot reach this server");
+            tracing::warn!(
+                "the data folder's path is too long for a Unix socket; commands cannot reach this server"
+            );
             Ok(None)
         }
         Err(e) => Err(e),
@@ -228,7 +230,8 @@ async fn watch(app: Arc<App>, handle: ServerHandle, signals: bool) {
         return std::future::pending().await;
     }
     use tokio::signal::unix::{SignalKind, signal};
-    let (Ok(mut terminate), Ok(mut interrupt)) = (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
+    let (Ok(mut terminate), Ok(mut interrupt)) =
+        (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
         return tracing::error!("signals cannot be heard; stop the process by force");
     };
@@ -302,7 +305,10 @@ impl Operations {
                 (item.delete.is_some(), Method::DELETE),
                 (item.patch.is_some(), Method::PATCH),
             ];
-            (ResourceDef::new(path.as_str()), methods.into_iter().filter(|(is, _)| *is).map(|(_, m)| m).collect())
+            (
+                ResourceDef::new(path.as_str()),
+                methods.into_iter().filter(|(is, _)| *is).map(|(_, m)| m).collect(),
+            )
         });
         Self(table.collect())
     }

@@ -99,8 +99,9 @@ impl<P> Caller<P> {
             [one] if self.role != Role::Operator => one.parse().ok(),
             _ => None,
         };
-        let contributor =
-            named.or(only).ok_or_else(|| Problem::unacceptable("Name the contributor.").at("/contributor"))?;
+        let contributor = named
+            .or(only)
+            .ok_or_else(|| Problem::unacceptable("Name the contributor.").at("/contributor"))?;
         if self.covers_contributor(&contributor) {
             Ok(contributor)
         } else {
@@ -167,7 +168,8 @@ fn look_up(request: &HttpRequest) -> Result<Principal, Problem> {
     if !scheme.eq_ignore_ascii_case("bearer") {
         return Err(unusable());
     }
-    let app = request.app_data::<web::Data<App>>().ok_or_else(|| Problem::fault("the app is not attached"))?;
+    let app =
+        request.app_data::<web::Data<App>>().ok_or_else(|| Problem::fault("the app is not attached"))?;
     let record = app.tokens().find(shown.trim()).map_err(Problem::from)?.ok_or_else(unusable)?;
     let role = record.role.parse().map_err(Problem::fault)?;
     Ok(Principal { role, id: record.id, scope: record.scope, subject: None })

@@ -13,7 +13,7 @@ pub async fn page(app: web::Data<App>) -> HttpResponse {
             "Content-Security-Policy",
             "default-src 'none'; style-src 'unsafe-inline'; base-uri 'none'; frame-ancestors 'none'",
         ))
-        .body(render(&app.marker.origin, checkpoint.size, &checkpoint.root.to_string()))
+        .body(render(&app.marker.origin, checkpoint.size, &hex::encode(checkpoint.root)))
 }
 
 /// The page for a ledger of this origin, size and root.

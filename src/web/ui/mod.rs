@@ -12,12 +12,18 @@ pub fn routes(config: &mut web::ServiceConfig, document: &OpenApi) {
     let swagger = Config::new(["/openapi.json"]).try_it_out_enabled(true).persist_authorization(false);
     config
         .route("/", web::get().to(landing::page))
-        .route("/openapi.json", web::get().to(move || {
-            let text = text.clone();
-            async move { HttpResponse::Ok().content_type("application/json").body(text) }
-        }))
-        .route("/docs", web::get().to(|| async {
-            HttpResponse::PermanentRedirect().insert_header(("Location", "/docs/")).finish()
-        }))
+        .route(
+            "/openapi.json",
+            web::get().to(move || {
+                let text = text.clone();
+                async move { HttpResponse::Ok().content_type("application/json").body(text) }
+            }),
+        )
+        .route(
+            "/docs",
+            web::get().to(|| async {
+                HttpResponse::PermanentRedirect().insert_header(("Location", "/docs/")).finish()
+            }),
+        )
         .service(SwaggerUi::new("/docs/{_:.*}").config(swagger));
 }

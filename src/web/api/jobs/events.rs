@@ -33,7 +33,10 @@ pub async fn events(
     id: web::Path<String>,
 ) -> Result<HttpResponse, Problem> {
     let (principal, id) = (caller.clone(), id.into_inner());
-    let first = { let id = id.clone(); blocking(&app, move |app| find(app, &principal, &id)).await? };
+    let first = {
+        let id = id.clone();
+        blocking(&app, move |app| find(app, &principal, &id)).await?
+    };
     let body = stream! {
         let mut last: Option<Job> = None;
         let mut record = Some(first);
@@ -44,7 +47,7 @@ pub async fn events(
             if last.as_ref() != Some(&job) {
                 quiet = 0;
                 let data = serde_json::to_string(&job).expect("a job is plain text");
-                yield Ok::<_, Problem>(web::Bytes::from(format!("event: job\ndata: {data}\n\n")));
+                yield Ok::<_, std::convert::Infallible>(web::Bytes::from(format!("event: job\ndata: {data}\n\n")));
                 last = Some(job);
             } else if quiet >= QUIET_MAX {
                 quiet = 0;

@@ -31,7 +31,9 @@ pub async fn list(
             let records = app.jobs.list(after.as_deref(), limit + 1)?;
             let Some(last) = records.last() else { break };
             after = Some(last.id.clone());
-            rows.extend(records.into_iter().filter(|job| may_see(&principal, job)).map(|job| (job.id.clone(), job)));
+            rows.extend(
+                records.into_iter().filter(|job| may_see(&principal, job)).map(|job| (job.id.clone(), job)),
+            );
         }
         Ok::<_, crate::store::StoreError>(rows)
     });
