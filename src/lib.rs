@@ -14,9 +14,6 @@ pub mod state;
 pub mod error;
 pub mod events;
 
-// Keys, all from one root key
-pub mod keys;
-
 // State: the ledger and what is folded from it
 pub mod store;
 // Access plane: who is meant, what is released
