@@ -12,6 +12,7 @@ pub mod limits;
 pub mod lines;
 pub mod report;
 pub mod source;
+pub mod tables;
 
 pub use discover::{Entry, Export, InputFile, IntakeError, NameDigest, Stranger, classify, discover};
 pub use fhir::{map_fhir, read_references};
@@ -20,6 +21,7 @@ pub use limits::Limits;
 pub use lines::{FileRead, LineWorker, LinesRead, read_lines};
 pub use report::{Counts, FileReport, IntakeReport, Quarantine, QuarantineSink, Quarantined, Tally};
 pub use source::{ByteSource, LocalFile, RawSource, ReadSeek, SourceFault};
+pub use tables::{RowWorker, read_tables};
 
 #[cfg(test)]
 mod tests;
