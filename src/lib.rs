@@ -26,6 +26,9 @@ pub mod keys;
 pub mod testdata;
 
 // The data plane, in flow order
+pub mod blob;
+pub mod catalog;
+pub mod dataset;
 pub mod gather;
 pub mod intake;
 pub mod mapping;

@@ -1,0 +1,238 @@
+//! The catalogue: which datasets there are, and what each of them holds, in counts.
+//!
+//! The end of the arrow `deid → dataset → catalog`. A dataset is in the catalogue when the ledger says so; everything
+//! shown is in its manifest, whose digest is in the ledger. Codes of fewer people than [`SMALLEST_CELL`] are not in the
+//! manifest at all, and numbers of people below it are not shown.
+
+mod facts;
+
+pub use facts::Facts;
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use almoner_deid::Declares;
+use almoner_model::{ContributorId, DatasetId, Timestamp};
+use serde::Serialize;
+
+use crate::blob::Blobs;
+use crate::dataset::{DatasetError, DatasetVersion, Manifest, Mode, TableCatalog};
+use crate::error::ErrorKind;
+use crate::state::records;
+use crate::store::{Store, StoreError};
+
+/// No number of people below this is shown (the CMS cell size suppression policy).
+pub const SMALLEST_CELL: u64 = 11;
+
+/// Why the catalogue cannot answer.
+#[derive(Debug, thiserror::Error)]
+pub enum CatalogError {
+    /// The ledger's store failed.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// A version could not be read.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// There is no such dataset.
+    #[error("there is no dataset {0}")]
+    NoDataset(DatasetId),
+    /// A record of the folded state is not what this version writes.
+    #[error("the dataset records of the state are not intact; run `almoner verify`")]
+    Malformed,
+}
+
+impl CatalogError {
+    /// Which kind of "no" this is.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Store(error) => error.kind(),
+            Self::Dataset(error) => error.kind(),
+            Self::NoDataset(_) => ErrorKind::Invalid,
+            Self::Malformed => ErrorKind::Fault,
+        }
+    }
+}
+
+/// The datasets of an exchange.
+#[derive(Clone)]
+pub struct Catalog {
+    blobs: Blobs,
+    store: Arc<dyn Store>,
+}
+
+impl std::fmt::Debug for Catalog {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Catalog")
+    }
+}
+
+/// One dataset, as the catalogue shows it.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listing {
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// Whose data.
+    pub contributor: ContributorId,
+    /// The latest version.
+    pub version: u32,
+    /// When it was made.
+    pub created: Timestamp,
+    /// How it came to be.
+    pub mode: Mode,
+    /// The profile that was applied.
+    pub profile: String,
+    /// What the data says of itself.
+    pub declares: Declares,
+    /// People in it; `None` where fewer than the smallest cell.
+    pub persons: Option<u64>,
+    /// First and last year of any event.
+    pub years: Option<(i32, i32)>,
+    /// Rows by table; `None` where fewer people than the smallest cell have any.
+    pub tables: BTreeMap<String, Option<u64>>,
+    /// What recipients must agree to.
+    pub terms_of_use: String,
+}
+
+/// One dataset in full.
+#[derive(Clone, Debug, Serialize)]
+pub struct Description {
+    /// The listing.
+    #[serde(flatten)]
+    pub listing: Listing,
+    /// Codes and findings by table; of tables that may be shown.
+    pub contents: BTreeMap<String, TableCatalog>,
+    /// Findings about the quality of the data.
+    pub quality: serde_json::Value,
+    /// Where the ledger says that the version was published.
+    pub ledger_seq: u64,
+    /// SHA-256 of the manifest.
+    pub manifest: almoner_model::Digest,
+}
+
+impl Catalog {
+    /// Over the folder of datasets and the ledger's store.
+    pub fn new(blobs: Blobs, store: Arc<dyn Store>) -> Self {
+        Self { blobs, store }
+    }
+
+    /// The folder of datasets.
+    pub const fn blobs(&self) -> &Blobs {
+        &self.blobs
+    }
+
+    /// What the ledger says of a dataset.
+    ///
+    /// # Errors
+    /// [`CatalogError::Store`], [`CatalogError::Malformed`].
+    pub fn record(&self, dataset: &DatasetId) -> Result<Option<records::Dataset>, CatalogError> {
+        let value = self.store.get("dataset", dataset.as_str())?;
+        value.map(|v| serde_json::from_value(v).map_err(|_| CatalogError::Malformed)).transpose()
+    }
+
+    /// What the ledger says of all datasets, by id.
+    ///
+    /// # Errors
+    /// As [`Self::record`].
+    pub fn records(&self) -> Result<Vec<records::Dataset>, CatalogError> {
+        let mut all = Vec::new();
+        let mut after: Option<String> = None;
+        loop {
+            let page = self.store.scan("dataset", "", after.as_deref(), 500)?;
+            let Some((last, _)) = page.last() else { return Ok(all) };
+            after = Some(last.clone());
+            for (_, value) in page {
+                all.push(serde_json::from_value(value).map_err(|_| CatalogError::Malformed)?);
+            }
+        }
+    }
+
+    /// The latest version of a dataset.
+    ///
+    /// # Errors
+    /// [`CatalogError::NoDataset`] if nothing was published under this id; [`CatalogError::Dataset`].
+    pub fn latest(&self, dataset: &DatasetId) -> Result<DatasetVersion, CatalogError> {
+        let record = self.record(dataset)?.ok_or_else(|| CatalogError::NoDataset(dataset.clone()))?;
+        let last = record.versions.last().ok_or_else(|| CatalogError::NoDataset(dataset.clone()))?;
+        Ok(DatasetVersion::open(&self.blobs, dataset, last.body.version, &last.body.manifest)?)
+    }
+
+    /// One version of a dataset.
+    ///
+    /// # Errors
+    /// As [`Self::latest`].
+    pub fn version(&self, dataset: &DatasetId, version: u32) -> Result<DatasetVersion, CatalogError> {
+        let record = self.record(dataset)?.ok_or_else(|| CatalogError::NoDataset(dataset.clone()))?;
+        let published = record.versions.iter().find(|v| v.body.version == version);
+        let published =
+            published.ok_or_else(|| DatasetError::NoVersion { dataset: dataset.to_string(), version })?;
+        Ok(DatasetVersion::open(&self.blobs, dataset, version, &published.body.manifest)?)
+    }
+
+    /// All datasets, in their latest versions.
+    ///
+    /// # Errors
+    /// As [`Self::latest`].
+    pub fn list(&self) -> Result<Vec<Listing>, CatalogError> {
+        let records = self.records()?;
+        records.iter().map(|r| Ok(listing(&self.latest(&r.dataset)?.manifest))).collect()
+    }
+
+    /// One dataset in full.
+    ///
+    /// # Errors
+    /// As [`Self::latest`].
+    pub fn describe(&self, dataset: &DatasetId) -> Result<Description, CatalogError> {
+        let record = self.record(dataset)?.ok_or_else(|| CatalogError::NoDataset(dataset.clone()))?;
+        let version = self.latest(dataset)?;
+        let listing = listing(&version.manifest);
+        let shown = |table: &str| listing.tables.get(table).is_some_and(Option::is_some);
+        let contents = version.manifest.catalog.tables.iter().filter(|(table, _)| shown(table));
+        Ok(Description {
+            contents: contents.map(|(table, catalog)| (table.clone(), catalog.clone())).collect(),
+            quality: version.manifest.reports.get("quality").cloned().unwrap_or_default(),
+            ledger_seq: record.versions.last().map_or(0, |v| v.origin.seq),
+            manifest: version.digest,
+            listing,
+        })
+    }
+
+    /// Removes the folders of versions that the ledger does not know: what a crash left of an ingest. Gives their names.
+    ///
+    /// # Errors
+    /// [`CatalogError`].
+    pub fn remove_orphans(&self) -> Result<Vec<String>, CatalogError> {
+        let known: BTreeMap<String, usize> =
+            self.records()?.into_iter().map(|r| (r.dataset.to_string(), r.versions.len())).collect();
+        let mut removed = Vec::new();
+        for dataset in self.blobs.folders("").map_err(DatasetError::from)? {
+            for version in self.blobs.folders(&dataset).map_err(DatasetError::from)? {
+                let number = version.strip_prefix('v').and_then(|n| n.parse::<usize>().ok());
+                if number.is_none_or(|n| n > known.get(&dataset).copied().unwrap_or(0)) {
+                    let folder = format!("{dataset}/{version}");
+                    self.blobs.delete_all(&folder).map_err(DatasetError::from)?;
+                    removed.push(folder);
+                }
+            }
+        }
+        Ok(removed)
+    }
+}
+
+fn listing(manifest: &Manifest) -> Listing {
+    let visible = |persons: u64| persons >= SMALLEST_CELL;
+    let of = |table: &String| manifest.catalog.tables.get(table).map_or(0, |t| t.persons);
+    let tables = manifest.tables.iter().filter(|(_, t)| t.rows > 0);
+    Listing {
+        dataset: manifest.dataset.clone(),
+        contributor: manifest.contributor.clone(),
+        version: manifest.version,
+        created: manifest.created,
+        mode: manifest.mode,
+        profile: manifest.profile.name.clone(),
+        declares: manifest.declares,
+        persons: visible(manifest.persons).then_some(manifest.persons),
+        years: manifest.catalog.years,
+        tables: tables.map(|(name, t)| (name.clone(), visible(of(name)).then_some(t.rows))).collect(),
+        terms_of_use: manifest.terms_of_use.clone(),
+    }
+}
