@@ -13,6 +13,7 @@ pub mod lines;
 pub mod report;
 pub mod source;
 pub mod tables;
+pub mod vocabulary;
 
 pub use discover::{Entry, Export, InputFile, IntakeError, NameDigest, Stranger, classify, discover};
 pub use fhir::{map_fhir, read_references};

