@@ -223,7 +223,7 @@ pub struct ProjectCreated {
 }
 
 /// The determination of an ethics board.
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EthicsDetermination {
     /// Protocol number.
     pub protocol: String,
@@ -246,6 +246,15 @@ pub struct RequestSubmitted {
     pub purpose: Duo,
     /// Further conditions of the use (e.g. non-commercial) that the requester declares.
     pub modifiers: Vec<Duo>,
+    /// Codes of the diseases studied, for disease-specific research.
+    #[serde(default)]
+    pub diseases: Vec<String>,
+    /// Whether methods are developed.
+    #[serde(default)]
+    pub methods: bool,
+    /// What only a board can weigh.
+    #[serde(default)]
+    pub statements: Vec<crate::consent::Statement>,
     /// The cohort definition, a blob.
     pub cohort: Digest,
     /// From which datasets, in order of precedence.
@@ -269,7 +278,7 @@ pub struct RequestDecided {
     pub request: RequestId,
     /// Whose committee.
     pub contributor: ContributorId,
-    /// `approved`, `refused` or `delegated`.
+    /// `approved`, `refused`, `delegated`, or `revoked` after an approval.
     pub decision: String,
     /// To whom, when delegated.
     pub delegate: Option<ContributorId>,

@@ -5,8 +5,9 @@
 
 // What people said may be done with their data, and whether a use is within it
 pub mod consent;
-// Whether a request may be released
+// Requests for data, and whether they may be released
 pub mod policy;
+pub mod request;
 // What is true now: the fold of the log
 pub mod state;
 

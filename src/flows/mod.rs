@@ -5,7 +5,10 @@
 
 pub mod access;
 pub mod act;
+pub mod contributor;
+pub mod decide;
 pub mod permitted;
+pub mod request;
 pub mod tokens;
 
 pub use access::{AccessContext, AccessError, Documents, People};

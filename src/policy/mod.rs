@@ -1,53 +1,183 @@
 //! Policy: whether a request may be released, by the rules of the exchange and of each contributor.
 //!
-//! Arrow of the line: request ─ policy ─> [`Decision`] ─> [`Permit`] ──> `release`. A permit cannot be made elsewhere and
-//! cannot be read back from bytes: whoever resumes work derives it again.
+//! Arrow of the line: request ─ policy ─> [`Decision`] ─> [`Permit`] ──> `release`.
+//!
+//! Invariants:
+//! - Every contributor whose data is touched is asked: the house rules (`schemas/policy/house.cedar`) and its own contract,
+//!   where it has one, must both permit. An error is a denial.
+//! - A [`Decision`] comes only from [`decide`], a [`Permit`] only from a decision that permits and the ledger entry that
+//!   says so. Neither can be read back from bytes: whoever resumes work decides again.
+//!
+//! Whether each *person* permits is not decided here (`consent`).
 
-use std::collections::BTreeMap;
+mod engine;
 
-use almoner_model::{ContributorId, DatasetId, Digest, ProjectId, RecipientId, RequestId, Seq, Timestamp};
+use std::collections::{BTreeMap, BTreeSet};
+
+use almoner_model::{
+    ContributorId, DatasetId, Date, Digest, Duo, ProjectId, RecipientId, RequestId, Seq, Timestamp,
+};
 use serde::Serialize;
 
 use crate::consent::Use;
+use crate::events::EthicsDetermination;
+
+pub use engine::{EngineError, HOUSE, Policy};
 
 /// Permit or deny.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
-pub enum Outcome {
+pub enum Effect {
     /// Permit.
     Permit,
     /// Deny.
     Deny,
 }
 
-/// What was decided about a request, and from what, so that it can be decided again.
+/// A legal basis, as rules see it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BasisFacts {
+    /// `safe_harbor_attestation`, `expert_determination` or `data_use_agreement`.
+    pub kind: String,
+    /// The profile that it covers.
+    pub profile: String,
+    /// Last day in force.
+    pub expires: Option<Date>,
+}
+
+/// What rules see of a request for a release.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ReleaseFacts {
+    /// Diseases studied.
+    pub diseases: Vec<String>,
+    /// Whether methods are developed.
+    pub methods: bool,
+    /// Tables asked for.
+    pub tables: Vec<String>,
+    /// `public` or `controlled`.
+    pub tier: String,
+    /// The profile of the release.
+    pub profile: String,
+    /// The ethics board's determination.
+    pub ethics: EthicsDetermination,
+    /// What holds for this contributor: `approved`, `refused`, `revoked`, or `pending`.
+    pub decision: String,
+    /// Whether the recipient signed the terms.
+    pub terms_signed: bool,
+    /// The legal basis of this contributor's data.
+    pub legal_basis: Option<BasisFacts>,
+}
+
+/// What rules see, for one contributor.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Facts {
+    /// Whose data.
+    pub contributor: ContributorId,
+    /// Who receives.
+    pub recipient: RecipientId,
+    /// In which project.
+    pub project: ProjectId,
+    /// What for.
+    pub purpose: Duo,
+    /// What the recipient binds itself to.
+    pub modifiers: Vec<Duo>,
+    /// The day, in ledger time.
+    pub today: Date,
+    /// For a release; none for a count.
+    pub release: Option<ReleaseFacts>,
+}
+
+/// What was decided, and from what, so that it can be decided again. Only [`decide`] makes one.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Decision {
+    effect: Effect,
+    reasons: Vec<String>,
+    policies: BTreeMap<String, Digest>,
+    as_of: Seq,
+}
+
+impl Decision {
     /// The effect.
-    pub effect: Outcome,
-    /// Why not, each a sentence; empty for a permit.
-    pub reasons: Vec<String>,
+    pub const fn effect(&self) -> Effect {
+        self.effect
+    }
+
+    /// Why not, each a sentence that names the contributor; empty for a permit.
+    pub fn reasons(&self) -> &[String] {
+        &self.reasons
+    }
+
     /// Digests of the rules that were applied, by contributor (`house` for the exchange's own).
-    pub policies: BTreeMap<String, Digest>,
+    pub const fn policies(&self) -> &BTreeMap<String, Digest> {
+        &self.policies
+    }
+
     /// Ledger size that it was made at.
-    pub as_of: Seq,
+    pub const fn as_of(&self) -> Seq {
+        self.as_of
+    }
+}
+
+/// Decides by the house rules and the contracts of all contributors in `asked`, each with its contract's text.
+///
+/// # Errors
+/// [`EngineError`] if the house rules do not compile, which a test excludes. A contract that does not compile is a denial.
+pub fn decide(asked: &[(Facts, Option<String>)], as_of: Seq) -> Result<Decision, EngineError> {
+    let house = Policy::compile(HOUSE)?;
+    let mut policies = BTreeMap::from([("house".to_owned(), house.digest())]);
+    let mut reasons = BTreeSet::new();
+    if asked.is_empty() {
+        reasons.insert("no contributor's data is asked for".to_owned());
+    }
+    for (facts, contract) in asked {
+        let mut say = |reason: String| reasons.insert(format!("{}: {reason}", facts.contributor));
+        house.answer(facts).reasons.into_iter().for_each(|r| {
+            say(r);
+        });
+        let Some(text) = contract else { continue };
+        policies.insert(facts.contributor.to_string(), Digest::of(text));
+        match Policy::compile(text) {
+            Ok(contract) => contract.answer(facts).reasons.into_iter().for_each(|r| {
+                say(r);
+            }),
+            Err(_) => {
+                say("its contract does not compile".to_owned());
+            }
+        }
+    }
+    let effect = if reasons.is_empty() { Effect::Permit } else { Effect::Deny };
+    Ok(Decision { effect, reasons: reasons.into_iter().collect(), policies, as_of })
+}
+
+/// What a permit allows.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct Grant {
+    /// The request.
+    pub request: RequestId,
+    /// From which datasets, in order of precedence.
+    pub datasets: Vec<DatasetId>,
+    /// Which tables.
+    pub tables: Vec<String>,
+    /// The cohort definition, a document.
+    pub cohort: Digest,
+    /// `public` or `controlled`.
+    pub tier: String,
+    /// The profile of the release.
+    pub profile: String,
+    /// The smallest class that the tier and every contributor accept.
+    pub k_min: u32,
+    /// The legal basis of each contributor's data, by id.
+    pub legal_bases: BTreeMap<ContributorId, String>,
+    /// The signed terms, a document.
+    pub terms: Digest,
+    /// What each person's consent is asked for; project and recipient are in it.
+    pub wanted: Use,
 }
 
 /// The right to build releases for one request, as of one ledger size.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct Permit {
-    request: RequestId,
-    project: ProjectId,
-    recipient: RecipientId,
-    datasets: Vec<DatasetId>,
-    tables: Vec<String>,
-    cohort: Digest,
-    tier: String,
-    profile: String,
-    k_min: u32,
-    legal_bases: BTreeMap<ContributorId, String>,
-    terms: Digest,
-    wanted: Use,
+    grant: Grant,
     decision: Decision,
     entry: Seq,
     at: Timestamp,
@@ -63,43 +193,43 @@ pub struct Refusal {
     pub as_of: Seq,
 }
 
-macro_rules! readable {
-    ($($(#[$doc:meta])* $name:ident: $type:ty;)*) => {
-        impl Permit {
-            $($(#[$doc])* pub const fn $name(&self) -> &$type { &self.$name })*
+impl Permit {
+    /// From a decision that permits and stands in the ledger at `entry`, with that entry's time.
+    ///
+    /// # Errors
+    /// [`Refusal`] with the decision's reasons, if it does not permit.
+    pub(crate) fn of(grant: Grant, decision: Decision, entry: Seq, at: Timestamp) -> Result<Self, Refusal> {
+        match decision.effect {
+            Effect::Permit => Ok(Self { grant, decision, entry, at }),
+            Effect::Deny => Err(Refusal { reasons: decision.reasons, as_of: decision.as_of }),
         }
-    };
+    }
+
+    /// What it allows.
+    pub const fn grant(&self) -> &Grant {
+        &self.grant
+    }
+
+    /// The decision that it rests on.
+    pub const fn decision(&self) -> &Decision {
+        &self.decision
+    }
+
+    /// The ledger entry of the decision.
+    pub const fn entry(&self) -> Seq {
+        self.entry
+    }
+
+    /// The time of that entry.
+    pub const fn at(&self) -> Timestamp {
+        self.at
+    }
+
+    /// What each person's consent is asked for.
+    pub const fn wanted(&self) -> &Use {
+        &self.grant.wanted
+    }
 }
 
-readable! {
-    /// The request.
-    request: RequestId;
-    /// Its project.
-    project: ProjectId;
-    /// Who receives.
-    recipient: RecipientId;
-    /// From which datasets, in order of precedence.
-    datasets: Vec<DatasetId>;
-    /// Which tables.
-    tables: Vec<String>;
-    /// The cohort definition, a blob.
-    cohort: Digest;
-    /// `public` or `controlled`.
-    tier: String;
-    /// The profile of the release.
-    profile: String;
-    /// The smallest class that every rule accepts.
-    k_min: u32;
-    /// The legal basis of each contributor's data, by id.
-    legal_bases: BTreeMap<ContributorId, String>;
-    /// The signed terms, a blob.
-    terms: Digest;
-    /// What consent is asked for.
-    wanted: Use;
-    /// The decision that it rests on.
-    decision: Decision;
-    /// Its entry in the ledger.
-    entry: Seq;
-    /// The time of that entry.
-    at: Timestamp;
-}
+#[cfg(test)]
+mod tests;

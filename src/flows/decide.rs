@@ -1,0 +1,299 @@
+//! Decisions: a committee's word on a request, the recipient's terms, the legal basis, and the permit.
+//!
+//! [`permit`] is the only way to a [`Permit`]. It reads the state at one ledger size, decides, and logs the decision under
+//! the precondition that nothing was said meanwhile about the request or about any contributor concerned; otherwise it
+//! decides again. A permit is good for work begun at its `as_of`: what is appended at the end of that work takes the same
+//! preconditions (`topic::request`, `topic::WITHDRAWAL`).
+
+use std::collections::BTreeMap;
+
+use almoner_model::{ContributorId, Date, ProjectId, RecipientId, RequestId, Timestamp};
+
+use super::Act;
+use super::access::{AccessContext, AccessError, entry};
+use crate::consent::CategorySet;
+use crate::events::{Event, LegalBasisRecorded, PermitDecided, RequestDecided, TermsSigned};
+use crate::policy::{self, BasisFacts, Effect, Facts, Grant, Permit, Refusal, ReleaseFacts};
+use crate::state::records::{LegalBasis, Request};
+use crate::state::{read, topic};
+use crate::store::{Appended, Precondition, StoreError};
+
+/// How often a permit is decided again because something was said meanwhile.
+const ATTEMPTS: usize = 5;
+
+/// The smallest class size of a release to the public.
+const K_PUBLIC: u32 = 11;
+/// The smallest class size of a release under signed terms.
+const K_CONTROLLED: u32 = 5;
+
+/// A committee decides (`approved`, `refused`), delegates, or revokes its approval.
+///
+/// # Errors
+/// A conflict if the request does not exist, does not touch the committee's data, or was decided by it before.
+pub fn decide(ctx: &AccessContext<'_>, act: &Act, decision: RequestDecided) -> Result<Appended, AccessError> {
+    if decision.reason.trim().is_empty() {
+        return Err(AccessError::invalid("/reason", "say why: the requester and participants read it"));
+    }
+    let as_of = ctx.store.size();
+    read::request(&ctx.state(), &decision.request)?.ok_or(AccessError::Unknown("request"))?;
+    let topics = vec![topic::request(&decision.request)];
+    let word = decision.decision.clone();
+    let event = Event::RequestDecided(decision);
+    let mut new = entry(&event, act.event_id(0), act, None, topics)?;
+    new.decision = Some(word);
+    new.as_of = Some(as_of);
+    if let Some(seq) = ctx.repeated(act)? {
+        // The same act again: the entry states the ledger size that it was made at.
+        new.as_of = ctx.store.entry(seq)?.and_then(|e| e.leaf.as_of);
+    }
+    one(ctx.store.append(vec![new], &[])?)
+}
+
+/// The recipient signs the terms of a request. `document` is what was signed.
+///
+/// # Errors
+/// A conflict if the request is not the recipient's or the terms were signed before.
+pub fn sign_terms(
+    ctx: &AccessContext<'_>,
+    act: &Act,
+    mut terms: TermsSigned,
+    document: &[u8],
+) -> Result<Appended, AccessError> {
+    if terms.signatory.trim().is_empty() {
+        return Err(AccessError::invalid("/signatory", "name who signs"));
+    }
+    if document.is_empty() {
+        return Err(AccessError::invalid("/document", "the signed terms are empty"));
+    }
+    read::request(&ctx.state(), &terms.request)?.ok_or(AccessError::Unknown("request"))?;
+    terms.document = ctx.documents.put(document).map_err(AccessError::Failed)?;
+    let topics = vec![topic::request(&terms.request)];
+    ctx.append(&Event::TermsSigned(terms), act, None, topics, &[])
+}
+
+/// Records the ground on which a contributor's data may be released. `document` is the determination, attestation or
+/// agreement itself.
+///
+/// # Errors
+/// [`AccessError::Invalid`] if a part is missing, a conflict if the id is taken.
+pub fn record_legal_basis(
+    ctx: &AccessContext<'_>,
+    act: &Act,
+    mut basis: LegalBasisRecorded,
+    document: &[u8],
+) -> Result<Appended, AccessError> {
+    for (pointer, text) in
+        [("/id", &basis.id), ("/by", &basis.by), ("/method", &basis.method), ("/scope", &basis.scope)]
+    {
+        if text.trim().is_empty() {
+            return Err(AccessError::invalid(pointer, "this is needed to rely on a legal basis"));
+        }
+    }
+    if document.is_empty() {
+        return Err(AccessError::invalid("/document", "the document is empty"));
+    }
+    if basis.kind != "safe_harbor_attestation" && basis.expires.is_none() {
+        return Err(AccessError::invalid("/expires", "a determination or agreement ends on a day"));
+    }
+    read::contributor(&ctx.state(), &basis.contributor)?.ok_or(AccessError::Unknown("contributor"))?;
+    basis.document = ctx.documents.put(document).map_err(AccessError::Failed)?;
+    let topics = vec![topic::contributor(&basis.contributor)];
+    ctx.append(&Event::LegalBasisRecorded(basis), act, None, topics, &[])
+}
+
+/// The legal bases of a contributor, or of all.
+///
+/// # Errors
+/// If the store fails.
+pub fn legal_bases(
+    ctx: &AccessContext<'_>,
+    of: Option<&ContributorId>,
+) -> Result<Vec<LegalBasis>, AccessError> {
+    let mut all: Vec<LegalBasis> = read::all(&ctx.state(), "legal-basis")?;
+    all.retain(|b| of.is_none_or(|c| b.body.contributor == *c));
+    Ok(all)
+}
+
+/// Decides whether `request` may be released now, logs it, and gives the permit. `criteria` are the categories of data that
+/// the cohort's criteria look at.
+///
+/// # Errors
+/// [`AccessError::Refused`] with every reason; the refusal is in the ledger too.
+pub fn permit(
+    ctx: &AccessContext<'_>,
+    act: &Act,
+    id: &RequestId,
+    criteria: CategorySet,
+) -> Result<Permit, AccessError> {
+    for attempt in 0..ATTEMPTS {
+        match try_permit(ctx, act, attempt, id, criteria) {
+            Err(AccessError::Store(StoreError::Precondition { .. })) => {}
+            other => return other,
+        }
+    }
+    Err(AccessError::Conflict("the request keeps changing; try again".into()))
+}
+
+fn try_permit(
+    ctx: &AccessContext<'_>,
+    act: &Act,
+    attempt: usize,
+    id: &RequestId,
+    criteria: CategorySet,
+) -> Result<Permit, AccessError> {
+    let as_of = ctx.store.size();
+    let now = ctx.now()?;
+    let request = read::request(&ctx.state(), id)?.ok_or(AccessError::Unknown("request"))?;
+    let mut asked = Vec::new();
+    let mut legal_bases = BTreeMap::new();
+    let mut k_min = if request.submitted.body.tier == "public" { K_PUBLIC } else { K_CONTROLLED };
+    for contributor in &request.contributors {
+        let basis = basis_for(ctx, contributor, &request.submitted.body.profile, now.date())?;
+        let registered =
+            read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
+        k_min = k_min.max(registered.body.k_min.unwrap_or(0));
+        asked.push((
+            release_facts(&request, contributor, basis.as_ref(), now),
+            contract_text(ctx, contributor)?,
+        ));
+        if let Some(basis) = basis {
+            legal_bases.insert(contributor.clone(), basis.body.id);
+        }
+    }
+    let decision =
+        policy::decide(&asked, as_of).map_err(|e| AccessError::Failed(format!("house rules: {e}")))?;
+    let event = Event::PermitDecided(PermitDecided {
+        request: id.clone(),
+        effect: if decision.effect() == Effect::Permit { "permit" } else { "deny" }.to_owned(),
+        reasons: decision.reasons().to_vec(),
+        policies: decision.policies().clone(),
+        as_of,
+    });
+    let topics = vec![topic::request(id)];
+    // A permit is decided anew each time it is asked for, so each decision is an act of its own.
+    let own = Act::new(act.actor.clone(), ctx.entropy);
+    let mut new = entry(&event, own.event_id(attempt), act, None, topics)?;
+    new.decision = Some(if decision.effect() == Effect::Permit { "permit" } else { "deny" }.to_owned());
+    new.as_of = Some(as_of);
+    new.policy = decision.policies().get("house").copied();
+    let mut unchanged = vec![Precondition { topic: topic::request(id), as_of }];
+    unchanged
+        .extend(request.contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of }));
+    let logged = one(ctx.store.append(vec![new], &unchanged)?)?;
+    let body = &request.submitted.body;
+    let Some(terms) = &request.terms else {
+        return Err(Refusal { reasons: decision.reasons().to_vec(), as_of }.into());
+    };
+    let grant = Grant {
+        request: id.clone(),
+        datasets: body.datasets.clone(),
+        tables: body.tables.clone(),
+        cohort: body.cohort,
+        tier: body.tier.clone(),
+        profile: body.profile.clone(),
+        k_min,
+        legal_bases,
+        terms: terms.body.document,
+        wanted: crate::request::wanted(body, criteria, request.status() == "approved", logged.time),
+    };
+    Ok(Permit::of(grant, decision, logged.seq, logged.time)?)
+}
+
+fn one(mut appended: Vec<Appended>) -> Result<Appended, AccessError> {
+    appended.pop().ok_or_else(|| AccessError::Failed("the store acknowledged nothing".into()))
+}
+
+/// The basis in force for this profile that lasts longest.
+fn basis_for(
+    ctx: &AccessContext<'_>,
+    contributor: &ContributorId,
+    profile: &str,
+    today: Date,
+) -> Result<Option<LegalBasis>, AccessError> {
+    let in_force =
+        |b: &LegalBasis| b.body.profile == profile && b.body.expires.is_none_or(|last| today <= last);
+    let bases = legal_bases(ctx, Some(contributor))?.into_iter().filter(in_force);
+    Ok(bases.max_by_key(|b| b.body.expires.unwrap_or(Date::from_days(i32::MAX))))
+}
+
+/// The text of a contributor's contract; none if it has none.
+fn contract_text(
+    ctx: &AccessContext<'_>,
+    contributor: &ContributorId,
+) -> Result<Option<String>, AccessError> {
+    let Some(contract) = read::contract(&ctx.state(), contributor)? else { return Ok(None) };
+    let bytes = ctx.documents.get(&contract.body.policy).map_err(AccessError::Failed)?;
+    let bytes = bytes.filter(|b| almoner_model::Digest::of(b) == contract.body.policy);
+    let text = bytes.and_then(|b| String::from_utf8(b).ok());
+    // A contract that is in force and cannot be read refuses everything: it compiles to nothing.
+    Ok(Some(text.unwrap_or_default()))
+}
+
+fn release_facts(
+    request: &Request,
+    contributor: &ContributorId,
+    basis: Option<&LegalBasis>,
+    now: Timestamp,
+) -> Facts {
+    let body = &request.submitted.body;
+    let decision = request.decision_for(contributor).map_or("pending", |d| d.body.decision.as_str());
+    Facts {
+        contributor: contributor.clone(),
+        recipient: body.recipient.clone(),
+        project: body.project.clone(),
+        purpose: body.purpose,
+        modifiers: body.modifiers.clone(),
+        today: now.date(),
+        release: Some(ReleaseFacts {
+            diseases: body.diseases.clone(),
+            methods: body.methods,
+            tables: body.tables.clone(),
+            tier: body.tier.clone(),
+            profile: body.profile.clone(),
+            ethics: body.ethics.clone(),
+            decision: decision.to_owned(),
+            terms_signed: request.terms.is_some(),
+            legal_basis: basis.map(|b| BasisFacts {
+                kind: b.body.kind.clone(),
+                profile: b.body.profile.clone(),
+                expires: b.body.expires,
+            }),
+        }),
+    }
+}
+
+/// Whether the contributors concerned let `project` count for this purpose, by the house rules and their contracts.
+/// Nothing is logged: the count's own entry names the policies.
+///
+/// # Errors
+/// [`AccessError::Refused`] with the reasons.
+pub fn may_count(
+    ctx: &AccessContext<'_>,
+    project: &ProjectId,
+    recipient: &RecipientId,
+    purpose: almoner_model::Duo,
+    modifiers: &[almoner_model::Duo],
+    contributors: &[ContributorId],
+) -> Result<policy::Decision, AccessError> {
+    let as_of = ctx.store.size();
+    let today = ctx.now()?.date();
+    let mut asked = Vec::new();
+    for contributor in contributors {
+        let facts = Facts {
+            contributor: contributor.clone(),
+            recipient: recipient.clone(),
+            project: project.clone(),
+            purpose,
+            modifiers: modifiers.to_vec(),
+            today,
+            release: None,
+        };
+        asked.push((facts, contract_text(ctx, contributor)?));
+    }
+    let decision =
+        policy::decide(&asked, as_of).map_err(|e| AccessError::Failed(format!("house rules: {e}")))?;
+    match decision.effect() {
+        Effect::Permit => Ok(decision),
+        Effect::Deny => Err(Refusal { reasons: decision.reasons().to_vec(), as_of }.into()),
+    }
+}
