@@ -19,6 +19,7 @@ pub mod events;
 pub mod store;
 // Access plane: who is meant, what is released
 pub mod cohort;
+pub mod release;
 // Keys
 // Keys
 pub mod keys;

@@ -9,6 +9,7 @@ pub mod note;
 pub mod proof;
 pub mod receipt;
 pub mod source;
+pub mod package;
 pub mod tile;
 pub mod tree;
 

@@ -2,7 +2,7 @@
 //! public entry commits to every person without naming one.
 //!
 //! ```text
-//! member leaf = JCS { "directive": seq, "pseudonym": text, "salt": 64 hex digits, "subject": text }
+//! member leaf = JCS { "directives": [seq, …], "pseudonym": text, "salt": 64 hex digits, "subject": text }
 //! members_root = RFC 6962 root over the member leaves, sorted by their leaf hashes
 //! ```
 //!
@@ -19,8 +19,8 @@ use crate::tree::{Hash, leaf_hash, root_of};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
-    /// Position of the directive that permits the use.
-    pub directive: Seq,
+    /// Positions of the directives that permit the use, ascending.
+    pub directives: Vec<Seq>,
     /// The person's id in the release, as text.
     pub pseudonym: String,
     /// Random; makes the leaf unguessable.
@@ -33,7 +33,7 @@ impl Member {
     /// The canonical bytes of the member's leaf.
     ///
     /// # Errors
-    /// [`CanonicalError`] if `directive` is not below 2^53.
+    /// [`CanonicalError`] if a directive's position is not below 2^53.
     pub fn to_bytes(&self) -> Result<Vec<u8>, CanonicalError> {
         canonical(self)
     }
@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn the_root_depends_on_members_not_on_their_order() {
         let member = |n: u8| Member {
-            directive: n.into(),
+            directives: vec![n.into()],
             pseudonym: format!("p{n}"),
             salt: Digest([n; 32]),
             subject: n.to_string(),
@@ -72,13 +72,13 @@ mod tests {
         let (a, b, c) = (member(1), member(2), member(3));
         let root = members_root([&a, &b, &c]).expect("canonical");
         assert_eq!(members_root([&c, &a, &b]).expect("canonical"), root);
-        let other = Member { directive: 9, ..c.clone() };
+        let other = Member { directives: vec![9], ..c.clone() };
         assert_ne!(members_root([&a, &b, &other]).expect("canonical"), root);
         assert_ne!(members_root([&a, &b]).expect("canonical"), root);
         assert_eq!(
             Member { salt: Digest([0xab; 32]), ..a }.to_bytes().expect("canonical"),
             format!(
-                "{{\"directive\":1,\"pseudonym\":\"p1\",\"salt\":\"{}\",\"subject\":\"1\"}}",
+                "{{\"directives\":[1],\"pseudonym\":\"p1\",\"salt\":\"{}\",\"subject\":\"1\"}}",
                 "ab".repeat(32)
             )
             .as_bytes()

@@ -1,0 +1,119 @@
+//! The members of a release: who is in it under which pseudonym, by which directives. Kept encrypted beside the package,
+//! never in it; the release's ledger entry commits to all of them by one root.
+//!
+//! The salts come from a keyed function of (release, subject), so that a release can be computed again.
+
+use aes_gcm::aead::{Aead, KeyInit, Payload};
+use aes_gcm::{Aes256Gcm, Nonce};
+use almoner_ledger::members::{Member, members_root};
+use almoner_model::{Digest, Entropy, ReleaseId, Seq, SubjectId};
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use sha2::Sha256;
+
+use super::ReleaseError;
+use super::rekey::Rekey;
+use crate::keys::{Keyring, label};
+
+/// Label of the salts' key.
+const SALT: &str = "release-member-salt/v1";
+
+/// The members, ascending by pseudonym.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Members {
+    /// Of which release.
+    pub release: ReleaseId,
+    /// The list.
+    pub members: Vec<Member>,
+}
+
+impl Members {
+    /// From (subject, directive entries) pairs.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Id`] if an id cannot be carried.
+    pub fn new(
+        keys: &Keyring,
+        rekey: &Rekey,
+        release: &ReleaseId,
+        people: impl IntoIterator<Item = (SubjectId, Vec<Seq>)>,
+    ) -> Result<Self, ReleaseError> {
+        let key = keys.scoped(SALT, release.as_str());
+        let mut members = Vec::new();
+        for (subject, directives) in people {
+            let mut mac =
+                <Hmac<Sha256> as Mac>::new_from_slice(key.as_slice()).expect("HMAC takes keys of any length");
+            mac.update(&subject.get().to_be_bytes());
+            let salt = Digest(mac.finalize().into_bytes().into());
+            let pseudonym = super::package::pseudonym(rekey, subject)?;
+            members.push((pseudonym, Member {
+                directives,
+                pseudonym: pseudonym.to_string(),
+                salt,
+                subject: subject.to_string(),
+            }));
+        }
+        members.sort_by_key(|(pseudonym, _)| *pseudonym);
+        let members = members.into_iter().map(|(_, member)| member).collect();
+        Ok(Self { release: release.clone(), members })
+    }
+
+    /// The root that the ledger entry commits to.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Tables`] if a ledger position is not below 2^53.
+    pub fn root(&self) -> Result<Digest, ReleaseError> {
+        members_root(&self.members).map_err(|_| ReleaseError::Tables)
+    }
+
+    /// Encrypted with AES-256-GCM under the key for lists of people; the release's id is authenticated with it.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Tables`] if it cannot be written as JSON.
+    pub fn seal(&self, keys: &Keyring, entropy: &dyn Entropy) -> Result<Vec<u8>, ReleaseError> {
+        let plain = serde_json::to_vec(self).map_err(|_| ReleaseError::Tables)?;
+        let mut nonce = [0; 12];
+        entropy.fill(&mut nonce);
+        let key = keys.key(label::BLOB_WRAP);
+        let cipher = Aes256Gcm::new_from_slice(key.as_slice()).map_err(|_| ReleaseError::Tables)?;
+        let payload = Payload { msg: &plain, aad: self.release.as_str().as_bytes() };
+        let sealed = cipher.encrypt(Nonce::from_slice(&nonce), payload).map_err(|_| ReleaseError::Tables)?;
+        Ok([nonce.as_slice(), &sealed].concat())
+    }
+
+    /// Opens what [`Members::seal`] made for `release`.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Tables`] if it is not that.
+    pub fn open(keys: &Keyring, release: &ReleaseId, sealed: &[u8]) -> Result<Self, ReleaseError> {
+        let (nonce, body) = sealed.split_at_checked(12).ok_or(ReleaseError::Tables)?;
+        let key = keys.key(label::BLOB_WRAP);
+        let cipher = Aes256Gcm::new_from_slice(key.as_slice()).map_err(|_| ReleaseError::Tables)?;
+        let payload = Payload { msg: body, aad: release.as_str().as_bytes() };
+        let plain = cipher.decrypt(Nonce::from_slice(nonce), payload).map_err(|_| ReleaseError::Tables)?;
+        serde_json::from_slice(&plain).map_err(|_| ReleaseError::Tables)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use almoner_model::SeededEntropy;
+
+    #[test]
+    fn members_open_only_for_their_release_and_their_root_binds_each_part() {
+        let keys = Keyring::from_root(&[3; 32]);
+        let rekey = Rekey::new(&keys, &"p".parse().expect("slug"), &"r".parse().expect("slug"));
+        let (a, b): (ReleaseId, ReleaseId) = ("a".parse().expect("slug"), "b".parse().expect("slug"));
+        let people = |n: i64| (1..=n).map(|id| (SubjectId::new(id).expect("in range"), vec![id as u64]));
+        let members = Members::new(&keys, &rekey, &a, people(5)).expect("made");
+        let sealed = members.seal(&keys, &SeededEntropy::new(1)).expect("sealed");
+        assert_eq!(Members::open(&keys, &a, &sealed).expect("opens"), members);
+        assert!(Members::open(&keys, &b, &sealed).is_err());
+        assert_ne!(members.root().expect("root"), Members::new(&keys, &rekey, &b, people(5)).expect("made").root().expect("root"), "salts");
+        assert_ne!(members.root().expect("root"), Members::new(&keys, &rekey, &a, people(4)).expect("made").root().expect("root"));
+        let mut other = members.clone();
+        other.members[0].directives = vec![99];
+        assert_ne!(members.root().expect("root"), other.root().expect("root"));
+    }
+}

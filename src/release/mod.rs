@@ -1,0 +1,57 @@
+//! Releases: what a researcher receives. `Permit + Members -> Extract -> deid (stricter) -> gate -> Package`.
+//!
+//! [`extract`] takes the members' rows that each source may give, `almoner_deid` applies the project's profile and a
+//! further offset, `risk` gates, [`rekey`] replaces every id for this recipient, and [`package`] writes the tables, the
+//! dictionary and the manifest. The same inputs give the same bytes.
+
+pub mod dictionary;
+pub mod extract;
+pub mod manifest;
+pub mod members;
+pub mod package;
+pub mod rekey;
+
+use almoner_model::DatasetId;
+
+use crate::error::ErrorKind;
+
+/// Why a release is not built.
+#[derive(Debug, thiserror::Error)]
+pub enum ReleaseError {
+    /// A file of a dataset version cannot be read as what its manifest says.
+    #[error("dataset '{dataset}': table {table} cannot be read; run `almoner verify`")]
+    Read {
+        /// Whose.
+        dataset: DatasetId,
+        /// Which table.
+        table: String,
+    },
+    /// Rows do not have the form of the canonical tables.
+    #[error("rows do not have the form of the canonical tables; run `almoner verify`")]
+    Tables,
+    /// An id that no release can carry.
+    #[error(transparent)]
+    Id(#[from] rekey::OutOfRange),
+    /// The data does not allow the profile.
+    #[error(transparent)]
+    Deid(#[from] almoner_deid::DeidError),
+    /// A file of the package cannot be written.
+    #[error("the package cannot be written ({0})")]
+    Write(std::io::ErrorKind),
+}
+
+impl From<std::io::Error> for ReleaseError {
+    fn from(error: std::io::Error) -> Self {
+        Self::Write(error.kind())
+    }
+}
+
+impl ReleaseError {
+    /// A profile that the data does not allow is the caller's to change; the rest is our fault.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Deid(_) => ErrorKind::Invalid,
+            _ => ErrorKind::Fault,
+        }
+    }
+}

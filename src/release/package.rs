@@ -1,0 +1,244 @@
+//! Package: re-keyed tables, sorted by pseudonym, as Parquet files with the declared types.
+//!
+//! Rows come in one group of buckets after another and go, re-keyed, into one spill file for each table and range of
+//! pseudonyms; [`Writer::finish`] then sorts one range at a time, so memory follows the range and not the release. What is
+//! spilled is de-identified and re-keyed already; the folder is a temporary one that is renamed when all is written, and
+//! removed at the next start if it was not.
+//!
+//! Same input, same output: row order is (pseudonym, start date, order in the sources), Parquet files carry no time, and
+//! spill order is the order of groups.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File};
+use std::io::{BufReader, BufWriter, Write};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use almoner_deid::arrow_schema;
+use almoner_model::{IdentifierClass, SubjectId, TableSpec, Tables};
+use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
+use arrow::compute::{concat_batches, take_record_batch};
+use arrow::datatypes::{Date32Type, Int64Type};
+use arrow::ipc::reader::StreamReader;
+use arrow::ipc::writer::StreamWriter;
+use parquet::arrow::ArrowWriter;
+use parquet::basic::{Compression, ZstdLevel};
+use parquet::file::properties::WriterProperties;
+
+use super::ReleaseError;
+use super::manifest::{ColumnEntry, FileEntry};
+use super::rekey::{Rekey, Space};
+
+/// Rows that one range of pseudonyms should have at most.
+const RANGE_ROWS: u64 = 2 << 20;
+/// Ranges at most.
+const RANGES_MAX: u64 = 32;
+/// Rows in a row group.
+const ROW_GROUP_ROWS: usize = 128 * 1024;
+
+/// Writes the tables of one package.
+pub struct Writer<'a> {
+    tables: &'a Tables,
+    rekey: &'a Rekey,
+    spill: PathBuf,
+    range_bits: u32,
+    open: BTreeMap<(usize, u32), StreamWriter<BufWriter<File>>>,
+}
+
+impl<'a> Writer<'a> {
+    /// A writer that spills below `dir`, which exists, for about `rows_expected` rows.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Write`].
+    pub fn new(
+        tables: &'a Tables,
+        rekey: &'a Rekey,
+        dir: &Path,
+        rows_expected: u64,
+    ) -> Result<Self, ReleaseError> {
+        let spill = dir.join("spill");
+        fs::create_dir_all(&spill)?;
+        let ranges = (rows_expected / RANGE_ROWS + 1).next_power_of_two().min(RANGES_MAX);
+        Ok(Self { tables, rekey, spill, range_bits: ranges.trailing_zeros(), open: BTreeMap::new() })
+    }
+
+    /// Takes rows of one table, in the schema of `schemas/tables`, ids not yet replaced.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] if an id cannot be carried or a file not be written.
+    pub fn push(&mut self, table: usize, batch: &RecordBatch) -> Result<(), ReleaseError> {
+        let spec = spec(self.tables, table)?;
+        let batch = rekeyed(self.tables, self.rekey, table, spec, batch)?;
+        let persons = persons(spec, &batch)?;
+        let mut rows: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
+        for (row, id) in persons.values().iter().enumerate() {
+            let range = (*id as u64 >> (53 - self.range_bits)) as u32;
+            rows.entry(range).or_default().push(row as u32);
+        }
+        for (range, rows) in rows {
+            let part =
+                take_record_batch(&batch, &UInt32Array::from(rows)).map_err(|_| ReleaseError::Tables)?;
+            let writer = match self.open.entry((table, range)) {
+                std::collections::btree_map::Entry::Occupied(open) => open.into_mut(),
+                std::collections::btree_map::Entry::Vacant(place) => {
+                    let file = BufWriter::new(File::create(self.spill.join(format!("{table}-{range}")))?);
+                    place.insert(
+                        StreamWriter::try_new(file, &part.schema()).map_err(|_| ReleaseError::Tables)?,
+                    )
+                }
+            };
+            writer.write(&part).map_err(|_| ReleaseError::Write(std::io::ErrorKind::Other))?;
+        }
+        Ok(())
+    }
+
+    /// Sorts and writes `tables/<table>.parquet` below `dir` for each wanted table (also without rows), leaving out the
+    /// people in `suppressed` (pseudonyms), and removes the spill files.
+    ///
+    /// # Errors
+    /// [`ReleaseError`] if a file cannot be written.
+    pub fn finish(
+        mut self,
+        dir: &Path,
+        wanted: &BTreeSet<usize>,
+        suppressed: &BTreeSet<i64>,
+    ) -> Result<Vec<FileEntry>, ReleaseError> {
+        for (_, mut writer) in std::mem::take(&mut self.open) {
+            writer.finish().map_err(|_| ReleaseError::Write(std::io::ErrorKind::Other))?;
+        }
+        fs::create_dir_all(dir.join("tables"))?;
+        let mut files = Vec::new();
+        for &table in wanted {
+            files.push(self.write(table, dir, suppressed)?);
+        }
+        fs::remove_dir_all(&self.spill)?;
+        Ok(files)
+    }
+
+    fn write(&self, table: usize, dir: &Path, suppressed: &BTreeSet<i64>) -> Result<FileEntry, ReleaseError> {
+        let spec = spec(self.tables, table)?;
+        let schema = arrow_schema(spec, false);
+        let path = format!("tables/{}.parquet", spec.table);
+        let properties = WriterProperties::builder()
+            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(|_| ReleaseError::Tables)?))
+            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+            .set_created_by("almoner-release/1".into())
+            .build();
+        let file = File::create(dir.join(&path))?;
+        let parquet = |_| ReleaseError::Write(std::io::ErrorKind::Other);
+        let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(parquet)?;
+        let mut rows = 0;
+        for range in 0..1u32 << self.range_bits {
+            let Ok(file) = File::open(self.spill.join(format!("{table}-{range}"))) else { continue };
+            let reader =
+                StreamReader::try_new(BufReader::new(file), None).map_err(|_| ReleaseError::Tables)?;
+            let parts = reader.collect::<Result<Vec<_>, _>>().map_err(|_| ReleaseError::Tables)?;
+            let all = concat_batches(&schema, &parts).map_err(|_| ReleaseError::Tables)?;
+            drop(parts);
+            let sorted = sorted(spec, &all, suppressed)?;
+            rows += sorted.num_rows() as u64;
+            writer.write(&sorted).map_err(parquet)?;
+        }
+        writer.into_inner().map_err(parquet)?.sync_all()?;
+        let columns = spec.columns.iter().map(ColumnEntry::of).collect();
+        FileEntry::of(dir, path, Some(rows), columns)
+    }
+}
+
+fn spec(tables: &Tables, table: usize) -> Result<&TableSpec, ReleaseError> {
+    tables.iter().nth(table).ok_or(ReleaseError::Tables)
+}
+
+fn persons<'b>(spec: &TableSpec, batch: &'b RecordBatch) -> Result<&'b Int64Array, ReleaseError> {
+    let at = spec.index_of("person_id").ok_or(ReleaseError::Tables)?;
+    batch.column(at).as_primitive_opt::<Int64Type>().ok_or(ReleaseError::Tables)
+}
+
+/// The rows by (person, start), otherwise in the order they came, without the suppressed people.
+fn sorted(
+    spec: &TableSpec,
+    batch: &RecordBatch,
+    suppressed: &BTreeSet<i64>,
+) -> Result<RecordBatch, ReleaseError> {
+    let ids = persons(spec, batch)?.values();
+    let start = spec.start.as_deref().and_then(|c| spec.index_of(c));
+    let start = start.and_then(|at| batch.column(at).as_primitive_opt::<Date32Type>());
+    let day = |row: usize| start.filter(|d| d.is_valid(row)).map(|d| d.value(row));
+    let mut order: Vec<u32> = (0..batch.num_rows() as u32).collect();
+    if !suppressed.is_empty() {
+        order.retain(|row| !suppressed.contains(&ids[*row as usize]));
+    }
+    order.sort_by_key(|row| (ids[*row as usize], day(*row as usize)));
+    take_record_batch(batch, &UInt32Array::from(order)).map_err(|_| ReleaseError::Tables)
+}
+
+/// Replaces every id column. A reference to rows of a table that its name does not tell is nulled.
+fn rekeyed(
+    tables: &Tables,
+    rekey: &Rekey,
+    table: usize,
+    spec: &TableSpec,
+    batch: &RecordBatch,
+) -> Result<RecordBatch, ReleaseError> {
+    let mut columns: Vec<ArrayRef> = batch.columns()[..spec.columns.len()].to_vec();
+    for (i, c) in spec.columns.iter().enumerate() {
+        let space = match c.class {
+            IdentifierClass::SubjectId => Some(Space::Person),
+            IdentifierClass::EventId => Some(Space::Table(table)),
+            IdentifierClass::EventRef => referred(tables, &c.name).map(Space::Table),
+            _ => continue,
+        };
+        let old = columns[i].as_primitive_opt::<Int64Type>().ok_or(ReleaseError::Tables)?;
+        let new: Int64Array = match space {
+            Some(space) => {
+                // Ids of people repeat in runs.
+                let mut last = (0, 0);
+                old.iter()
+                    .map(|id| {
+                        let Some(id) = id else { return Ok(None) };
+                        if last.0 != id {
+                            last = (id, rekey.id(space, id)?);
+                        }
+                        Ok(Some(last.1))
+                    })
+                    .collect::<Result<_, super::rekey::OutOfRange>>()?
+            }
+            None => Int64Array::new_null(old.len()),
+        };
+        columns[i] = Arc::new(new);
+    }
+    RecordBatch::try_new(arrow_schema(spec, false), columns).map_err(|_| ReleaseError::Tables)
+}
+
+/// The table whose rows a reference column names.
+fn referred(tables: &Tables, column: &str) -> Option<usize> {
+    let name = column.strip_prefix("preceding_").or_else(|| column.strip_prefix("parent_")).unwrap_or(column);
+    let table = match name {
+        "visit_occurrence_id" => "visit_occurrence",
+        "visit_detail_id" => "visit_detail",
+        _ => return None,
+    };
+    tables.index_of(table)
+}
+
+/// The pseudonym of a person.
+///
+/// # Errors
+/// [`ReleaseError::Id`] if the id is not a subject id.
+pub fn pseudonym(rekey: &Rekey, subject: SubjectId) -> Result<i64, ReleaseError> {
+    Ok(rekey.id(Space::Person, subject.get())?)
+}
+
+/// Writes a text file and syncs it.
+///
+/// # Errors
+/// [`ReleaseError::Write`].
+pub fn write_file(path: &Path, bytes: &[u8]) -> Result<(), ReleaseError> {
+    if let Some(parent) = path.parent() {
+        fs::create_dir_all(parent)?;
+    }
+    let mut file = File::create(path)?;
+    file.write_all(bytes)?;
+    file.sync_all()?;
+    Ok(())
+}
