@@ -46,12 +46,10 @@ impl Members {
             mac.update(&subject.get().to_be_bytes());
             let salt = Digest(mac.finalize().into_bytes().into());
             let pseudonym = super::package::pseudonym(rekey, subject)?;
-            members.push((pseudonym, Member {
-                directives,
-                pseudonym: pseudonym.to_string(),
-                salt,
-                subject: subject.to_string(),
-            }));
+            members.push((
+                pseudonym,
+                Member { directives, pseudonym: pseudonym.to_string(), salt, subject: subject.to_string() },
+            ));
         }
         members.sort_by_key(|(pseudonym, _)| *pseudonym);
         let members = members.into_iter().map(|(_, member)| member).collect();
@@ -110,8 +108,15 @@ mod tests {
         let sealed = members.seal(&keys, &SeededEntropy::new(1)).expect("sealed");
         assert_eq!(Members::open(&keys, &a, &sealed).expect("opens"), members);
         assert!(Members::open(&keys, &b, &sealed).is_err());
-        assert_ne!(members.root().expect("root"), Members::new(&keys, &rekey, &b, people(5)).expect("made").root().expect("root"), "salts");
-        assert_ne!(members.root().expect("root"), Members::new(&keys, &rekey, &a, people(4)).expect("made").root().expect("root"));
+        assert_ne!(
+            members.root().expect("root"),
+            Members::new(&keys, &rekey, &b, people(5)).expect("made").root().expect("root"),
+            "salts"
+        );
+        assert_ne!(
+            members.root().expect("root"),
+            Members::new(&keys, &rekey, &a, people(4)).expect("made").root().expect("root")
+        );
         let mut other = members.clone();
         other.members[0].directives = vec![99];
         assert_ne!(members.root().expect("root"), other.root().expect("root"));

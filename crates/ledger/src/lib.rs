@@ -6,10 +6,10 @@ pub mod commitment;
 pub mod leaf;
 pub mod members;
 pub mod note;
+pub mod package;
 pub mod proof;
 pub mod receipt;
 pub mod source;
-pub mod package;
 pub mod tile;
 pub mod tree;
 

@@ -13,4 +13,3 @@
 //!
 //! What it does not do: read tables (no Parquet here; the digest stands for the bytes) or say anything about what
 //! happened after a download.
-
