@@ -20,9 +20,11 @@ pub mod store;
 // Access plane: who is meant, what is released
 pub mod cohort;
 pub mod release;
-// Keys
-// Keys
+// Keys, and the only way from a hospital's patient to a subject
 pub mod keys;
+pub mod registry;
+// How easily people could be told apart, and the gate before a release
+pub mod risk;
 
 // Test support: where third-party test data is
 pub mod testdata;

@@ -1,0 +1,110 @@
+//! Keyed tokens: HMAC-SHA256 under the key `registry-token/v1`, cut to 128 bits. What is hashed begins with its kind and
+//! lengths, so that no two kinds, contributors or fields run into each other.
+
+use std::fmt;
+
+use almoner_model::{ContributorId, SourcePatientId};
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
+use super::linkage::{LinkageRules, Traits};
+use crate::keys::Key;
+
+/// A 128-bit keyed token.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Token([u8; 16]);
+
+impl Token {
+    /// Its bytes.
+    pub const fn as_bytes(&self) -> &[u8; 16] {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Token {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Token(…)")
+    }
+}
+
+/// The tokens of one patient of an export.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct PatientTokens {
+    /// Of the hospital's patient id.
+    pub id: Token,
+    /// Of each record number.
+    pub records: Vec<Token>,
+    /// Of the patient id read as a record number: a consent that came before the data may have named it so.
+    pub id_as_record: Token,
+    /// Linkage tokens; none if the contributor did not opt in.
+    pub linkage: Vec<Token>,
+}
+
+/// Makes tokens. Cheap to clone.
+#[derive(Clone)]
+pub struct Tokens {
+    mac: Hmac<Sha256>,
+}
+
+impl fmt::Debug for Tokens {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Tokens(…)")
+    }
+}
+
+impl Tokens {
+    pub(super) fn new(key: &Key) -> Self {
+        Self { mac: Hmac::new_from_slice(key.as_slice()).expect("HMAC takes keys of any length") }
+    }
+
+    fn token(&self, parts: &[&[u8]]) -> Token {
+        let mut mac = self.mac.clone();
+        for part in parts {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        let mut out = [0; 16];
+        out.copy_from_slice(&mac.finalize().into_bytes()[..16]);
+        Token(out)
+    }
+
+    pub(super) fn scope(&self, contributor: &ContributorId) -> Token {
+        self.token(&[b"scope", contributor.as_str().as_bytes()])
+    }
+
+    /// Of a patient id.
+    pub fn id(&self, contributor: &ContributorId, id: &SourcePatientId) -> Token {
+        self.token(&[b"id", contributor.as_str().as_bytes(), id.expose().as_bytes()])
+    }
+
+    /// Of a record number.
+    pub fn record(&self, contributor: &ContributorId, number: &SourcePatientId) -> Token {
+        self.token(&[b"record", contributor.as_str().as_bytes(), number.expose().trim().as_bytes()])
+    }
+
+    /// The linkage tokens of a person: one for each rule all of whose fields are known.
+    pub fn linkage(&self, rules: &LinkageRules, traits: &Traits) -> Vec<Token> {
+        let keyed = |rule: &str, fields: &[&str]| {
+            let mut parts: Vec<&[u8]> = vec![b"link", rule.as_bytes()];
+            parts.extend(fields.iter().map(|f| f.as_bytes()));
+            self.token(&parts)
+        };
+        rules.apply(traits, keyed)
+    }
+
+    /// All tokens of one patient. `linkage` is empty for a contributor that did not opt in.
+    pub fn patient(
+        &self,
+        contributor: &ContributorId,
+        id: &SourcePatientId,
+        records: &[SourcePatientId],
+        linkage: Vec<Token>,
+    ) -> PatientTokens {
+        PatientTokens {
+            id: self.id(contributor, id),
+            records: records.iter().map(|r| self.record(contributor, r)).collect(),
+            id_as_record: self.record(contributor, id),
+            linkage,
+        }
+    }
+}

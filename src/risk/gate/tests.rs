@@ -1,0 +1,280 @@
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use almoner_deid::{Zip3, arrow_schema};
+use almoner_model::ColumnType;
+use arrow::array::{
+    ArrayRef, AsArray, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray,
+    TimestampMicrosecondArray,
+};
+use arrow::datatypes::Int64Type;
+use proptest::prelude::*;
+
+use super::*;
+
+/// One person of a test.
+#[derive(Clone, Debug, Default)]
+struct Person {
+    year: i64,
+    over_89: bool,
+    sex: i64,
+    race: &'static str,
+    zip: Option<&'static str>,
+    state: Option<&'static str>,
+    died: Option<i32>,
+}
+
+fn tables() -> Tables {
+    Tables::embedded().expect("schemas/tables loads")
+}
+
+/// A table with the given cells and zeros or nulls elsewhere.
+fn table(
+    name: &str,
+    rows: usize,
+    number: impl Fn(&str, usize) -> i64,
+    text: impl Fn(&str, usize) -> Option<String>,
+) -> RecordBatch {
+    let tables = tables();
+    let spec = tables.get(name).expect("canonical");
+    let columns = spec.columns.iter().map(|c| -> ArrayRef {
+        let numbers = (0..rows).map(|row| number(&c.name, row));
+        match c.kind {
+            ColumnType::Int64 => Arc::new(numbers.collect::<Int64Array>()),
+            ColumnType::Float64 => Arc::new(numbers.map(|n| Some(n as f64)).collect::<Float64Array>()),
+            ColumnType::Date => Arc::new(numbers.map(|n| Some(n as i32)).collect::<Date32Array>()),
+            ColumnType::Bool => Arc::new(numbers.map(|n| Some(n != 0)).collect::<BooleanArray>()),
+            ColumnType::Datetime => Arc::new(TimestampMicrosecondArray::new_null(rows)),
+            ColumnType::String => Arc::new((0..rows).map(|row| text(&c.name, row)).collect::<StringArray>()),
+        }
+    });
+    RecordBatch::try_new(arrow_schema(spec, false), columns.collect()).expect("built to the schema")
+}
+
+fn batches(people: &[Person]) -> (RecordBatch, RecordBatch) {
+    let person = table(
+        "person",
+        people.len(),
+        |column, row| match column {
+            "person_id" => row as i64 + 1,
+            "year_of_birth" => people[row].year,
+            "gender_concept_id" => people[row].sex,
+            "age_90_plus" => i64::from(people[row].over_89),
+            _ => 0,
+        },
+        |column, row| match column {
+            "zip" => people[row].zip.map(str::to_owned),
+            "state" => people[row].state.map(str::to_owned),
+            "race_source_value" => Some(people[row].race.to_owned()),
+            _ => None,
+        },
+    );
+    let dead: Vec<usize> = (0..people.len()).filter(|row| people[*row].died.is_some()).collect();
+    let death = table(
+        "death",
+        dead.len(),
+        |column, row| match column {
+            "person_id" => dead[row] as i64 + 1,
+            "death_date" => i64::from(people[dead[row]].died.unwrap_or_default()),
+            _ => 0,
+        },
+        |_, _| None,
+    );
+    (person, death)
+}
+
+fn add(people: &[Person]) -> People {
+    let (person, death) = batches(people);
+    let mut out = People::new(&tables(), false).expect("declared columns are known");
+    let half = person.num_rows() / 2;
+    out.add(&person.slice(0, half), Some(&death)).expect("the table");
+    out.add(&person.slice(half, person.num_rows() - half), Some(&death)).expect("the table");
+    out
+}
+
+fn run(people: &[Person], k: u32) -> Result<Gated, Refused> {
+    gate(&add(people), &tables(), GateRules::new(k), &Population::Unknown)
+}
+
+/// What leaves, measured again from the recoded batches.
+fn remeasured(people: &[Person], gated: &Gated) -> RiskReport {
+    let tables = tables();
+    let (person, death) = batches(people);
+    let spec = |name: &str| tables.get(name).expect("canonical").clone();
+    let person = gated.apply(&spec("person"), &person).expect("the table").expect("people always leave");
+    let death = gated.apply(&spec("death"), &death).expect("the table");
+    let mut out = People::new(&tables, false).expect("known");
+    out.add(&person, death.as_ref()).expect("the table");
+    crate::risk::measure(&out, &Population::Unknown).expect("few values")
+}
+
+fn crowd(n: usize) -> Vec<Person> {
+    let person =
+        |i: usize| Person { year: 1950 + (i % 40) as i64, sex: 8507, state: Some("KS"), ..Person::default() };
+    (0..n).map(person).collect()
+}
+
+#[test]
+fn tiers_and_contributors_set_k() {
+    assert_eq!(required_k(Tier::Public, []), 11);
+    assert_eq!(required_k(Tier::Controlled, [3, 4]), 5);
+    assert_eq!(required_k(Tier::Controlled, [3, 20]), 20);
+}
+
+#[test]
+fn people_who_are_safe_already_leave_unchanged() {
+    let gated = run(&vec![Person { year: 1970, ..Person::default() }; 5], 5).expect("safe");
+    assert_eq!((gated.report.loss_ppm, gated.suppressed.len(), gated.recoding), (0, 0, Recoding::NONE));
+    assert_eq!(gated.report.before, gated.report.after);
+}
+
+#[test]
+fn too_few_people_are_refused_with_the_cost_of_other_sizes() {
+    let Err(Refused::ClassSize { required, measured, before, costs }) = run(&crowd(8), 11) else {
+        panic!("eight people are no class of eleven")
+    };
+    assert_eq!((required, measured, before.sample_uniques), (11, 1, 8));
+    assert_eq!(
+        costs.iter().map(|c| (c.k, c.recoding.is_some())).collect::<Vec<_>>(),
+        [(3, true), (5, true), (11, false)]
+    );
+    assert!(matches!(run(&[], 3), Err(Refused::ClassSize { measured: 0, .. })));
+}
+
+#[test]
+fn a_lone_outlier_is_left_out_and_a_spread_is_banded() {
+    let mut people = vec![Person { year: 1970, ..Person::default() }; 40];
+    people.push(Person { year: 1920, ..Person::default() });
+    let gated = run(&people, 5).expect("reachable");
+    assert_eq!(gated.suppressed, [41].into());
+    assert_eq!(gated.recoding.birth_years, 1);
+    let gated = run(&crowd(80), 5).expect("reachable");
+    assert_eq!((gated.recoding.birth_years, gated.suppressed.len()), (5, 0));
+    assert_eq!(gated.report.after.smallest_class, 10);
+}
+
+#[test]
+fn people_of_90_or_older_stay_one_group_and_no_band_begins_before_theirs() {
+    let mut people = crowd(80);
+    people.extend(vec![
+        Person {
+            year: 1936,
+            over_89: true,
+            sex: 8507,
+            state: Some("KS"),
+            ..Person::default()
+        };
+        6
+    ]);
+    people.extend((1937..1950).map(|year| Person {
+        year,
+        sex: 8507,
+        state: Some("KS"),
+        ..Person::default()
+    }));
+    let gated = run(&people, 5).expect("reachable");
+    let spec = tables().get("person").expect("canonical").clone();
+    let out = gated.apply(&spec, &batches(&people).0).expect("the table").expect("leaves");
+    let years = out.column_by_name("year_of_birth").expect("there").as_primitive::<Int64Type>();
+    let flags = out.column_by_name("age_90_plus").expect("there").as_boolean();
+    assert!(gated.recoding.birth_years > 1);
+    for row in 0..out.num_rows() {
+        assert!(years.value(row) >= 1936);
+        assert!(!flags.value(row) || years.value(row) == 1936);
+    }
+}
+
+#[test]
+fn declared_quasi_identifiers_are_in_the_report() {
+    let gated = run(&crowd(200), 5).expect("reachable");
+    let names = &gated.report.quasi_identifiers;
+    assert!(names.contains(&"person.zip".to_owned()) && names.contains(&"death.death_date".to_owned()));
+}
+
+#[test]
+fn populations_lower_the_journalists_risk_but_never_below_the_sample() {
+    let mut people = crowd(40);
+    people.iter_mut().for_each(|p| p.zip = Some("021"));
+    let people = add(&people);
+    let risk = |population| crate::risk::measure(&people, &population).expect("few values");
+    let zip3 = Arc::new(Zip3::current().expect("loads"));
+    let (unknown, tenth) = (risk(Population::Unknown), risk(Population::Share(0.1)));
+    assert_eq!((unknown.prosecutor_max, unknown.journalist_max, unknown.marketer), (1.0, 1.0, 1.0));
+    assert!((tenth.journalist_max - 0.1).abs() < 1e-12 && (tenth.marketer - 0.1).abs() < 1e-12);
+    // 1,414,778 people of area 021 in 2020, over 90 years and two sexes: 7,859.9 in a class.
+    let census = risk(Population::Census(Arc::clone(&zip3)));
+    assert!((1.0 / census.journalist_max - 1_414_778.0 / 180.0).abs() < 1e-6);
+    assert_eq!(census.prosecutor_max, 1.0);
+    let nowhere = add(&crowd(40));
+    let census = crate::risk::measure(&nowhere, &Population::Census(zip3)).expect("few values");
+    assert_eq!(census.journalist_max, 1.0);
+}
+
+fn person() -> impl Strategy<Value = Person> {
+    let zips = prop::sample::select(vec![
+        (None, None),
+        (Some("021"), Some("MA")),
+        (Some("010"), Some("MA")),
+        (Some("000"), Some("KS")),
+    ]);
+    let races = prop::sample::select(vec!["Race:2106-3", "Race:2054-5"]);
+    (1936..1996_i64, any::<bool>(), races, zips, prop::option::weighted(0.2, 15_000..19_000)).prop_map(
+        |(year, male, race, (zip, state), died)| Person {
+            year,
+            over_89: year == 1936,
+            sex: if male { 8507 } else { 8532 },
+            race,
+            zip,
+            state,
+            died,
+        },
+    )
+}
+
+/// The price and the suppressed of every node, counted from the recoded rows themselves.
+fn brute_force(people: &[Person], rules: GateRules) -> Option<u64> {
+    let coded = add(people);
+    let lattice = Lattice::new(&coded);
+    let nodes = lattice.nodes();
+    let costs = nodes.iter().filter_map(|node| {
+        let r = recoding(node, &coded);
+        let mut classes: HashMap<String, u64> = HashMap::new();
+        for p in people {
+            let year = r.birth_year(p.year, p.over_89);
+            let death = p.died.map(|d| almoner_model::Date::from_days(d).year()).filter(|_| r.death);
+            let (zip, state) = r.place(p.zip, p.state);
+            let key = format!(
+                "{year} {} {:?} {:?} {zip:?} {state:?} {death:?}",
+                p.over_89 && r.birth_years != 0,
+                r.sex.then_some(p.sex),
+                r.race.then_some(p.race)
+            );
+            *classes.entry(key).or_default() += 1;
+        }
+        let small: u64 = classes.values().filter(|c| **c < u64::from(rules.k)).sum();
+        let share = (small * MILLION).div_ceil(people.len() as u64);
+        (share <= rules.suppression_limit_ppm && small < people.len() as u64).then(|| price(node) + share)
+    });
+    costs.min()
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// What leaves is k-anonymous when measured again, nobody is lost but the suppressed, and nothing cheaper would do.
+    #[test]
+    fn the_gate_keeps_its_promise(people in prop::collection::vec(person(), 1..150), k in 2..12_u32) {
+        let expected = brute_force(&people, GateRules::new(k));
+        match run(&people, k) {
+            Ok(gated) => {
+                prop_assert_eq!(Some(gated.report.loss_ppm), expected);
+                let again = remeasured(&people, &gated);
+                prop_assert!(again.smallest_class >= u64::from(k));
+                prop_assert_eq!(again.persons + gated.suppressed.len() as u64, people.len() as u64);
+                prop_assert_eq!(&again, &gated.report.after);
+                prop_assert_eq!(run(&people, k).expect("deterministic"), gated);
+            }
+            Err(_) => prop_assert_eq!(expected, None),
+        }
+    }
+}
