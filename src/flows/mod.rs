@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod act;
+pub mod checkpoint;
 pub mod contributor;
 pub mod decide;
 pub mod permitted;

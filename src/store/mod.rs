@@ -24,10 +24,9 @@ pub use crate::events::Actor;
 pub use crate::state::projection::{ProjectedEntry, Projector, Rejection, View, Write};
 
 mod batch;
-#[cfg(test)]
-mod conformance;
 pub mod memory;
 mod prepare;
+pub mod rebuild;
 pub mod sqlite;
 
 use crate::error::ErrorKind;
@@ -294,3 +293,6 @@ pub trait Store: Send + Sync {
         limit: usize,
     ) -> Result<Vec<(String, Value)>, StoreError>;
 }
+
+#[cfg(test)]
+mod conformance;

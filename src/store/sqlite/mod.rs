@@ -46,6 +46,7 @@ use read::{Reader, Records};
 use seal::Sealer;
 use writer::{Job, Writer};
 
+pub mod audit;
 pub mod boot;
 mod read;
 mod schema;
@@ -323,3 +324,6 @@ impl Store for SqliteStore {
         self.read(|r| r.records(Records::Primary, kind, prefix, after, limit))
     }
 }
+
+#[cfg(test)]
+mod tests;

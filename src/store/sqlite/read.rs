@@ -12,6 +12,9 @@ use super::seal::{Opened, Sealer};
 use crate::store::batch::{Base, Stored};
 use crate::store::{Appended, Entry, Payload, StoreError};
 
+/// What is kept beside a leaf: whom it concerns, and what is under its commitments or by which entry it was erased.
+pub type Beside = (Option<SubjectId>, Result<Opened, Option<Seq>>);
+
 /// A connection and the keys to what it reads.
 pub struct Reader<'a> {
     pub db: &'a Connection,
@@ -137,11 +140,7 @@ impl Reader<'_> {
     }
 
     /// What is under a leaf's commitments, checked against them; `Err(erased by)` where it was erased.
-    pub fn opened(
-        &self,
-        seq: Seq,
-        leaf: &Leaf,
-    ) -> Result<(Option<SubjectId>, Result<Opened, Option<Seq>>), StoreError> {
+    pub fn opened(&self, seq: Seq, leaf: &Leaf) -> Result<Beside, StoreError> {
         let sql = "SELECT subject, sealed, erased_by FROM payload WHERE seq = ?1";
         let mut statement = self.db.prepare_cached(sql).map_err(trouble)?;
         let row = statement

@@ -25,6 +25,7 @@ use crate::store::prepare::Prepared;
 const CACHED_MAX: usize = 100_000;
 
 /// What was under the commitments of one entry.
+#[derive(Debug)]
 pub struct Opened {
     pub salt: Salt,
     pub actor_json: Vec<u8>,
@@ -174,4 +175,22 @@ fn encrypt(
 fn decrypt(cipher: &Aes256Gcm, sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
     let (nonce, sealed) = sealed.split_first_chunk::<12>()?;
     cipher.decrypt(Nonce::from_slice(nonce), Message { msg: sealed, aad }).ok()
+}
+
+#[cfg(test)]
+impl Sealer {
+    /// What an insider who has the wrapping key can do.
+    pub fn seal_again(
+        &self,
+        subject: i64,
+        clear: &[u8],
+        event_id: &str,
+        commitment: &Digest,
+        reader: &super::read::Reader<'_>,
+    ) -> Vec<u8> {
+        let wrapped = reader.wrapped_key(subject).expect("readable").expect("stored");
+        let cipher = self.unwrap_key(subject, &wrapped).expect("opens");
+        let entropy = almoner_model::SeededEntropy::new(66);
+        encrypt(&cipher, clear, &additional(event_id, commitment), &entropy).expect("encrypts")
+    }
 }
