@@ -282,3 +282,6 @@ fn strings(array: &ArrayRef, f: impl for<'v> Fn(&'v str) -> Option<&'v str>) -> 
 
 /// `Year` is coarser than `Month` and `Day`; the comparison in [`deidentify`] rests on it.
 const _: () = assert!((DatePrecision::Year as u8) < DatePrecision::Day as u8);
+
+#[cfg(test)]
+mod tests;
