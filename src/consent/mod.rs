@@ -15,6 +15,8 @@
 pub mod category;
 pub mod directive;
 pub mod evaluate;
+pub mod fhir;
+pub mod form;
 pub mod purpose;
 pub mod ranges;
 

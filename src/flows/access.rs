@@ -5,38 +5,107 @@ use serde_json::Value;
 
 use super::Act;
 use super::permitted::ConsentIndex;
+use crate::blob::{BlobError, Blobs};
 use crate::error::ErrorKind;
 use crate::events::Event;
+use crate::registry::{Registry, RegistryError};
 use crate::state::{Read, ReadError};
 use crate::store::{Appended, NewEntry, Precondition, Store, StoreError};
+
+/// Why the registry said no.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum PeopleError {
+    /// The person was erased and is never taken in again.
+    #[error("this person was erased and is not taken in again")]
+    Suppressed,
+    /// The registry failed.
+    #[error("{0}")]
+    Failed(String),
+}
 
 /// The subject registry, as far as these flows need it.
 pub trait People: Send + Sync {
     /// The person with this record number at this hospital, made if there is none yet: consents may come before data.
     ///
     /// # Errors
-    /// A sentence, if the registry fails.
+    /// [`PeopleError`].
     fn subject_of_record(
         &self,
         contributor: &ContributorId,
         record_number: &SourcePatientId,
-    ) -> Result<SubjectId, String>;
+        entropy: &dyn Entropy,
+    ) -> Result<SubjectId, PeopleError>;
 
     /// The person with this record number, if there is one.
     ///
     /// # Errors
-    /// A sentence, if the registry fails.
+    /// [`PeopleError`].
     fn find_record(
         &self,
         contributor: &ContributorId,
         record_number: &SourcePatientId,
-    ) -> Result<Option<SubjectId>, String>;
+    ) -> Result<Option<SubjectId>, PeopleError>;
 
     /// Pairs of ids that turned out to be one person's.
     ///
     /// # Errors
-    /// A sentence, if the registry fails.
-    fn aliases(&self) -> Result<Vec<(SubjectId, SubjectId)>, String>;
+    /// [`PeopleError`].
+    fn aliases(&self) -> Result<Vec<(SubjectId, SubjectId)>, PeopleError>;
+}
+
+impl People for Registry {
+    fn subject_of_record(
+        &self,
+        contributor: &ContributorId,
+        record_number: &SourcePatientId,
+        entropy: &dyn Entropy,
+    ) -> Result<SubjectId, PeopleError> {
+        Ok(Self::subject_of_record(self, contributor, record_number, entropy)?)
+    }
+
+    fn find_record(
+        &self,
+        contributor: &ContributorId,
+        record_number: &SourcePatientId,
+    ) -> Result<Option<SubjectId>, PeopleError> {
+        Ok(Self::find_record(self, contributor, record_number)?)
+    }
+
+    fn aliases(&self) -> Result<Vec<(SubjectId, SubjectId)>, PeopleError> {
+        Ok(Self::aliases(self)?.into_iter().collect())
+    }
+}
+
+impl From<RegistryError> for PeopleError {
+    fn from(e: RegistryError) -> Self {
+        match e {
+            RegistryError::Suppressed => Self::Suppressed,
+            other => Self::Failed(other.to_string()),
+        }
+    }
+}
+
+impl Documents for Blobs {
+    fn put(&self, bytes: &[u8]) -> Result<Digest, String> {
+        self.put_document(bytes.to_vec()).map_err(|e| e.to_string())
+    }
+
+    fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, String> {
+        match self.document(digest) {
+            Ok(bytes) => Ok(Some(bytes.to_vec())),
+            Err(BlobError::Absent(_)) => Ok(None),
+            Err(e) => Err(e.to_string()),
+        }
+    }
+}
+
+impl From<PeopleError> for AccessError {
+    fn from(e: PeopleError) -> Self {
+        match e {
+            PeopleError::Suppressed => Self::Denied(e.to_string()),
+            PeopleError::Failed(reason) => Self::Failed(reason),
+        }
+    }
 }
 
 /// Documents by the digest of their exact bytes.

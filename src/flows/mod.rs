@@ -6,12 +6,15 @@
 pub mod access;
 pub mod act;
 pub mod checkpoint;
+pub mod consent;
 pub mod contributor;
 pub mod decide;
+pub mod participant;
 pub mod permitted;
 pub mod request;
 pub mod tokens;
+pub mod withdraw;
 
-pub use access::{AccessContext, AccessError, Documents, People};
+pub use access::{AccessContext, AccessError, Documents, People, PeopleError};
 pub use act::Act;
 pub use permitted::{ConsentIndex, PermittedIn, PermittedSubjects, permitted_subjects};

@@ -115,7 +115,7 @@ pub fn permitted_subjects(
         let dataset = read::dataset(&ctx.state(), id)?.ok_or(AccessError::Unknown("dataset"))?;
         contributors.insert(id.clone(), dataset.contributor);
     }
-    let aliases = ctx.people.aliases().map_err(AccessError::Failed)?;
+    let aliases = ctx.people.aliases()?;
     match as_of {
         Some(at) if at > size => Err(AccessError::invalid("/as_of", "the ledger is not that long")),
         Some(at) if at < size => {
@@ -143,7 +143,7 @@ pub fn verdict(
     wanted: &Use,
     as_of: Seq,
 ) -> Result<Verdict, AccessError> {
-    let aliases = ctx.people.aliases().map_err(AccessError::Failed)?;
+    let aliases = ctx.people.aliases()?;
     let mut inner = Inner { aliases, ..Inner::default() };
     let state = inner.merged_state(ctx.state(), subject, as_of)?;
     Ok(consent::evaluate(&state, holder, wanted))

@@ -98,7 +98,10 @@ impl Policy {
             .reason()
             .map(|id| match self.set.policy(id).and_then(|p| p.annotation("reason")) {
                 Some(reason) => reason.to_owned(),
-                None => format!("rule {id} forbids it"),
+                None => {
+                    let named = self.set.policy(id).and_then(|p| p.annotation("id"));
+                    format!("rule {} forbids it", named.map_or_else(|| id.to_string(), str::to_owned))
+                }
             })
             .collect();
         reasons.sort();
