@@ -105,7 +105,14 @@ pub fn record_batch(
             Whose::Subject(subject) => subject,
             Whose::Record(number) => ctx.people.subject_of_record(contributor, &number, ctx.entropy)?,
         };
-        entries.push(consent_entry(act, act.event_id(n), contributor, subject, &consent.directive, consent.lifts)?);
+        entries.push(consent_entry(
+            act,
+            act.event_id(n),
+            contributor,
+            subject,
+            &consent.directive,
+            consent.lifts,
+        )?);
     }
     Ok(ctx.store.append(entries, &[])?)
 }
@@ -151,10 +158,8 @@ pub fn import(
     known.ok_or(AccessError::Unknown("contributor"))?;
     let forms = Forms::load(forms)?;
     let list = form::read_list(list, &forms, ctx.now()?.date())?;
-    let mut summary = ConsentSummary {
-        read: (list.rows.len() + list.errors.len()) as u64,
-        ..ConsentSummary::default()
-    };
+    let mut summary =
+        ConsentSummary { read: (list.rows.len() + list.errors.len()) as u64, ..ConsentSummary::default() };
     for error in &list.errors {
         summary.reject(error.line, &error.rule);
     }
@@ -181,10 +186,8 @@ pub fn record_fhir<'v>(
     lineage_key: &[u8; 32],
     consents: impl IntoIterator<Item = (u64, SubjectId, &'v Value)>,
 ) -> Result<ConsentSummary, AccessError> {
-    let recipients: Vec<RecipientId> = super::request::projects(ctx)?
-        .into_iter()
-        .map(|p| p.body.recipient)
-        .collect();
+    let recipients: Vec<RecipientId> =
+        super::request::projects(ctx)?.into_iter().map(|p| p.body.recipient).collect();
     let known = |reference: &str| {
         let id = reference.strip_prefix("Organization/")?;
         recipients.iter().find(|r| r.as_str() == id).cloned()
@@ -271,8 +274,8 @@ fn consent_entry(
     directive: &Directive,
     lifts: Option<u64>,
 ) -> Result<NewEntry, AccessError> {
-    let directive = serde_json::to_value(directive)
-        .map_err(|_| AccessError::Failed("a directive is not JSON".into()))?;
+    let directive =
+        serde_json::to_value(directive).map_err(|_| AccessError::Failed("a directive is not JSON".into()))?;
     let event =
         Event::ConsentRecorded(ConsentRecorded { contributor: contributor.clone(), directive, lifts });
     entry(&event, event_id, act, Some(subject), vec![topic::CONSENT.to_owned()])

@@ -8,6 +8,7 @@ use serde::Serialize;
 
 use super::Act;
 use super::access::{AccessContext, AccessError, PeopleError};
+use super::checkpoint::receipt;
 use crate::consent::WithdrawalMode;
 use crate::events::{ConsentWithdrawn, Event};
 use crate::state::{read, topic};
@@ -17,16 +18,16 @@ use crate::state::{read, topic};
 pub struct Receipt {
     /// How far it goes.
     pub mode: WithdrawalMode,
-    /// The hospitals whose data it covers: all that hold data or consents of this person here.
+    /// The hospitals whose data it covers.
     pub hospitals: Vec<Hospital>,
     /// The entry in the ledger. Also the number by which a later consent names this withdrawal to lift it.
     pub seq: u64,
     /// The day of the entry.
     pub time: Timestamp,
-    /// Hash of the entry's leaf (RFC 6962).
-    pub leaf_hash: Digest,
-    /// The signed checkpoint (C2SP signed note) of a ledger that has the entry.
-    pub checkpoint: String,
+    /// The entry's leaf, exactly as it stands in the ledger.
+    pub entry: String,
+    /// Its proof (C2SP tlog-proof): inclusion under a signed checkpoint. `almoner-verify receipt` checks both.
+    pub proof: String,
     /// The key that it is checked with (C2SP verifier key).
     pub vkey: String,
     /// What it does, in words.
@@ -84,14 +85,15 @@ pub fn withdraw(
     });
     let topics = vec![topic::CONSENT.to_owned(), topic::WITHDRAWAL.to_owned()];
     let appended = ctx.append(&event, act, Some(subject), topics, &[])?;
-    let signed = ctx.store.checkpoint();
+    let entry = ctx.store.entry(appended.seq)?.map(|e| e.bytes).unwrap_or_default();
+    let proof = receipt(ctx.store, appended.seq).map_err(|e| AccessError::Failed(e.to_string()))?;
     Ok(Receipt {
         mode,
-        hospitals: covered(ctx, subject, contributor)?,
+        hospitals: covered(ctx, contributor)?,
         seq: appended.seq,
         time: appended.time,
-        leaf_hash: appended.leaf_hash,
-        checkpoint: String::from_utf8_lossy(&signed.note).into_owned(),
+        entry: String::from_utf8_lossy(&entry).into_owned(),
+        proof: String::from_utf8_lossy(&proof).into_owned(),
         vkey: ctx.store.vkey(),
         meaning: meaning(mode),
     })
@@ -118,14 +120,12 @@ pub fn withdraw_on_paper(
     withdraw(ctx, act, subject, Some(contributor), mode, evidence)
 }
 
-/// The hospitals that a withdrawal covers: the one that it is limited to, or every hospital through which the person said
-/// something or was invited, and every other that is registered, since its data may yet be linked.
+/// The hospitals that a withdrawal covers: the one that it is limited to, or every one that is registered, since also one
+/// that has no data of this person yet may come to have.
 fn covered(
     ctx: &AccessContext<'_>,
-    subject: SubjectId,
     contributor: Option<&ContributorId>,
 ) -> Result<Vec<Hospital>, AccessError> {
-    let _ = subject;
     let all = super::contributor::list(ctx)?;
     let wanted = all.into_iter().filter(|c| contributor.is_none_or(|id| c.body.contributor == *id));
     Ok(wanted.map(|c| Hospital { contributor: c.body.contributor, name: c.body.name }).collect())
