@@ -10,21 +10,14 @@
 //! - What is not understood narrows a permission to nothing and a denial to everything, and says so.
 //! - Pure: the moment of the decision is part of the [`Use`]; nothing here knows who the person is.
 //!
+//! The model and its evaluation live in [`almoner_model::consent`], so that `almoner-verify` applies the same rules.
 //! It does not decide requests (`policy`) and does not know tables or files.
 
-pub mod category;
-pub mod directive;
-pub mod evaluate;
 pub mod fhir;
 pub mod form;
-pub mod purpose;
-pub mod ranges;
 
-pub use category::{Category, CategorySet};
-pub use directive::{
-    Coverage, DataPeriod, Directive, DirectiveState, Effect, FormRef, Period, Provision, Signed, Source,
-    Status, SubjectState, WithdrawalMode, WithdrawalState,
+pub use almoner_model::consent::{
+    Category, CategorySet, Coverage, DataPeriod, DateRanges, Directive, DirectiveState, Disease, Effect,
+    FormRef, Limits, Period, Provision, Purpose, Reason, Signed, Source, Statement, Status, SubjectState,
+    Use, Verdict, WithdrawalMode, WithdrawalState, category, directive, evaluate, purpose, ranges,
 };
-pub use evaluate::{Limits, Reason, Use, Verdict, evaluate};
-pub use purpose::{Disease, Purpose, Statement};
-pub use ranges::DateRanges;

@@ -3,6 +3,7 @@
 pub mod audit;
 pub mod checkpoint;
 pub mod commitment;
+pub mod evidence;
 pub mod leaf;
 pub mod members;
 pub mod note;

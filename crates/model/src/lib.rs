@@ -5,6 +5,7 @@
 
 pub mod clock;
 pub mod codes;
+pub mod consent;
 pub mod dates;
 pub mod digest;
 pub mod duo;

@@ -9,12 +9,15 @@
     reason = "this program talks to a person on a terminal"
 )]
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use almoner_ledger::audit::{Audit, audit};
+use almoner_ledger::evidence::{Pack, verify_evidence};
+use almoner_ledger::package::verify_package;
 use almoner_ledger::receipt::Receipt;
 use almoner_ledger::source::{Folder, Http, Source};
+use almoner_ledger::tile::{TilePath, unbundle};
 use almoner_ledger::{Checkpoint, VerifierKey};
 
 const USAGE: &str = "\
@@ -27,6 +30,12 @@ almoner-verify checks what an Almoner server published, offline and without trus
       CHECKPOINT is a checkpoint file that you kept: the log must still begin with it.
   almoner-verify receipt FILE.tlog-proof ENTRY --vkey KEY|FILE
       That the entry (the exact bytes of its leaf) stands in the log.
+  almoner-verify release DIR [--vkey KEY|FILE]
+      That every file of a release is the one in its manifest and SHA256SUMS, and the manifest the one in the log.
+      Without --vkey the key in DIR/ledger/vkey is used, which shows only that the package agrees with itself.
+  almoner-verify evidence PACK --vkey KEY|FILE [--ledger DIR|URL]
+      For boards: that every person in a release had permitted it at the entry that the release names.
+      With the log at hand, also that no withdrawal was left out.
 
   --json   one JSON object on standard output
 Exit codes: 0 intact, 1 something is wrong, 2 wrong usage.";
@@ -35,19 +44,22 @@ struct Arguments {
     positional: Vec<String>,
     vkey: Option<String>,
     known: Option<String>,
+    ledger: Option<String>,
     threads: usize,
     json: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut parsed = Arguments { positional: vec![], vkey: None, known: None, threads, json: false };
+    let mut parsed =
+        Arguments { positional: vec![], vkey: None, known: None, ledger: None, threads, json: false };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
         match arg.as_str() {
             "--vkey" => parsed.vkey = Some(value()?),
             "--known" => parsed.known = Some(value()?),
+            "--ledger" => parsed.ledger = Some(value()?),
             "--threads" => {
                 parsed.threads = value()?.parse().map_err(|_| "--threads needs a number".to_owned())?
             }
@@ -72,13 +84,17 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|e| format!("{path} cannot be read: {}", e.kind()))
 }
 
-/// `Ok(true)` if everything is intact.
-fn ledger(args: &Arguments, place: &str) -> Result<bool, String> {
-    let source: Box<dyn Source> = if place.starts_with("http://") || place.starts_with("https://") {
+fn log_at(place: &str) -> Box<dyn Source> {
+    if place.starts_with("http://") || place.starts_with("https://") {
         Box::new(Http::new(place))
     } else {
         Box::new(Folder(PathBuf::from(place)))
-    };
+    }
+}
+
+/// `Ok(true)` if everything is intact.
+fn ledger(args: &Arguments, place: &str) -> Result<bool, String> {
+    let source = log_at(place);
     let key = match &args.vkey {
         Some(given) => verifier_key(given)?,
         None => {
@@ -149,6 +165,93 @@ fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<bool, String> {
     Ok(checked.is_ok())
 }
 
+fn release(args: &Arguments, dir: &str) -> Result<bool, String> {
+    let dir = Path::new(dir);
+    let key = match &args.vkey {
+        Some(given) => verifier_key(given)?,
+        None => verifier_key(&dir.join("ledger/vkey").to_string_lossy())?,
+    };
+    let report = verify_package(dir, Some(&key));
+    if args.json {
+        println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?);
+        return Ok(report.intact);
+    }
+    if let Some(release) = &report.release {
+        println!("release {release}");
+    }
+    println!("files   {} ({} bytes)", report.files, report.bytes);
+    if let (Some(seq), Some(size)) = (report.seq, report.log_size) {
+        println!("entry   {seq} of {} ({size} entries)", key.name());
+    }
+    findings(&report.findings);
+    match (report.intact, args.vkey.is_some()) {
+        (true, true) => println!("intact: files, manifest, entry and the log's signature agree"),
+        (true, false) => {
+            println!(
+                "intact, but the key came with the package: compare it with one you have by another way"
+            );
+        }
+        (false, _) => println!("NOT INTACT"),
+    }
+    Ok(report.intact)
+}
+
+fn findings(findings: &[String]) {
+    for finding in findings.iter().take(100) {
+        println!("WRONG   {finding}");
+    }
+    if findings.len() > 100 {
+        println!("WRONG   and {} more", findings.len() - 100);
+    }
+}
+
+fn evidence(args: &Arguments, pack: &str) -> Result<bool, String> {
+    let given = args.vkey.as_ref().ok_or("an evidence pack is checked with --vkey")?;
+    let key = verifier_key(given)?;
+    let pack: Pack =
+        serde_json::from_slice(&read(pack)?).map_err(|_| format!("{pack} is not an evidence pack"))?;
+    let report = match &args.ledger {
+        None => verify_evidence(&pack, &key, None),
+        Some(place) => {
+            let source = log_at(place);
+            let note = source.read("checkpoint").map_err(|e| e.to_string())?;
+            let log = Checkpoint::open(&note, &key).map_err(|e| e.to_string())?.checkpoint;
+            let audited = audit(&*source, &key, None, args.threads);
+            if !audited.intact {
+                return Err("the log itself is not intact; see `almoner-verify ledger`".to_owned());
+            }
+            verify_evidence(&pack, &key, Some(&mut leaves(&*source, log.size)))
+        }
+    };
+    if args.json {
+        println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?);
+        return Ok(report.intact);
+    }
+    println!("persons {}\nentries {}\nas of   {}", report.persons, report.entries, report.as_of);
+    findings(&report.findings);
+    match (report.intact, report.complete) {
+        (true, true) => println!("intact: everyone had permitted it, and no withdrawal was left out"),
+        (true, false) => {
+            println!("intact: everyone had permitted it; check with --ledger that nothing was left out")
+        }
+        (false, _) => println!("NOT INTACT"),
+    }
+    Ok(report.intact)
+}
+
+/// All leaves of a log, in order; ends early where a bundle cannot be read, which the check notices.
+fn leaves(source: &dyn Source, size: u64) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
+    (0..)
+        .map_while(move |index| {
+            let bytes = source.read(&TilePath::entries(index, size)?.to_string()).ok()?;
+            let leaves: Vec<Vec<u8>> = unbundle(&bytes)?.into_iter().map(<[u8]>::to_vec).collect();
+            Some((index * 256, leaves))
+        })
+        .flat_map(|(first, leaves)| {
+            leaves.into_iter().enumerate().map(move |(i, leaf)| (first + i as u64, leaf))
+        })
+}
+
 fn main() -> ExitCode {
     let args = match arguments() {
         Ok(args) => args,
@@ -157,6 +260,8 @@ fn main() -> ExitCode {
     let words: Vec<&str> = args.positional.iter().map(String::as_str).collect();
     let done = match words.as_slice() {
         ["ledger", place] => ledger(&args, place),
+        ["release", dir] => release(&args, dir),
+        ["evidence", pack] => evidence(&args, pack),
         ["receipt", proof, entry] => receipt(&args, proof, entry),
         ["help", ..] => {
             println!("{USAGE}");

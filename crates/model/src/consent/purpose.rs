@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use almoner_model::Duo;
+use crate::Duo;
 use serde::{Deserialize, Serialize};
 
 /// A disease with everything it is a kind of, codes of one ontology.

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeSet;
 
-use almoner_model::{ContributorId, ProjectId, RecipientId, Seq, Timestamp};
+use crate::{ContributorId, ProjectId, RecipientId, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::category::{Category, CategorySet};

@@ -175,7 +175,7 @@ impl<'de> Deserialize<'de> for CategorySet {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use almoner_model::Tables;
+    use crate::Tables;
 
     #[test]
     fn every_canonical_table_has_exactly_one_category() {

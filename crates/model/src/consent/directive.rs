@@ -6,7 +6,7 @@
 
 use std::sync::Arc;
 
-use almoner_model::{ContributorId, Date, Digest, Duo, ProjectId, RecipientId, Seq, Timestamp};
+use crate::{ContributorId, Date, Digest, Duo, ProjectId, RecipientId, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::category::Category;

@@ -2,7 +2,7 @@
 //!
 //! Disjoint, sorted, inclusive intervals, never touching, so that equal sets are equal values.
 
-use almoner_model::Date;
+use crate::Date;
 use serde::{Deserialize, Serialize};
 
 /// A set of days.

@@ -1,0 +1,346 @@
+//! Evidence packs, for boards: whether every person in a release had permitted it, by the directives in the log, at the
+//! moment that the release names.
+//!
+//! A pack opens, for one release: its entry, every member (pseudonym, subject, directives, salt), and of every member all
+//! that they said before `as_of`. It opens the subject of every withdrawal in the log before `as_of` as well, members' or
+//! not, so that with the log at hand (`--ledger`) leaving a withdrawal out of the pack is noticed. What is checked:
+//!
+//! 1. each entry stands in the log (inclusion proof to one signed checkpoint) and commits to what the pack says of it;
+//! 2. the members are those that the release's entry commits to, as many as it says;
+//! 3. for each member, the same rules ([`almoner_model::consent`]) over what they said before `as_of` permit the use for
+//!    the data of at least one contributor, by exactly the directives that the member names;
+//! 4. with the log: no withdrawal before `as_of` is missing, and no consent entry of a member.
+//!
+//! What it does not do: say whether a directive was given freely, or that the pack's people are who a hospital says.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use almoner_model::consent::{
+    Directive, DirectiveState, SubjectState, Use, WithdrawalMode, WithdrawalState, evaluate,
+};
+use almoner_model::{ContributorId, Digest, Seq};
+use base64::Engine as _;
+use serde::{Deserialize, Serialize};
+
+use crate::checkpoint::Checkpoint;
+use crate::commitment::{canonical, commit};
+use crate::leaf::{self, Leaf};
+use crate::members::{Member, members_root};
+use crate::note::VerifierKey;
+use crate::package::{OpenedEntry, ReleaseBuilt};
+use crate::proof::check_inclusion;
+use crate::tree::Hash;
+
+/// The only format there is.
+pub const FORMAT: &str = "almoner-evidence/1";
+
+/// Inclusion proof: hashes in base64.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct Proof(pub Vec<String>);
+
+impl Proof {
+    /// From hashes.
+    pub fn of(hashes: &[Hash]) -> Self {
+        Self(hashes.iter().map(|h| base64::prelude::BASE64_STANDARD.encode(h)).collect())
+    }
+
+    fn hashes(&self) -> Option<Vec<Hash>> {
+        let decode = |text: &String| base64::prelude::BASE64_STANDARD.decode(text).ok()?.try_into().ok();
+        self.0.iter().map(decode).collect()
+    }
+}
+
+/// An entry in a pack.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct ProvenEntry {
+    /// Leaf and payload.
+    pub entry: OpenedEntry,
+    /// Its place in the tree of the pack's checkpoint.
+    pub proof: Proof,
+    /// Whom it concerns, with the key that opens that commitment; absent for the release's own entry.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub subject: Option<OpenedSubject>,
+}
+
+/// Whom an entry concerns.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct OpenedSubject {
+    /// The exchange's id.
+    pub subject: i64,
+    /// The key that opens the commitment.
+    pub opening: Digest,
+}
+
+/// A withdrawal, with its subject only.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct WithdrawalRef {
+    /// Its position.
+    pub seq: Seq,
+    /// Whom it concerns.
+    pub subject: OpenedSubject,
+}
+
+/// A member with the ids under which they are known (more than one where records of one person were merged late).
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct MemberEvidence {
+    /// The member.
+    pub member: Member,
+    /// All ids of the person, ascending.
+    pub subjects: Vec<i64>,
+}
+
+/// `evidence.json`.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pack {
+    /// [`FORMAT`].
+    pub format: String,
+    /// The signed checkpoint that all proofs lead to.
+    pub checkpoint: String,
+    /// The release's entry.
+    pub release: ProvenEntry,
+    /// The use that consent was evaluated for.
+    pub wanted: Use,
+    /// Whose data the release was drawn from.
+    pub holders: BTreeSet<ContributorId>,
+    /// Everyone in it.
+    pub members: Vec<MemberEvidence>,
+    /// All that members said before `as_of`.
+    pub said: Vec<ProvenEntry>,
+    /// Every withdrawal in the log before `as_of`.
+    pub withdrawals: Vec<WithdrawalRef>,
+}
+
+/// What was found.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct EvidenceReport {
+    /// Whether everything agrees.
+    pub intact: bool,
+    /// People checked.
+    pub persons: u64,
+    /// Entries proven to stand in the log.
+    pub entries: u64,
+    /// Ledger size at which consent was evaluated.
+    pub as_of: Seq,
+    /// Whether the log was at hand, so that what is left out is noticed too.
+    pub complete: bool,
+    /// What is wrong; people are named by their pseudonym in the release.
+    pub findings: Vec<String>,
+}
+
+/// The leaves before `as_of`, for the check that nothing is left out: position and bytes.
+pub type Leaves<'a> = dyn Iterator<Item = (Seq, Vec<u8>)> + 'a;
+
+/// Checks a pack against the log's key and, where they are at hand, all leaves of the log up to the pack's `as_of`.
+pub fn verify_evidence(pack: &Pack, key: &VerifierKey, leaves: Option<&mut Leaves<'_>>) -> EvidenceReport {
+    let mut report = EvidenceReport { complete: leaves.is_some(), ..EvidenceReport::default() };
+    if let Err(finding) = check(pack, key, leaves, &mut report) {
+        report.findings.push(finding);
+    }
+    report.intact = report.findings.is_empty();
+    report
+}
+
+/// One thing a person said.
+enum Said {
+    Directive(DirectiveState),
+    Withdrawal(WithdrawalState),
+}
+
+#[derive(Deserialize)]
+struct Recorded {
+    contributor: ContributorId,
+    directive: Directive,
+    #[serde(default)]
+    lifts: Option<Seq>,
+}
+
+#[derive(Deserialize)]
+struct Withdrawn {
+    contributor: Option<ContributorId>,
+    mode: WithdrawalMode,
+}
+
+fn check(
+    pack: &Pack,
+    key: &VerifierKey,
+    leaves: Option<&mut Leaves<'_>>,
+    report: &mut EvidenceReport,
+) -> Result<(), String> {
+    if pack.format != FORMAT {
+        return Err(format!("this program understands the format {FORMAT} only"));
+    }
+    let tree = Checkpoint::open(pack.checkpoint.as_bytes(), key).map_err(|e| e.to_string())?.checkpoint;
+    let leaf = proven(&pack.release, &tree).map_err(|e| format!("the release's entry: {e}"))?;
+    if leaf.kind != "release.built" {
+        return Err("the pack's first entry is not that of a release".to_owned());
+    }
+    let built: ReleaseBuilt = serde_json::from_value(pack.release.entry.payload.clone())
+        .map_err(|_| "the release's entry has another payload".to_owned())?;
+    report.as_of = built.as_of;
+    report.entries = 1;
+    if pack.wanted.project != built.project || pack.wanted.recipient != built.recipient {
+        report.findings.push("the use is not that of the release's project and recipient".to_owned());
+    }
+    let members = pack.members.iter().map(|m| &m.member);
+    let root = members_root(members).map_err(|_| "a member has no canonical form".to_owned())?;
+    if root != built.members_root || pack.members.len() as u64 != built.persons {
+        report.findings.push("the members are not those that the release's entry commits to".to_owned());
+    }
+    let mut said: BTreeMap<i64, Vec<Said>> = BTreeMap::new();
+    let mut listed = BTreeMap::new();
+    for entry in &pack.said {
+        match heard(entry, &tree, built.as_of) {
+            Ok((subject, seq, what)) => {
+                report.entries += 1;
+                listed.insert(seq, subject);
+                said.entry(subject).or_default().push(what);
+            }
+            Err(finding) => report.findings.push(finding),
+        }
+    }
+    for member in &pack.members {
+        report.persons += 1;
+        if let Err(finding) = permitted(pack, member, &said, &built) {
+            report.findings.push(format!("person {}: {finding}", member.member.pseudonym));
+        }
+    }
+    let withdrawn: BTreeMap<Seq, &OpenedSubject> =
+        pack.withdrawals.iter().map(|w| (w.seq, &w.subject)).collect();
+    if let Some(leaves) = leaves {
+        complete(pack, leaves, &listed, &withdrawn, built.as_of, report);
+    }
+    Ok(())
+}
+
+/// The entry's leaf, if it stands in the tree and commits to its payload.
+fn proven(entry: &ProvenEntry, tree: &Checkpoint) -> Result<Leaf, String> {
+    let leaf = entry.entry.open()?;
+    let hash = leaf::hash(entry.entry.leaf.as_bytes());
+    let hashes = entry.proof.hashes().ok_or("the proof is not in base64")?;
+    check_inclusion(leaf.seq, tree.size, &hash, &tree.root, &hashes).map_err(|e| e.to_string())?;
+    Ok(leaf)
+}
+
+fn is_subject(leaf: &Leaf, opened: &OpenedSubject) -> bool {
+    canonical(&opened.subject)
+        .is_ok_and(|bytes| leaf.subject == Some(Digest(commit(opened.opening.as_bytes(), &bytes))))
+}
+
+/// What an entry of the pack says, and of whom.
+fn heard(entry: &ProvenEntry, tree: &Checkpoint, as_of: Seq) -> Result<(i64, Seq, Said), String> {
+    let leaf = proven(entry, tree)?;
+    let wrong = |what: &str| format!("entry {}: {what}", leaf.seq);
+    if leaf.seq >= as_of {
+        return Err(wrong("was made after the decision"));
+    }
+    let subject = entry.subject.as_ref().filter(|s| is_subject(&leaf, s));
+    let subject = subject.ok_or_else(|| wrong("concerns another person"))?.subject;
+    let payload = entry.entry.payload.clone();
+    let said = match leaf.kind.as_str() {
+        "consent.recorded" => {
+            let r: Recorded = serde_json::from_value(payload).map_err(|_| wrong("is not understood"))?;
+            let directive = Arc::new(r.directive);
+            Said::Directive(DirectiveState {
+                seq: leaf.seq,
+                contributor: r.contributor,
+                directive,
+                lifts: r.lifts,
+            })
+        }
+        "consent.withdrawn" => {
+            let w: Withdrawn = serde_json::from_value(payload).map_err(|_| wrong("is not understood"))?;
+            let (contributor, mode) = (w.contributor, w.mode);
+            Said::Withdrawal(WithdrawalState { seq: leaf.seq, time: leaf.time, contributor, mode })
+        }
+        _ => return Err(wrong("is neither a consent nor a withdrawal")),
+    };
+    Ok((subject, leaf.seq, said))
+}
+
+/// Whether what the person said permits the use, by the directives that the member names.
+fn permitted(
+    pack: &Pack,
+    evidence: &MemberEvidence,
+    said: &BTreeMap<i64, Vec<Said>>,
+    built: &ReleaseBuilt,
+) -> Result<(), String> {
+    if !evidence.subjects.iter().any(|s| s.to_string() == evidence.member.subject) {
+        return Err("is not among the ids that are given for them".to_owned());
+    }
+    let mut state = SubjectState::default();
+    for subject in &evidence.subjects {
+        for what in said.get(subject).into_iter().flatten() {
+            match what {
+                Said::Withdrawal(w) => state.withdrawals.push(w.clone()),
+                Said::Directive(d) => {
+                    let mut d = d.clone();
+                    if evidence.subjects.len() > 1 {
+                        // What was said under one id does not supersede what was said under another.
+                        let lineage = format!("{subject}/{}", d.directive.lineage);
+                        d.directive = Arc::new(Directive { lineage, ..(*d.directive).clone() });
+                    }
+                    state.directives.push(d);
+                }
+            }
+        }
+    }
+    state.directives.sort_by_key(|d| d.seq);
+    state.withdrawals.sort_by_key(|w| w.seq);
+    let state = state.before(built.as_of);
+    let verdicts: Vec<_> = pack.holders.iter().map(|holder| evaluate(&state, holder, &pack.wanted)).collect();
+    if !verdicts.iter().any(|v| v.permit) {
+        return Err("nothing they said permits this use".to_owned());
+    }
+    let permitting: BTreeSet<Seq> =
+        verdicts.iter().filter(|v| v.permit).flat_map(|v| v.directives.iter().copied()).collect();
+    if evidence.member.directives.iter().copied().collect::<BTreeSet<Seq>>() == permitting {
+        Ok(())
+    } else {
+        Err("the directives that permit this are not those that the release names".to_owned())
+    }
+}
+
+/// With all leaves at hand: every withdrawal is opened, and nothing that a member said is left out of what was evaluated.
+fn complete(
+    pack: &Pack,
+    leaves: &mut Leaves<'_>,
+    listed: &BTreeMap<Seq, i64>,
+    withdrawn: &BTreeMap<Seq, &OpenedSubject>,
+    as_of: Seq,
+    report: &mut EvidenceReport,
+) {
+    let people: BTreeSet<i64> = pack.members.iter().flat_map(|m| m.subjects.iter().copied()).collect();
+    let mut seen = 0;
+    for (seq, bytes) in leaves.take_while(|(seq, _)| *seq < as_of) {
+        seen += 1;
+        let Ok(leaf) = Leaf::parse(&bytes) else {
+            report.findings.push(format!("entry {seq} of the log is not a leaf"));
+            continue;
+        };
+        if leaf.kind != "consent.withdrawn" {
+            continue;
+        }
+        match withdrawn.get(&seq) {
+            Some(opened) if is_subject(&leaf, opened) => {
+                if people.contains(&opened.subject) && listed.get(&seq) != Some(&opened.subject) {
+                    report
+                        .findings
+                        .push(format!("entry {seq} is a member's withdrawal that was not evaluated"));
+                }
+            }
+            _ => report.findings.push(format!("entry {seq} is a withdrawal that the pack does not open")),
+        }
+    }
+    if seen != as_of {
+        report
+            .findings
+            .push(format!("the log at hand has {seen} of the {as_of} entries before the decision"));
+    }
+}
