@@ -8,8 +8,8 @@ mod facts;
 
 pub use facts::Facts;
 
-use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use almoner_deid::Declares;
 use almoner_model::{ContributorId, DatasetId, Timestamp};
@@ -58,6 +58,20 @@ impl CatalogError {
 pub struct Catalog {
     blobs: Blobs,
     store: Arc<dyn Store>,
+    claimed: Arc<Mutex<BTreeSet<DatasetId>>>,
+}
+
+/// Held while a version of a dataset is made: there is one maker at a time.
+#[derive(Debug)]
+pub struct Claim {
+    dataset: DatasetId,
+    claimed: Arc<Mutex<BTreeSet<DatasetId>>>,
+}
+
+impl Drop for Claim {
+    fn drop(&mut self) {
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.dataset);
+    }
 }
 
 impl std::fmt::Debug for Catalog {
@@ -112,7 +126,14 @@ pub struct Description {
 impl Catalog {
     /// Over the folder of datasets and the ledger's store.
     pub fn new(blobs: Blobs, store: Arc<dyn Store>) -> Self {
-        Self { blobs, store }
+        Self { blobs, store, claimed: Arc::default() }
+    }
+
+    /// Claims a dataset for making its next version; `None` while another claim is held.
+    pub fn claim(&self, dataset: &DatasetId) -> Option<Claim> {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        let free = claimed.insert(dataset.clone());
+        free.then(|| Claim { dataset: dataset.clone(), claimed: Arc::clone(&self.claimed) })
     }
 
     /// The folder of datasets.

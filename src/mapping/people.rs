@@ -213,6 +213,11 @@ impl PersonIndex {
         }
     }
 
+    /// The subject id that an ordinal of the export was given itself, merges left aside.
+    pub fn assigned(&self, ordinal: u32) -> Option<SubjectId> {
+        self.subjects.get(ordinal as usize).copied().flatten()
+    }
+
     /// Where to ask for people who are not in the export.
     pub fn set_outside(&mut self, outside: Box<dyn OutsidePersons>) {
         self.outside = Some(outside);

@@ -1,0 +1,373 @@
+//! The whole line of an ingest: from an export to a dataset version that is published.
+//!
+//! ```text
+//! discover → reference pass (who is in it) → registry (subject ids) → map, in parallel → gather by bucket
+//!   → derive → deidentify → measure risk → write → manifest → ledger `dataset.published` → visible
+//! ```
+//!
+//! Crash story. Until the ledger entry is durable nothing is visible; whatever else there is can be thrown away:
+//!
+//! - while mapping: spill files have no name and end with the process, and their key was in memory only;
+//! - while writing: the folder `v<N>` is one that the ledger does not know; beginning `v<N>` again, or
+//!   [`Catalog::remove_orphans`] at the next start, removes it;
+//! - after the manifest, before the ledger: the same, although the version is complete;
+//! - after the ledger entry: the version is visible, and repeating the command makes the next version of the same rows.
+//!
+//! Subject ids that the registry gave stay given; the same command finds them again. Only publication is an
+//! acknowledgement. Consents of the export are recorded after it, for subjects that exist by then.
+
+mod export;
+mod people;
+mod publish;
+mod reports;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use almoner_deid::{DeidError, Profile, ProfileError};
+use almoner_model::{Clock, ContributorId, DatasetId, Entropy, Sensitive, Seq, SubjectId, Tables};
+use serde::Serialize;
+
+use crate::catalog::{Catalog, CatalogError};
+use crate::dataset::{DatasetError, Mode};
+use crate::error::ErrorKind;
+use crate::events::{ContributorRegistered, Event};
+use crate::flows::act::Act;
+use crate::gather::GatherError;
+use crate::intake::{Entry, Export, IntakeError, Limits, classify, discover};
+use crate::jobs::{Progress, Unit};
+use crate::keys::{Keyring, label};
+use crate::mapping::{KeyedHasher, StageError};
+use crate::registry::{Registry, RegistryError};
+use crate::state::{records, topic};
+use crate::store::{NewEntry, Precondition, Store, StoreError};
+
+/// What an ingest works with. [`crate::app::App`] makes one; tests make their own.
+#[derive(Clone, Copy)]
+pub struct IngestContext<'a> {
+    /// The canonical tables.
+    pub tables: &'a Tables,
+    /// The ledger and its state.
+    pub store: &'a dyn Store,
+    /// Who is who.
+    pub registry: &'a Registry,
+    /// All keys.
+    pub keys: &'a Keyring,
+    /// Time.
+    pub clock: &'a dyn Clock,
+    /// Randomness.
+    pub entropy: &'a dyn Entropy,
+    /// Datasets.
+    pub catalog: &'a Catalog,
+    /// A folder for working files, inside the data folder.
+    pub spool: &'a Path,
+    /// How much the machine gives.
+    pub limits: &'a Limits,
+    /// Takes the consents of an export; without, they are counted and left.
+    pub consents: Option<&'a dyn ConsentTaker>,
+}
+
+/// Takes the FHIR Consents of an export, after its people exist.
+pub trait ConsentTaker: Sync {
+    /// Records one. Says whether it became a directive; `Err` with a fixed word where it did not.
+    ///
+    /// # Errors
+    /// A word for the report, never a value.
+    fn take(
+        &self,
+        contributor: &ContributorId,
+        subject: SubjectId,
+        consent: &Sensitive<String>,
+    ) -> Result<(), &'static str>;
+}
+
+/// Where the export is.
+pub enum Source {
+    /// A folder, or one file.
+    Path(PathBuf),
+    /// Uploads that are spooled under other names.
+    Uploads(Vec<Entry>),
+}
+
+/// What to ingest, and how.
+pub struct IngestRequest {
+    /// The export.
+    pub source: Source,
+    /// Whose data it is; registered where unknown.
+    pub contributor: ContributorId,
+    /// The dataset; the contributor's id where none is named.
+    pub dataset: Option<DatasetId>,
+    /// The profile.
+    pub profile: String,
+    /// Whether the export is everything, or what changed.
+    pub mode: Mode,
+    /// For a contributor that is new: whether its patients are linked with those of others that opted in.
+    pub linkage: bool,
+    /// Who does it.
+    pub act: Act,
+}
+
+/// What an ingest came to.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct IngestSummary {
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// The version that was published.
+    pub version: u32,
+    /// Whose data.
+    pub contributor: ContributorId,
+    /// The profile that was applied.
+    pub profile: String,
+    /// People in the version.
+    pub persons: u64,
+    /// Rows by table.
+    pub tables: BTreeMap<String, u64>,
+    /// Lines read and what became of them.
+    pub lines: Lines,
+    /// Unmapped and quarantined lines, by reason or rule.
+    pub reasons: BTreeMap<&'static str, u64>,
+    /// Entries of the export that were left alone, by reason.
+    pub strangers: BTreeMap<&'static str, u64>,
+    /// People who were new to the exchange.
+    pub persons_new: u64,
+    /// People who were found to be known from another contributor.
+    pub persons_linked: u64,
+    /// Consents found and recorded.
+    pub consents: Consents,
+    /// Where the ledger says that the version was published.
+    pub ledger_seq: Seq,
+    /// How long it took.
+    pub seconds: f64,
+}
+
+/// Lines read and what became of them.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Lines {
+    /// All.
+    pub read: u64,
+    /// That became rows.
+    pub mapped: u64,
+    /// Of which nothing was made.
+    pub unmapped: u64,
+    /// That are not what they should be.
+    pub quarantined: u64,
+}
+
+/// Consents of an export.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct Consents {
+    /// Found.
+    pub found: u64,
+    /// Recorded as directives.
+    pub recorded: u64,
+    /// Not recorded, by reason.
+    pub refused: BTreeMap<&'static str, u64>,
+}
+
+/// Why nothing was published.
+#[derive(Debug, thiserror::Error)]
+pub enum IngestError {
+    /// The export cannot be read.
+    #[error(transparent)]
+    Intake(#[from] IntakeError),
+    /// Rows could not be kept.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// Rows could not be gathered.
+    #[error(transparent)]
+    Gather(#[from] GatherError),
+    /// The registry failed.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// The profile does not load.
+    #[error(transparent)]
+    Profile(#[from] ProfileError),
+    /// De-identification refused the rows.
+    #[error(transparent)]
+    Deid(#[from] DeidError),
+    /// A dataset file could not be written.
+    #[error(transparent)]
+    Dataset(#[from] DatasetError),
+    /// The catalogue failed.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The ledger did not take the entry.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The dataset is another contributor's.
+    #[error("dataset {0} belongs to another contributor: name another with --dataset")]
+    NotYours(DatasetId),
+    /// Another ingest into the dataset is running.
+    #[error("another ingest into dataset {0} is running: wait for it")]
+    Busy(DatasetId),
+    /// Nobody in the export could be taken in.
+    #[error("nobody in the export could be taken in: {0} lines were read and {1} of them quarantined")]
+    Nobody(u64, u64),
+    /// The mode is not possible here.
+    #[error("{0}")]
+    NotPossible(String),
+    /// The caller wanted it to stop.
+    #[error("stopped as asked; nothing was published")]
+    Cancelled,
+    /// Something of ours failed.
+    #[error("{0}")]
+    Internal(String),
+}
+
+impl IngestError {
+    /// Which kind of "no" this is.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Intake(error) => error.kind(),
+            Self::Gather(error) => error.kind(),
+            Self::Registry(error) => error.kind(),
+            Self::Dataset(error) => error.kind(),
+            Self::Catalog(error) => error.kind(),
+            Self::Store(error) => error.kind(),
+            Self::Profile(_) | Self::Nobody(..) | Self::NotPossible(_) => ErrorKind::Invalid,
+            Self::NotYours(_) => ErrorKind::Denied,
+            Self::Busy(_) | Self::Cancelled => ErrorKind::Conflict,
+            Self::Stage(_) | Self::Deid(_) | Self::Internal(_) => ErrorKind::Fault,
+        }
+    }
+}
+
+/// What a run has settled before it reads the export.
+pub(super) struct Run<'a> {
+    ctx: IngestContext<'a>,
+    progress: &'a dyn Progress,
+    contributor: records::Contributor,
+    dataset: DatasetId,
+    version: u32,
+    profile: Profile,
+    mode: Mode,
+    /// Ledger size when the version number was chosen.
+    as_of: Seq,
+    act: Act,
+}
+
+/// Runs an ingest to publication.
+///
+/// # Errors
+/// [`IngestError`]; nothing was published, and the same request can be made again.
+pub fn run(
+    ctx: IngestContext<'_>,
+    request: IngestRequest,
+    progress: &dyn Progress,
+) -> Result<IngestSummary, IngestError> {
+    let started = now();
+    let hasher = KeyedHasher::new(&ctx.keys.scoped(label::ROW_KEY, request.contributor.as_str()));
+    let export = open(&ctx, &request, progress)?;
+    let profile = Profile::named(&request.profile, ctx.tables)?;
+    let dataset = match request.dataset {
+        Some(dataset) => dataset,
+        None => request.contributor.as_str().parse().map_err(|e| IngestError::Internal(format!("{e}")))?,
+    };
+    let _claim = ctx.catalog.claim(&dataset).ok_or_else(|| IngestError::Busy(dataset.clone()))?;
+    let contributor = contributor(&ctx, &request.contributor, request.linkage, &request.act)?;
+    let as_of = ctx.store.size();
+    let version = next_version(&ctx, &dataset, &request.contributor)?;
+    if request.mode != Mode::Full {
+        return Err(IngestError::NotPossible("an incremental export needs a version to continue".to_owned()));
+    }
+    let run = Run {
+        ctx,
+        progress,
+        contributor,
+        dataset,
+        version,
+        profile,
+        mode: request.mode,
+        as_of,
+        act: request.act,
+    };
+    let people = people::find(&run, &export, hasher)?;
+    let mapped = export::map(&run, &export, &people)?;
+    let mut summary = publish::publish(&run, &export, &people, mapped)?;
+    summary.seconds = now().duration_since(started).as_secs_f64();
+    Ok(summary)
+}
+
+#[expect(clippy::disallowed_methods, reason = "measures how long the run took, for its report")]
+fn now() -> std::time::Instant {
+    std::time::Instant::now()
+}
+
+fn open(
+    ctx: &IngestContext<'_>,
+    request: &IngestRequest,
+    progress: &dyn Progress,
+) -> Result<Export, IngestError> {
+    progress.stage("discover", None, Unit::Files);
+    let names = KeyedHasher::new(&ctx.keys.scoped(label::FILE_NAME, request.contributor.as_str()));
+    let export = match &request.source {
+        Source::Path(path) => discover(path, ctx.limits, &names)?,
+        Source::Uploads(entries) => classify(entries.clone(), ctx.limits, &names)?,
+    };
+    progress.advance(export.inputs.len() as u64);
+    Ok(export)
+}
+
+/// The contributor's record; registers one that is unknown.
+fn contributor(
+    ctx: &IngestContext<'_>,
+    id: &ContributorId,
+    linkage: bool,
+    act: &Act,
+) -> Result<records::Contributor, IngestError> {
+    let read = || -> Result<Option<records::Contributor>, IngestError> {
+        let value = ctx.store.get("contributor", id.as_str())?;
+        let record = value.map(serde_json::from_value).transpose();
+        record.map_err(|_| IngestError::Internal("the contributor's record is not intact".to_owned()))
+    };
+    let as_of = ctx.store.size();
+    if let Some(known) = read()? {
+        return Ok(known);
+    }
+    let body = ContributorRegistered {
+        contributor: id.clone(),
+        name: id.to_string(),
+        linkage,
+        k_min: None,
+    };
+    let topic = topic::contributor(id);
+    // The registration is an act of its own: repeating the ingest must not repeat it.
+    let registering = Act::repeated(act.actor.clone(), format!("register {id}").as_bytes());
+    let entry = entry(&Event::ContributorRegistered(body), registering.event_id(0), act, vec![topic.clone()])?;
+    match ctx.store.append(vec![entry], &[Precondition { topic, as_of }]) {
+        Ok(_) | Err(StoreError::Precondition { .. } | StoreError::Rejected(_)) => {}
+        Err(error) => return Err(error.into()),
+    }
+    read()?.ok_or_else(|| IngestError::Internal("the contributor was not registered".to_owned()))
+}
+
+/// A ledger entry of `event`.
+fn entry(event: &Event, event_id: String, act: &Act, topics: Vec<String>) -> Result<NewEntry, IngestError> {
+    let payload = event.payload().map_err(|_| IngestError::Internal("an entry could not be written".to_owned()))?;
+    Ok(NewEntry {
+        event_id,
+        kind: event.kind(),
+        actor: act.actor.clone(),
+        subject: None,
+        payload,
+        policy: None,
+        decision: None,
+        as_of: None,
+        topics,
+    })
+}
+
+fn next_version(
+    ctx: &IngestContext<'_>,
+    dataset: &DatasetId,
+    contributor: &ContributorId,
+) -> Result<u32, IngestError> {
+    match ctx.catalog.record(dataset)? {
+        None => Ok(1),
+        Some(record) if record.contributor == *contributor => Ok(record.versions.len() as u32 + 1),
+        Some(_) => Err(IngestError::NotYours(dataset.clone())),
+    }
+}
