@@ -166,6 +166,8 @@ pub struct Manifest {
     pub declares: Declares,
     /// The day at which ages were tested.
     pub reference_date: Date,
+    /// The epoch of the date offsets.
+    pub offset_epoch: u32,
     /// Leading bits of the layout.
     pub bucket_bits: u8,
     /// People in it.

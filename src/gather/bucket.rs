@@ -84,6 +84,19 @@ pub struct GatherReport {
     pub links_missing: BTreeMap<usize, u64>,
 }
 
+impl GatherReport {
+    /// Adds another bucket's.
+    pub fn add(&mut self, other: Self) {
+        for (table, n) in other.rows {
+            *self.rows.entry(table).or_default() += n;
+        }
+        for (table, n) in other.links_missing {
+            *self.links_missing.entry(table).or_default() += n;
+        }
+        self.dropped.extend(other.dropped);
+    }
+}
+
 /// Whole persons of one bucket, on true dates.
 #[derive(Clone, Debug)]
 pub struct Gathered {

@@ -125,6 +125,7 @@ impl IntakeError {
 }
 
 /// One entry as listed: its path relative to the export, and its stored bytes; `Err` says why it is left alone.
+#[derive(Clone)]
 pub struct Entry {
     /// Relative path, `/` separated.
     pub path: String,

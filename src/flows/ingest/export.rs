@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::fs::File;
 use std::io::BufWriter;
 use std::path::PathBuf;
+use std::sync::{Arc, Mutex, PoisonError};
 
 use almoner_model::Tables;
 
@@ -11,14 +12,17 @@ use super::people::{Found, has_omop};
 use super::{IngestError, Run};
 use crate::gather::{GatherSink, Gathering, Layout, SpillKey};
 use crate::intake::{
-    Export, FileReport, InputFile, InputKind, IntakeReport, Quarantine, RowWorker, Tally, map_fhir, read_tables,
+    Export, FileReport, InputFile, InputKind, IntakeReport, Quarantine, RowWorker, Tally, map_fhir,
+    read_tables,
 };
 use crate::jobs::{Progress, Unit};
 use crate::keys::label;
 use crate::mapping::fhir::{ConsentFound, Deletion, FhirContext, FhirMapper, FhirRules, Findings};
 use crate::mapping::omop::{Cells, Fate, Noted, OmopContext, OmopMapper, Plan, fate};
 use crate::mapping::outcome::{Locator, Outcome, rule};
-use crate::mapping::vocabulary::NoVocabulary;
+use crate::mapping::vocabulary::{
+    Assign, ConceptLookup, ConceptMapper, ConceptReport, NoVocabulary, VocabularySink,
+};
 use crate::mapping::{StageError, StagedBatch, StagedBuilder, StagedSink};
 
 /// Bytes of staged rows that each thread keeps in memory before it spills.
@@ -30,6 +34,7 @@ pub(super) struct Mapped<'p> {
     pub report: IntakeReport,
     pub findings: Findings,
     pub noted: Noted,
+    pub concepts: ConceptReport,
     pub consents: Vec<ConsentFound>,
     pub deletions: Vec<Deletion>,
     /// Locators of all quarantined lines, one JSON object a line.
@@ -69,9 +74,11 @@ impl StagedSink for Watched<'_> {
 }
 
 /// Maps the export.
-pub(super) fn map<'p>(run: &Run<'p>, export: &Export, found: &'p Found) -> Result<Mapped<'p>, IngestError>
-where
-{
+pub(super) fn map<'p>(
+    run: &'p Run<'p>,
+    export: &Export,
+    found: &'p Found,
+) -> Result<Mapped<'p>, IngestError> {
     let ctx = &run.ctx;
     let folder = working_folder(run)?;
     let layout = Layout::new(&ctx.keys.key(label::BUCKET_LAYOUT), Layout::bits_for(unpacked_bytes(export)));
@@ -79,20 +86,30 @@ where
     let mut gathering =
         Gathering::new(ctx.tables, &found.persons, layout, folder.0.clone(), key, BYTES_IN_MEMORY, true);
     let path = folder.0.join("quarantine.ndjson");
-    let io = |e: std::io::Error| IngestError::Internal(format!("working files could not be written ({})", e.kind()));
+    let io = |e: std::io::Error| {
+        IngestError::Internal(format!("working files could not be written ({})", e.kind()))
+    };
     let listed = ctx.limits.quarantine_listed;
     let quarantine = Quarantine::new(listed, Box::new(BufWriter::new(File::create(&path).map_err(io)?)));
     run.progress.stage("mapping", Some(export.bytes()), Unit::Bytes);
-    let mut mapped = Pass { run, export, found, quarantine: &quarantine, report: IntakeReport::default() };
+    let mut mapped = Pass {
+        run,
+        export,
+        found,
+        quarantine: &quarantine,
+        report: IntakeReport::default(),
+        concepts: Arc::default(),
+    };
     let fhir = mapped.fhir(&mut gathering);
     let fhir = fhir.map_err(|e| cancelled(run, e))?;
     let noted = mapped.omop(&mut gathering).map_err(|e| cancelled(run, e))?;
+    let concepts = mapped.concepts.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut report = mapped.report;
     report.files.sort_by_key(|file| file.ordinal);
     report.strangers = export.strangers.clone();
     report.quarantine = quarantine.into_listed();
     let (findings, consents, deletions) = fhir;
-    Ok(Mapped { gathering, report, findings, noted, consents, deletions, quarantine: path, folder })
+    Ok(Mapped { gathering, report, findings, noted, concepts, consents, deletions, quarantine: path, folder })
 }
 
 fn cancelled(run: &Run<'_>, error: IngestError) -> IngestError {
@@ -123,6 +140,7 @@ struct Pass<'r, 'p, 'q> {
     found: &'p Found,
     quarantine: &'r Quarantine<'q>,
     report: IntakeReport,
+    concepts: Arc<Mutex<ConceptReport>>,
 }
 
 type Fhir = (Findings, Vec<ConsentFound>, Vec<Deletion>);
@@ -130,7 +148,20 @@ type Fhir = (Findings, Vec<ConsentFound>, Vec<Deletion>);
 impl<'p> Pass<'_, 'p, '_> {
     fn builder(&self, gathering: &mut Gathering<'p>) -> StagedBuilder<'p> {
         let sink = Watched { inner: gathering.sink(), progress: self.run.progress };
-        StagedBuilder::new(self.run.ctx.tables, Box::new(sink))
+        let tables = self.run.ctx.tables;
+        match self.run.ctx.vocabulary {
+            None => StagedBuilder::new(tables, Box::new(sink)),
+            Some(loaded) => {
+                let hasher = self.found.persons.hasher().clone();
+                let mapper = ConceptMapper::new(tables, &loaded.index, hasher, Assign::Missing);
+                let sink = VocabularySink::new(mapper, sink, Arc::clone(&self.concepts));
+                StagedBuilder::new(tables, Box::new(sink))
+            }
+        }
+    }
+
+    fn vocabulary(&self) -> &'p dyn ConceptLookup {
+        self.run.ctx.vocabulary.map_or(&NoVocabulary as &dyn ConceptLookup, |loaded| &loaded.index)
     }
 
     fn fhir(&mut self, gathering: &mut Gathering<'p>) -> Result<Fhir, IngestError> {
@@ -143,7 +174,7 @@ impl<'p> Pass<'_, 'p, '_> {
         let context = FhirContext {
             persons: &self.found.persons,
             references: &self.found.references,
-            vocabulary: &NoVocabulary,
+            vocabulary: self.vocabulary(),
             rules: &rules,
             today: run.ctx.clock.now().date(),
         };
@@ -174,8 +205,11 @@ impl<'p> Pass<'_, 'p, '_> {
         let mut files: Vec<&InputFile> =
             self.export.inputs.iter().filter(|i| matches!(i.kind, InputKind::Omop { .. })).collect();
         files.sort_by_key(|input| std::cmp::Reverse(input.bytes));
-        let context =
-            OmopContext { persons: &self.found.persons, people: &self.found.omop, codes: &NoVocabulary };
+        let context = OmopContext {
+            persons: &self.found.persons,
+            people: &self.found.omop,
+            vocabulary: self.vocabulary(),
+        };
         let mut workers = Vec::new();
         for _ in 0..run.ctx.limits.threads.get() {
             let mapper = OmopMapper::new(context, self.builder(gathering));
@@ -238,7 +272,8 @@ pub(super) fn reclassify(
     dropped: &[crate::gather::Dropped],
     suppressed: impl IntoIterator<Item = u64>,
 ) {
-    let kinds: HashMap<u32, &'static str> = export.inputs.iter().map(|i| (i.ordinal, i.kind.label())).collect();
+    let kinds: HashMap<u32, &'static str> =
+        export.inputs.iter().map(|i| (i.ordinal, i.kind.label())).collect();
     for line in dropped {
         let table = tables.iter().nth(line.table).map_or("", |spec| spec.table.as_str());
         let kind = counted_as(lines, kinds.get(&((line.ordinal >> 40) as u32)).copied(), table);
@@ -270,9 +305,13 @@ fn counted_as(lines: &Tally, kind: Option<&'static str>, table: &str) -> &'stati
         "observation" => &["Observation", "AllergyIntolerance", "Condition", "Procedure"],
         "device_exposure" => &["Device", "Procedure"],
         "specimen" => &["Specimen"],
-        "drug_exposure" => {
-            &["MedicationRequest", "MedicationAdministration", "MedicationStatement", "MedicationDispense", "Immunization"]
-        }
+        "drug_exposure" => &[
+            "MedicationRequest",
+            "MedicationAdministration",
+            "MedicationStatement",
+            "MedicationDispense",
+            "Immunization",
+        ],
         _ => &[],
     };
     let any = || lines.types.iter().find(|(_, c)| c.mapped > 0).map(|(name, _)| *name);

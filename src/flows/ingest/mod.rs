@@ -37,6 +37,7 @@ use crate::error::ErrorKind;
 use crate::events::{ContributorRegistered, Event};
 use crate::flows::act::Act;
 use crate::gather::GatherError;
+use crate::intake::vocabulary::LoadedVocabulary;
 use crate::intake::{Entry, Export, IntakeError, Limits, classify, discover};
 use crate::jobs::{Progress, Unit};
 use crate::keys::{Keyring, label};
@@ -62,6 +63,8 @@ pub struct IngestContext<'a> {
     pub entropy: &'a dyn Entropy,
     /// Datasets.
     pub catalog: &'a Catalog,
+    /// The vocabulary that codes are mapped with, where one is loaded.
+    pub vocabulary: Option<&'a LoadedVocabulary>,
     /// A folder for working files, inside the data folder.
     pub spool: &'a Path,
     /// How much the machine gives.
@@ -327,16 +330,12 @@ fn contributor(
     if let Some(known) = read()? {
         return Ok(known);
     }
-    let body = ContributorRegistered {
-        contributor: id.clone(),
-        name: id.to_string(),
-        linkage,
-        k_min: None,
-    };
+    let body = ContributorRegistered { contributor: id.clone(), name: id.to_string(), linkage, k_min: None };
     let topic = topic::contributor(id);
     // The registration is an act of its own: repeating the ingest must not repeat it.
     let registering = Act::repeated(act.actor.clone(), format!("register {id}").as_bytes());
-    let entry = entry(&Event::ContributorRegistered(body), registering.event_id(0), act, vec![topic.clone()])?;
+    let entry =
+        entry(&Event::ContributorRegistered(body), registering.event_id(0), act, vec![topic.clone()])?;
     match ctx.store.append(vec![entry], &[Precondition { topic, as_of }]) {
         Ok(_) | Err(StoreError::Precondition { .. } | StoreError::Rejected(_)) => {}
         Err(error) => return Err(error.into()),
@@ -346,7 +345,8 @@ fn contributor(
 
 /// A ledger entry of `event`.
 fn entry(event: &Event, event_id: String, act: &Act, topics: Vec<String>) -> Result<NewEntry, IngestError> {
-    let payload = event.payload().map_err(|_| IngestError::Internal("an entry could not be written".to_owned()))?;
+    let payload =
+        event.payload().map_err(|_| IngestError::Internal("an entry could not be written".to_owned()))?;
     Ok(NewEntry {
         event_id,
         kind: event.kind(),

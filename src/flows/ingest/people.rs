@@ -79,9 +79,7 @@ impl PatientSink for Seen<'_> {
 }
 
 fn traits(patient: &PatientFacts<'_>) -> Traits {
-    let text = |value: Option<&str>| {
-        value.filter(|v| !v.is_empty()).map(|v| Sensitive::new(v.to_owned()))
-    };
+    let text = |value: Option<&str>| value.filter(|v| !v.is_empty()).map(|v| Sensitive::new(v.to_owned()));
     let name = patient.name();
     Traits {
         family_name: text(name.as_ref().map(|(family, _)| *family)),
@@ -200,5 +198,8 @@ impl RowWorker for Pass<'_, '_> {
 
 /// Whether the export has any OMOP table.
 pub(super) fn has_omop(export: &Export) -> bool {
-    export.inputs.iter().any(|i| matches!(i.kind, InputKind::Omop { format: TableFormat::Csv | TableFormat::Parquet, .. }))
+    export
+        .inputs
+        .iter()
+        .any(|i| matches!(i.kind, InputKind::Omop { format: TableFormat::Csv | TableFormat::Parquet, .. }))
 }

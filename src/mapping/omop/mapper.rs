@@ -8,20 +8,8 @@ use almoner_model::{Code, Date, DatePrecision, Tables, Vocabulary};
 use super::columns::{DateFallback, Plan, Read, Source};
 use super::{Cells, OmopPeople, plain_id, values};
 use crate::mapping::outcome::{Locator, Outcome, reason, rule};
-use crate::mapping::vocabulary::NoVocabulary;
+use crate::mapping::vocabulary::ConceptLookup;
 use crate::mapping::{KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder};
-
-/// Which code stands for a concept.
-pub trait ConceptCodes: Send + Sync {
-    /// `vocabulary_id` and `concept_code` of a concept.
-    fn code_of(&self, concept_id: i64) -> Option<(&str, &str)>;
-}
-
-impl ConceptCodes for NoVocabulary {
-    fn code_of(&self, _: i64) -> Option<(&str, &str)> {
-        None
-    }
-}
 
 /// What mapping looks up. Shared by all threads of a run.
 #[derive(Clone, Copy)]
@@ -30,8 +18,8 @@ pub struct OmopContext<'c> {
     pub persons: &'c PersonIndex,
     /// Where people live.
     pub people: &'c OmopPeople,
-    /// Codes of concepts; [`NoVocabulary`] without.
-    pub codes: &'c dyn ConceptCodes,
+    /// Codes of concepts; [`crate::mapping::vocabulary::NoVocabulary`] without.
+    pub vocabulary: &'c dyn ConceptLookup,
 }
 
 /// What was noticed and is no fault of a row: counts by table and column.
@@ -133,7 +121,7 @@ impl<'c> OmopMapper<'c> {
         }
         let mut writer = Writer {
             row,
-            codes: self.ctx.codes,
+            vocabulary: self.ctx.vocabulary,
             dropped: &mut self.noted.source_values_dropped,
             scratch: &mut self.scratch,
             table: plan.table,
@@ -220,7 +208,7 @@ fn person_columns(
 /// Writes the cells of one row.
 struct Writer<'w, 'b, 's> {
     row: RowWriter<'b, 's>,
-    codes: &'w dyn ConceptCodes,
+    vocabulary: &'w dyn ConceptLookup,
     dropped: &'w mut BTreeMap<(usize, usize), u64>,
     scratch: &'w mut String,
     table: usize,
@@ -268,12 +256,8 @@ impl Writer<'_, '_, '_> {
             self.row.string(column, text);
             return;
         }
-        let known = concepts.into_iter().flatten().find_map(|cell| {
-            let concept = values::integer(cells.get(cell)?).filter(|id| *id != 0)?;
-            let (vocabulary, code) = self.codes.code_of(concept)?;
-            let vocabulary = Vocabulary::from_id(vocabulary).filter(|v| code == text && v.accepts(code))?;
-            Some(vocabulary)
-        });
+        let mut named = concepts.into_iter().flatten().filter_map(|cell| values::integer(cells.get(cell)?));
+        let known = named.find_map(|concept| self.vocabulary_of(text, concept));
         match known {
             Some(vocabulary) => {
                 self.scratch.clear();
@@ -284,5 +268,13 @@ impl Writer<'_, '_, '_> {
             }
             None => *self.dropped.entry((self.table, column)).or_default() += 1,
         }
+    }
+
+    /// The system that has `text` as the code of this very concept.
+    fn vocabulary_of(&self, text: &str, concept: i64) -> Option<Vocabulary> {
+        let of = |v: &&Vocabulary| {
+            v.accepts(text) && self.vocabulary.find(v.id(), text).is_some_and(|found| found.source == concept)
+        };
+        if concept == 0 { None } else { Vocabulary::ALL.iter().find(of).copied() }
     }
 }

