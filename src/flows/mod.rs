@@ -9,11 +9,8 @@ pub mod checkpoint;
 pub mod consent;
 pub mod contributor;
 pub mod decide;
-<<<<<<< Updated upstream
-pub mod participant;
-=======
 pub mod ingest;
->>>>>>> Stashed changes
+pub mod participant;
 pub mod permitted;
 pub mod request;
 pub mod tokens;
