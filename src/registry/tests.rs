@@ -1,3 +1,5 @@
+//! The registry as its callers see it: identity, linkage, late matches, consents before data, erasure, secrecy of the file.
+
 use almoner_model::{ContributorId, Entropy, SeededEntropy, SourcePatientId, SubjectId};
 
 use super::*;

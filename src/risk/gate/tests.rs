@@ -1,3 +1,5 @@
+//! The gate against brute force over its lattice, and what leaves measured again.
+
 use std::collections::HashMap;
 use std::sync::Arc;
 

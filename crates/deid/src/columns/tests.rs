@@ -1,3 +1,5 @@
+//! The columnar adapter against the scalar core, ages over 89, composition, and the checks of the input.
+
 use std::collections::BTreeMap;
 
 use almoner_model::{ColumnType, Date, Entropy, SeededEntropy, Tables};

