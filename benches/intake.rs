@@ -10,9 +10,7 @@ use std::path::{Path, PathBuf};
 use std::time::Instant;
 
 use almoner::intake::{self, Export, InputFile, InputKind, Limits, Quarantine};
-use almoner::mapping::fhir::{
-    FhirContext, FhirMapper, FhirRules, PatientFacts, PatientSink, References,
-};
+use almoner::mapping::fhir::{FhirContext, FhirMapper, FhirRules, PatientFacts, PatientSink, References};
 use almoner::mapping::outcome::Locator;
 use almoner::mapping::vocabulary::NoVocabulary;
 use almoner::mapping::{KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink};
@@ -113,7 +111,9 @@ type AnyError = Box<dyn std::error::Error>;
 #[expect(clippy::print_stdout, reason = "a bench prints its figure")]
 fn main() -> Result<(), AnyError> {
     let argument = std::env::args().skip(1).find(|a| !a.starts_with("--")).map(PathBuf::from);
-    let Some(dir) = argument.or_else(|| almoner::testdata::dir("synthea-ca/fhir-bulk")) else { return Ok(()) };
+    let Some(dir) = argument.or_else(|| almoner::testdata::dir("synthea-ca/fhir-bulk")) else {
+        return Ok(());
+    };
     let bench = Bench::open(&dir)?;
     let sample = bench.sample()?;
     let bytes: usize = sample.iter().map(|(_, text)| text.len()).sum();
@@ -245,8 +245,7 @@ impl Bench {
             (0..self.limits.threads.get()).map(|_| self.mapper()).collect::<Result<Vec<_>, _>>()?;
         let quarantine = Quarantine::new(10, Box::new(std::io::sink()));
         timed(|| {
-            let (read, _) =
-                intake::map_fhir(&self.export, &self.limits, &mut mappers, &quarantine, &|_| ())?;
+            let (read, _) = intake::map_fhir(&self.export, &self.limits, &mut mappers, &quarantine, &|_| ())?;
             Ok(read.tally.total.read)
         })
     }
