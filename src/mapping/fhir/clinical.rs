@@ -194,10 +194,9 @@ impl FhirMapper<'_> {
         if has_text {
             self.out.findings.note(Finding::NoteDropped);
         }
-        for (part, conclusion) in (0u32..).zip(&report.conclusion_code) {
+        for conclusion in &report.conclusion_code {
             let chosen = self.choose(conclusion, CodeRole::Condition);
-            let row_key = self.hasher.part_key(event.row_key, part);
-            self.coded_observation(Event { row_key, ..event }, when, chosen)?;
+            self.coded_observation(event, when, chosen)?;
         }
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! The arrow `intake → mapping → gather` for FHIR. A mapper belongs to one thread; what it looks up (people, birth dates,
 //! medications, vocabulary) is shared and only read. Every call gives exactly one [`Outcome`]; rows are begun only when
-//! nothing can go wrong any more, so a quarantined resource leaves none.
+//! nothing can go wrong any more, so a quarantined resource leaves none. All rows of one resource have one row key.
 
 use almoner_model::dates::LocalDateTime;
 use almoner_model::{Date, DatePrecision, Sensitive, Tables, Vocabulary};
@@ -49,7 +49,7 @@ pub struct ConsentFound {
 /// Something that a bulk export says was deleted at the source.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Deletion {
-    /// The rows with this key (and the keys of its parts).
+    /// All rows with this key: those of one record, in whatever table.
     Row {
         /// Resource type.
         kind: &'static str,

@@ -116,10 +116,9 @@ impl FhirMapper<'_> {
         if own.is_some() || observation.component.is_empty() {
             self.value_row(event, when, code, domain, &own)?;
         }
-        for (part, component) in (1u32..).zip(&observation.component) {
+        for component in &observation.component {
             let Component { code: Some(code), .. } = component else { continue };
-            let row_key = self.hasher.part_key(event.row_key, part);
-            self.value_row(Event { row_key, ..event }, when, code, domain, &value_of!(component))?;
+            self.value_row(event, when, code, domain, &value_of!(component))?;
         }
         Ok(())
     }

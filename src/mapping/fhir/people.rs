@@ -121,7 +121,6 @@ impl FhirMapper<'_> {
         self.person_row(person, row_key, &facts)?;
         if let Some(death) = death {
             let columns = self.columns.death;
-            let row_key = self.hasher.part_key(row_key, 1);
             let mut row = self.rows.row(columns.table, person, at.ordinal(), row_key);
             set_when(&mut row, columns.death_date, columns.death_datetime, death);
             row.int64(columns.death_type_concept_id, self.ctx.rules.types().ehr);

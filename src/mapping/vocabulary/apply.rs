@@ -3,21 +3,21 @@
 //!
 //! A pure function over record batches, by column names, so that staged rows at ingest and the rows of a published dataset
 //! take the same way. A row without a standard concept stays where it is with concept 0. A code that maps to several
-//! standard concepts gives a row for each, the further ones under keys derived from the first.
+//! standard concepts gives a row for each, all under the key of the record.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use almoner_model::{Code, ColumnType, IdentifierClass, TableSpec, Tables};
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, Int64Builder, RecordBatch, UInt32Array, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, Int64Array, Int64Builder, RecordBatch, UInt32Array, new_null_array,
 };
 use arrow::compute::take;
-use arrow::datatypes::{Int64Type, SchemaRef, UInt64Type};
+use arrow::datatypes::{Int64Type, SchemaRef};
 use serde::Serialize;
 
 use super::{ConceptLookup, Found};
-use crate::mapping::{KeyedHasher, StageError, StagedBatch, StagedSchema, StagedSink};
+use crate::mapping::{StageError, StagedBatch, StagedSchema, StagedSink};
 
 /// Which concepts are assigned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -55,9 +55,6 @@ impl ConceptReport {
         }
     }
 }
-
-/// Parts of a record from here on are the further concepts of its code.
-const FIRST_CONCEPT_PART: u32 = 1 << 20;
 
 /// The columns of one concept: where the code stands, and where its concepts go.
 struct Pair {
@@ -103,7 +100,6 @@ pub struct ConceptMapper<'v> {
     plans: Arc<Vec<TablePlan>>,
     table_of: HashMap<String, usize>,
     lookup: &'v dyn ConceptLookup,
-    hasher: KeyedHasher,
     assign: Assign,
     known: HashMap<Box<str>, Option<Arc<Found>>>,
     report: ConceptReport,
@@ -114,18 +110,16 @@ struct Route {
     table: usize,
     row: u32,
     concept: i64,
-    part: u32,
 }
 
 impl<'v> ConceptMapper<'v> {
-    /// A mapper over `tables`; `hasher` is the contributor's, for the keys of added rows.
-    pub fn new(tables: &Tables, lookup: &'v dyn ConceptLookup, hasher: KeyedHasher, assign: Assign) -> Self {
+    /// A mapper over `tables`.
+    pub fn new(tables: &Tables, lookup: &'v dyn ConceptLookup, assign: Assign) -> Self {
         Self {
             tables: tables.clone(),
             plans: Arc::new(tables.iter().map(TablePlan::of).collect()),
             table_of: tables.iter().enumerate().map(|(i, t)| (t.table.clone(), i)).collect(),
             lookup,
-            hasher,
             assign,
             known: HashMap::new(),
             report: ConceptReport::default(),
@@ -241,7 +235,7 @@ impl<'v> ConceptMapper<'v> {
         let mut sources = Vec::with_capacity(rows);
         for row in 0..rows {
             let held = concepts.filter(|c| c.is_valid(row)).map_or(0, |c| c.value(row));
-            let mut stay = Route { table, row: row as u32, concept: held, part: 0 };
+            let mut stay = Route { table, row: row as u32, concept: held };
             sources.push(held_source.filter(|s| s.is_valid(row)).map(|s| s.value(row)));
             let code = codes.filter(|c| c.is_valid(row)).map(|c| c.value(row));
             let Some(code) = code else {
@@ -274,7 +268,7 @@ impl<'v> ConceptMapper<'v> {
                         1;
                 }
                 self.report.added += u64::from(part > 0);
-                routes.push(Route { table: target, row: row as u32, concept: standard.concept, part });
+                routes.push(Route { table: target, row: row as u32, concept: standard.concept });
             }
         }
         (routes, sources)
@@ -306,8 +300,6 @@ impl<'v> ConceptMapper<'v> {
                 Arc::new(Int64Array::from_iter(
                     routes.iter().map(|route| source_concepts[route.row as usize]),
                 ))
-            } else if name == "_row_key" {
-                self.row_keys(batch, routes)?
             } else {
                 let held = batch
                     .column_by_name(name)
@@ -322,24 +314,6 @@ impl<'v> ConceptMapper<'v> {
             columns.push(column);
         }
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
-    }
-
-    /// Keys of routed rows: the row's own, or one derived from it for a further concept of its code.
-    fn row_keys(&self, batch: &RecordBatch, routes: &[&Route]) -> Result<ArrayRef, StageError> {
-        let column = &batch["_row_key"];
-        let key = |held: u64, part: u32| {
-            if part == 0 { held } else { self.hasher.part_key(held, FIRST_CONCEPT_PART + part) }
-        };
-        if let Some(keys) = column.as_primitive_opt::<UInt64Type>() {
-            let keys = routes.iter().map(|r| key(keys.value(r.row as usize), r.part));
-            return Ok(Arc::new(UInt64Array::from_iter_values(keys)));
-        }
-        let keys = column.as_primitive_opt::<Int64Type>().ok_or_else(|| {
-            arrow::error::ArrowError::SchemaError("_row_key is a 64-bit integer".to_owned())
-        })?;
-        let keys =
-            routes.iter().map(|r| key(keys.value(r.row as usize).cast_unsigned(), r.part).cast_signed());
-        Ok(Arc::new(Int64Array::from_iter_values(keys)))
     }
 }
 
