@@ -152,8 +152,7 @@ impl<'p> Pass<'_, 'p, '_> {
         match self.run.ctx.vocabulary {
             None => StagedBuilder::new(tables, Box::new(sink)),
             Some(loaded) => {
-                let hasher = self.found.persons.hasher().clone();
-                let mapper = ConceptMapper::new(tables, &loaded.index, hasher, Assign::Missing);
+                let mapper = ConceptMapper::new(tables, &loaded.index, Assign::Missing);
                 let sink = VocabularySink::new(mapper, sink, Arc::clone(&self.concepts));
                 StagedBuilder::new(tables, Box::new(sink))
             }
