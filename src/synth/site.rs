@@ -109,7 +109,32 @@ pub fn agreement(seed: u64, person: u64, ordinal: usize) -> Agreement {
 }
 
 /// Versions of the paper form.
-const FORMS: [&str; 2] = ["broad-2023.1", "broad-2024.2"];
+const FORMS: [&str; 2] = ["broad@1", "broad@2"];
+
+/// What they say, for the exchange to read.
+const FORMS_SAY: &str = r#"# What each version of this hospital's consent form permits.
+[[form]]
+id = "broad"
+version = "1"
+title = "Consent to health research"
+[form.rules]
+effect = "permit"
+purposes = ["DUO:0000006"]
+
+[[form]]
+id = "broad"
+version = "2"
+title = "Consent to health research, for thirty years, without genetic data"
+years_valid = 30
+[form.rules]
+effect = "silent"
+[[form.rules.provisions]]
+effect = "permit"
+purposes = ["DUO:0000006"]
+[[form.rules.provisions]]
+effect = "deny"
+categories = ["genetics"]
+"#;
 
 /// Writes the export of `site` into `folder`.
 ///
@@ -124,8 +149,8 @@ pub fn write<W: Write>(
 ) -> io::Result<Hospital> {
     let mut fhir = options.fhir.then(|| Fhir::create(&folder.join("fhir"), site)).transpose()?;
     let mut omop = options.omop.then(|| Omop::create(&folder.join("omop"), site)).transpose()?;
-    let mut papers =
-        Sheet::whole(folder, "consents.csv", "record_number,form_version,signed_on,evidence_sha256")?;
+    super::output::small(folder, "forms.toml", FORMS_SAY.as_bytes())?;
+    let mut papers = Sheet::whole(folder, "consents.csv", "record_number,form_version,date,evidence_digest")?;
     for practitioner in &site.staff {
         let id = &practitioner.npi;
         planted.add("Practitioner", id, "identifier_NPI", id)?;

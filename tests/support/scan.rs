@@ -231,11 +231,11 @@ impl Scanner {
             tables.query_map([], |r| r.get(0)).expect("reads").map(|t| t.expect("a name")).collect();
         for table in tables {
             let mut rows = db.prepare(&format!("SELECT * FROM \"{table}\"")).expect("reads");
-            let columns: Vec<String> = rows.column_names().into_iter().map(str::to_owned).collect();
+            let columns: Vec<String> = rows.column_names().iter().map(|name| (*name).to_owned()).collect();
             let mut cells: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
             let mut rows = rows.query([]).expect("reads");
             while let Some(row) = rows.next().expect("reads") {
-                for at in 0..columns.len() {
+                for (at, column) in columns.iter().enumerate() {
                     use rusqlite::types::ValueRef;
                     let cell = cells.entry(at).or_default();
                     match row.get_ref(at).expect("a cell") {
@@ -246,7 +246,7 @@ impl Scanner {
                         ValueRef::Blob(blob) => match std::str::from_utf8(blob) {
                             Ok(_) => cell.extend_from_slice(blob),
                             Err(_) => {
-                                self.bytes(&format!("{place}, {table}.{}", columns[at]), blob, found);
+                                self.bytes(&format!("{place}, {table}.{column}"), blob, found);
                             }
                         },
                     }
