@@ -231,7 +231,7 @@ impl Scanner {
             tables.query_map([], |r| r.get(0)).expect("reads").map(|t| t.expect("a name")).collect();
         for table in tables {
             let mut rows = db.prepare(&format!("SELECT * FROM \"{table}\"")).expect("reads");
-            let columns: Vec<String> = rows.column_names().iter().map(|name| (*name).to_owned()).collect();
+            let columns: Vec<String> = rows.column_names().map(str::to_owned).collect();
             let mut cells: BTreeMap<usize, Vec<u8>> = BTreeMap::new();
             let mut rows = rows.query([]).expect("reads");
             while let Some(row) = rows.next().expect("reads") {
