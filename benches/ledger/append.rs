@@ -1,0 +1,52 @@
+//! Durable appends a second: callers that each wait for their own act to be durable before the next.
+
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::{Duration, Instant};
+
+use almoner::store::Store as _;
+
+/// The rate that must be reached with 64 callers.
+const BAR: f64 = 20_000.0;
+
+/// Payload in bytes.
+const PAYLOAD: usize = 512;
+
+/// Measures; says whether the bar is met.
+pub fn run(callers: u64, seconds: u64) -> bool {
+    let dir = super::folder();
+    let store = super::open(dir.path()).unwrap();
+    let stop = AtomicBool::new(false);
+    let begun = Instant::now();
+    let mut waits: Vec<Duration> = std::thread::scope(|scope| {
+        let handles: Vec<_> = (0..callers)
+            .map(|caller| {
+                let (store, stop) = (&store, &stop);
+                scope.spawn(move || {
+                    let mut waits = Vec::new();
+                    while !stop.load(Ordering::Relaxed) {
+                        let entry = super::act(caller, waits.len() as u64, PAYLOAD);
+                        let asked = Instant::now();
+                        store.append(vec![entry], &[]).unwrap();
+                        waits.push(asked.elapsed());
+                    }
+                    waits
+                })
+            })
+            .collect();
+        std::thread::sleep(Duration::from_secs(seconds));
+        stop.store(true, Ordering::Relaxed);
+        handles.into_iter().flat_map(|h| h.join().unwrap()).collect()
+    });
+    let elapsed = begun.elapsed().as_secs_f64();
+    waits.sort_unstable();
+    let rate = waits.len() as f64 / elapsed;
+    let at = |share: f64| waits[(waits.len() as f64 * share) as usize].as_secs_f64() * 1000.0;
+    println!("callers {callers}, payload {PAYLOAD} bytes, {} appends in {elapsed:.2} s", waits.len());
+    println!("wait p50 {:.2} ms, p99 {:.2} ms, p99.9 {:.2} ms", at(0.5), at(0.99), at(0.999));
+    let begun = Instant::now();
+    drop(store);
+    super::open(dir.path()).unwrap();
+    println!("closed and opened again in {:.0} ms", begun.elapsed().as_secs_f64() * 1000.0);
+    println!("bar: {rate:.0} durable appends/s (at least {BAR:.0} with 64 callers)");
+    callers < 64 || rate >= BAR
+}
