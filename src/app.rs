@@ -32,8 +32,9 @@ use crate::error::ErrorKind;
 use crate::flows::tokens::Tokens;
 use crate::jobs::Jobs;
 use crate::keys::{Keyring, label};
+use crate::state::Projections;
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{NoProjections, Store, StoreError};
+use crate::store::{Store, StoreError};
 
 /// The only format of the data folder there is.
 pub const FORMAT: &str = "almoner-data/1";
@@ -272,14 +273,10 @@ impl App {
     ) -> Result<Self, OpenError> {
         let marker = read_marker(&folder)?;
         let lock = lock(&folder)?;
-        let key_path = root_key_path(&folder, &config)?;
-        let key = read_key(&key_path)?;
-        let keys = Keyring::from_root(&key);
-        if keys.fingerprint().to_string() != marker.key_fingerprint {
-            return Err(OpenError::KeyChanged { key: key_path, folder: folder.root().to_owned() });
-        }
+        let keys = keys_of(&folder, &config, &marker)?;
         let tables = Tables::embedded().expect("the embedded tables are checked by a test");
-        let store = open_store(&folder, &marker, &keys, &clock, &entropy)?;
+        let options = store_options(&folder, &marker, &keys, Arc::clone(&clock), Arc::clone(&entropy))?;
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options)?);
         let jobs =
             Jobs::start(Arc::clone(&store), Arc::clone(&clock), config.jobs.at_once, config.jobs.keep_days)?;
         Ok(Self { config, folder, marker, clock, entropy, keys, tables, jobs, store, _lock: lock })
@@ -291,25 +288,48 @@ impl App {
     }
 }
 
-fn open_store(
+/// What the ledger of a data folder is opened with, also where another process owns the folder and it is only read.
+///
+/// # Errors
+/// As [`App::open`], but for the lock.
+pub fn ledger_options(
+    folder: &Folder,
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Options, OpenError> {
+    let marker = read_marker(folder)?;
+    let keys = keys_of(folder, config, &marker)?;
+    store_options(folder, &marker, &keys, clock, entropy)
+}
+
+fn keys_of(folder: &Folder, config: &Config, marker: &Marker) -> Result<Keyring, OpenError> {
+    let path = root_key_path(folder, config)?;
+    let keys = Keyring::from_root(&*read_key(&path)?);
+    if keys.fingerprint().to_string() == marker.key_fingerprint {
+        Ok(keys)
+    } else {
+        Err(OpenError::KeyChanged { key: path, folder: folder.root().to_owned() })
+    }
+}
+
+fn store_options(
     folder: &Folder,
     marker: &Marker,
     keys: &Keyring,
-    clock: &Arc<dyn Clock>,
-    entropy: &Arc<dyn Entropy>,
-) -> Result<Arc<dyn Store>, OpenError> {
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Options, OpenError> {
     let key = LogKey::new(&marker.origin, &keys.key(label::LEDGER_SIGN));
-    let key = key.map_err(|e| StoreError::Invalid(e.to_string()))?;
-    let store = SqliteStore::open(Options {
+    Ok(Options {
         path: folder.ledger(),
-        key,
+        key: key.map_err(|e| StoreError::Invalid(e.to_string()))?,
         wrapping_key: *keys.key(label::PAYLOAD_WRAP),
-        clock: Arc::clone(clock),
-        entropy: Arc::clone(entropy),
-        projector: Arc::new(NoProjections),
+        clock,
+        entropy,
+        projector: Arc::new(Projections),
         faults: None,
-    })?;
-    Ok(Arc::new(store))
+    })
 }
 
 /// Where the root key is; refused inside the data folder.

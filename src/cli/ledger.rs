@@ -1,12 +1,15 @@
 //! `almoner ledger`: works with the ledger.
 
-use clap::Args;
 use std::path::PathBuf;
+use std::sync::Arc;
 
-use clap::Subcommand;
+use clap::{Args, Subcommand};
 
 use super::{CliError, Globals};
-use crate::error::ErrorKind;
+use crate::app::ledger_options;
+use crate::flows::checkpoint::export;
+use crate::store::sqlite::{Options, SqliteStore};
+use crate::system::{SystemClock, SystemEntropy};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -27,10 +30,28 @@ pub enum LedgerCommand {
     },
 }
 
-/// Does it.
+/// Does it, also while a server owns the data folder: the ledger is only read.
 ///
 /// # Errors
-/// Always, until the flow behind it is wired.
-pub fn run(_args: LedgerArgs, _globals: &Globals) -> Result<(), CliError> {
-    Err(CliError::failed(ErrorKind::Fault, "this build does not have this command yet"))
+/// If the data folder, its key or its ledger cannot be opened, or the files cannot be written.
+pub fn run(args: LedgerArgs, globals: &Globals) -> Result<(), CliError> {
+    let LedgerCommand::Export { dir } = args.command;
+    let options = options(globals)?;
+    let store = SqliteStore::open_read_only(options)?;
+    let done = export(&store, &dir).map_err(|e| CliError::failed(e.kind(), e))?;
+    globals.output().result(&done, |done| {
+        format!(
+            "{} entries of {} in {}: {} files, {} bytes written\nCheck them anywhere with: almoner-verify ledger {}\n",
+            done.entries, done.origin, dir.display(), done.files_written, done.bytes_written, dir.display()
+        )
+    })
+}
+
+/// What the ledger of the data folder is opened with.
+///
+/// # Errors
+/// If the folder is none, or its root key is missing or another.
+pub(super) fn options(globals: &Globals) -> Result<Options, CliError> {
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    Ok(ledger_options(&globals.folder(), &globals.config()?, clock, entropy)?)
 }

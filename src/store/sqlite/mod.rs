@@ -175,6 +175,24 @@ impl SqliteStore {
         })
     }
 
+    /// Opens the store for reading only, also while another process writes to it. Nothing can be appended.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`]; the file must exist.
+    pub fn open_read_only(options: Options) -> Result<Self, StoreError> {
+        let Options { path, key, wrapping_key, entropy, projector, .. } = options;
+        let invalid = |e: almoner_ledger::KeyError| StoreError::Invalid(e.to_string());
+        let vkey = VerifierKey::parse(&key.vkey()).map_err(invalid)?;
+        let db = schema::open_reader(&path)?;
+        let sealer = Sealer::new(&wrapping_key);
+        db.execute_batch("BEGIN").map_err(schema::trouble)?;
+        let (_, signed) = boot::check(&Reader { db: &db, sealer: &sealer }, &vkey)?;
+        db.execute_batch("COMMIT").map_err(schema::trouble)?;
+        let published = Arc::new(Published { checkpoint: RwLock::new(signed), sealer });
+        let readers = Mutex::new(vec![db]);
+        Ok(Self { path, vkey, entropy, projector, published, readers, queue: None, writer: None })
+    }
+
     /// The database file.
     pub fn path(&self) -> &Path {
         &self.path
@@ -195,7 +213,9 @@ impl SqliteStore {
         &self,
         job: impl FnOnce(std::sync::mpsc::SyncSender<Result<T, StoreError>>) -> Job,
     ) -> Result<T, StoreError> {
-        let stopped = || StoreError::Unavailable("the ledger's writer has stopped".into());
+        let stopped = || {
+            StoreError::Unavailable("the ledger is open for reading only, or its writer has stopped".into())
+        };
         let (to, answer) = sync_channel(1);
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         queue.send(job(to)).map_err(|_| stopped())?;
