@@ -213,10 +213,11 @@ pub fn read_list(bytes: &[u8], forms: &Forms, today: Date) -> Result<List, ListE
     let at = [column("record_number")?, column("form_version")?, column("date")?, column("evidence_digest")?];
     let mut list = List { rows: Vec::new(), errors: Vec::new() };
     let mut record = csv::ByteRecord::new();
-    let mut line = 1;
+    let mut lines = Lines { bytes, at: 0, line: 1 };
     loop {
+        let start = reader.position().byte();
         let read = reader.read_byte_record(&mut record);
-        line = record.position().map_or(line + 1, csv::Position::line);
+        let line = lines.of(usize::try_from(start).unwrap_or(usize::MAX));
         match read {
             Ok(false) => return Ok(list),
             Err(_) => list.errors.push(RowError { line, rule: "unreadable-row".into() }),
@@ -225,6 +226,26 @@ pub fn read_list(bytes: &[u8], forms: &Forms, today: Date) -> Result<List, ListE
                 Err(rule) => list.errors.push(RowError { line, rule: rule.to_owned() }),
             },
         }
+    }
+}
+
+/// Counts lines up to where a record begins (the reader's own count does not know CRLF).
+struct Lines<'a> {
+    bytes: &'a [u8],
+    at: usize,
+    line: u64,
+}
+
+impl Lines<'_> {
+    fn of(&mut self, start: usize) -> u64 {
+        let mut end = start.min(self.bytes.len());
+        while self.bytes.get(end).is_some_and(|b| matches!(b, b'\r' | b'\n')) {
+            end += 1;
+        }
+        let passed = self.bytes.get(self.at..end).unwrap_or_default();
+        self.line += passed.iter().filter(|b| **b == b'\n').count() as u64;
+        self.at = self.at.max(end);
+        self.line
     }
 }
 

@@ -21,3 +21,6 @@ pub use almoner_model::consent::{
     FormRef, Limits, Period, Provision, Purpose, Reason, Signed, Source, Statement, Status, SubjectState,
     Use, Verdict, WithdrawalMode, WithdrawalState, category, directive, evaluate, purpose, ranges,
 };
+
+#[cfg(test)]
+mod tests;

@@ -41,14 +41,14 @@ const REVIEWED: &[(&str, Option<Reason>, Option<Reason>)] = &[
     ("Out", Some(Reason::Denied), Some(Reason::Denied)),
     ("basic", Some(Reason::OtherPurpose), None),
     ("grantor", Some(Reason::Denied), Some(Reason::Denied)),
-    ("notAuthor", Some(Reason::OtherPurpose), Some(Reason::NotUnderstood)),
+    ("notAuthor", Some(Reason::NotUnderstood), Some(Reason::NotUnderstood)),
     ("notOrg", Some(Reason::Denied), Some(Reason::Denied)),
-    ("notThem", Some(Reason::OtherPurpose), Some(Reason::NotUnderstood)),
-    ("notThis", Some(Reason::OtherPurpose), Some(Reason::NotUnderstood)),
-    ("notTime", Some(Reason::OtherPurpose), Some(Reason::OutsidePeriod)),
+    ("notThem", Some(Reason::NotUnderstood), Some(Reason::NotUnderstood)),
+    ("notThis", Some(Reason::NotUnderstood), Some(Reason::NotUnderstood)),
+    ("notTime", Some(Reason::OutsidePeriod), Some(Reason::OutsidePeriod)),
     ("pkb", Some(Reason::Denied), Some(Reason::Denied)),
-    ("signature", Some(Reason::OtherPurpose), Some(Reason::NotUnderstood)),
-    ("smartonfhir", Some(Reason::OtherPurpose), Some(Reason::OutsidePeriod)),
+    ("signature", Some(Reason::NotUnderstood), Some(Reason::NotUnderstood)),
+    ("smartonfhir", Some(Reason::OutsidePeriod), Some(Reason::OutsidePeriod)),
 ];
 
 #[test]
