@@ -4,6 +4,7 @@
 //! further offset, `risk` gates, [`rekey`] replaces every id for this recipient, and [`package`] writes the tables, the
 //! dictionary and the manifest. The same inputs give the same bytes.
 
+pub mod build;
 pub mod dictionary;
 pub mod extract;
 pub mod manifest;
@@ -35,6 +36,9 @@ pub enum ReleaseError {
     /// The data does not allow the profile.
     #[error(transparent)]
     Deid(#[from] almoner_deid::DeidError),
+    /// The gate refused: measured against required, and what other class sizes would cost.
+    #[error(transparent)]
+    Refused(Box<crate::risk::Refused>),
     /// A file of the package cannot be written.
     #[error("the package cannot be written ({0})")]
     Write(std::io::ErrorKind),
@@ -47,10 +51,15 @@ impl From<std::io::Error> for ReleaseError {
 }
 
 impl ReleaseError {
+    pub(crate) fn risk(error: crate::risk::RiskError) -> Self {
+        Self::Refused(Box::new(error.into()))
+    }
+
     /// A profile that the data does not allow is the caller's to change; the rest is our fault.
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Deid(_) => ErrorKind::Invalid,
+            Self::Refused(_) => ErrorKind::Refused,
             _ => ErrorKind::Fault,
         }
     }

@@ -28,6 +28,7 @@ use parquet::file::properties::WriterProperties;
 use super::ReleaseError;
 use super::manifest::{ColumnEntry, FileEntry};
 use super::rekey::{Rekey, Space};
+use crate::risk::Gated;
 
 /// Rows that one range of pseudonyms should have at most.
 const RANGE_ROWS: u64 = 2 << 20;
@@ -68,7 +69,7 @@ impl<'a> Writer<'a> {
     /// [`ReleaseError`] if an id cannot be carried or a file not be written.
     pub fn push(&mut self, table: usize, batch: &RecordBatch) -> Result<(), ReleaseError> {
         let spec = spec(self.tables, table)?;
-        let batch = rekeyed(self.tables, self.rekey, table, spec, batch)?;
+        let batch = rekeyed(self.tables, self.rekey, table, batch)?;
         let persons = persons(spec, &batch)?;
         let mut rows: BTreeMap<u32, Vec<u32>> = BTreeMap::new();
         for (row, id) in persons.values().iter().enumerate() {
@@ -92,8 +93,8 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Sorts and writes `tables/<table>.parquet` below `dir` for each wanted table (also without rows), leaving out the
-    /// people in `suppressed` (pseudonyms), and removes the spill files.
+    /// Sorts, recodes as the gate says and writes `tables/<table>.parquet` below `dir` for each wanted table (also without
+    /// rows) that the gate does not withhold, and removes the spill files. `gated` knows people by their pseudonyms.
     ///
     /// # Errors
     /// [`ReleaseError`] if a file cannot be written.
@@ -101,7 +102,7 @@ impl<'a> Writer<'a> {
         mut self,
         dir: &Path,
         wanted: &BTreeSet<usize>,
-        suppressed: &BTreeSet<i64>,
+        gated: &Gated,
     ) -> Result<Vec<FileEntry>, ReleaseError> {
         for (_, mut writer) in std::mem::take(&mut self.open) {
             writer.finish().map_err(|_| ReleaseError::Write(std::io::ErrorKind::Other))?;
@@ -109,14 +110,17 @@ impl<'a> Writer<'a> {
         fs::create_dir_all(dir.join("tables"))?;
         let mut files = Vec::new();
         for &table in wanted {
-            files.push(self.write(table, dir, suppressed)?);
+            files.extend(self.write(table, dir, gated)?);
         }
         fs::remove_dir_all(&self.spill)?;
         Ok(files)
     }
 
-    fn write(&self, table: usize, dir: &Path, suppressed: &BTreeSet<i64>) -> Result<FileEntry, ReleaseError> {
+    fn write(&self, table: usize, dir: &Path, gated: &Gated) -> Result<Option<FileEntry>, ReleaseError> {
         let spec = spec(self.tables, table)?;
+        if spec.table == "death" && !gated.recoding.death {
+            return Ok(None);
+        }
         let schema = arrow_schema(spec, false);
         let path = format!("tables/{}.parquet", spec.table);
         let properties = WriterProperties::builder()
@@ -135,13 +139,16 @@ impl<'a> Writer<'a> {
             let parts = reader.collect::<Result<Vec<_>, _>>().map_err(|_| ReleaseError::Tables)?;
             let all = concat_batches(&schema, &parts).map_err(|_| ReleaseError::Tables)?;
             drop(parts);
-            let sorted = sorted(spec, &all, suppressed)?;
+            let sorted = sorted(spec, &all)?;
+            let Some(sorted) = gated.apply(spec, &sorted).map_err(|_| ReleaseError::Tables)? else {
+                continue;
+            };
             rows += sorted.num_rows() as u64;
             writer.write(&sorted).map_err(parquet)?;
         }
         writer.into_inner().map_err(parquet)?.sync_all()?;
         let columns = spec.columns.iter().map(ColumnEntry::of).collect();
-        FileEntry::of(dir, path, Some(rows), columns)
+        FileEntry::of(dir, path, Some(rows), columns).map(Some)
     }
 }
 
@@ -154,32 +161,28 @@ fn persons<'b>(spec: &TableSpec, batch: &'b RecordBatch) -> Result<&'b Int64Arra
     batch.column(at).as_primitive_opt::<Int64Type>().ok_or(ReleaseError::Tables)
 }
 
-/// The rows by (person, start), otherwise in the order they came, without the suppressed people.
-fn sorted(
-    spec: &TableSpec,
-    batch: &RecordBatch,
-    suppressed: &BTreeSet<i64>,
-) -> Result<RecordBatch, ReleaseError> {
+/// The rows by (person, start), otherwise in the order they came.
+fn sorted(spec: &TableSpec, batch: &RecordBatch) -> Result<RecordBatch, ReleaseError> {
     let ids = persons(spec, batch)?.values();
     let start = spec.start.as_deref().and_then(|c| spec.index_of(c));
     let start = start.and_then(|at| batch.column(at).as_primitive_opt::<Date32Type>());
     let day = |row: usize| start.filter(|d| d.is_valid(row)).map(|d| d.value(row));
     let mut order: Vec<u32> = (0..batch.num_rows() as u32).collect();
-    if !suppressed.is_empty() {
-        order.retain(|row| !suppressed.contains(&ids[*row as usize]));
-    }
     order.sort_by_key(|row| (ids[*row as usize], day(*row as usize)));
     take_record_batch(batch, &UInt32Array::from(order)).map_err(|_| ReleaseError::Tables)
 }
 
-/// Replaces every id column. A reference to rows of a table that its name does not tell is nulled.
-fn rekeyed(
+/// Replaces every id column and drops internal ones. A reference to rows of a table that its name does not tell is nulled.
+///
+/// # Errors
+/// [`ReleaseError`] if the batch is not of the table or an id cannot be carried.
+pub fn rekeyed(
     tables: &Tables,
     rekey: &Rekey,
     table: usize,
-    spec: &TableSpec,
     batch: &RecordBatch,
 ) -> Result<RecordBatch, ReleaseError> {
+    let spec = spec(tables, table)?;
     let mut columns: Vec<ArrayRef> = batch.columns()[..spec.columns.len()].to_vec();
     for (i, c) in spec.columns.iter().enumerate() {
         let space = match c.class {

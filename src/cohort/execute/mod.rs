@@ -153,28 +153,28 @@ pub fn run(
     if permitted.iter().all(|p| p.ids.is_empty()) {
         return Ok(out);
     }
-    for group in groups(plan, sources) {
+    let needed = |table: &str| table == "person" || plan.queries.iter().any(|q| q.table == table);
+    for group in groups(sources, &needed, GROUP_ROWS) {
         run_group(plan, &group, permitted, offset_days, &mut out)?;
     }
     out.members.sort_unstable();
     Ok(out)
 }
 
-/// Splits the sources into groups of whole buckets of at most about [`GROUP_ROWS`] rows.
-fn groups(plan: &Plan, sources: &[Source]) -> Vec<Vec<Source>> {
+/// Splits the sources into groups of whole buckets, in order, each of at most about `rows_max` rows of the needed tables
+/// (a bucket with more is a group by itself). A person is in one group only.
+pub fn groups(sources: &[Source], needed: &dyn Fn(&str) -> bool, rows_max: u64) -> Vec<Vec<Source>> {
     let bits = sources.iter().map(|s| s.bucket_bits).min().unwrap_or(0);
-    let needed =
-        |file: &&SourceFile| file.table == "person" || plan.queries.iter().any(|q| q.table == file.table);
     let mut rows = vec![0u64; 1 << bits];
     for source in sources {
-        for file in source.files.iter().filter(needed) {
+        for file in source.files.iter().filter(|f| needed(&f.table)) {
             rows[(file.bucket >> (source.bucket_bits - bits)) as usize] += file.rows;
         }
     }
     let mut group_of = Vec::with_capacity(rows.len());
     let (mut group, mut filled) = (0usize, 0u64);
     for n in rows {
-        if filled > 0 && filled + n > GROUP_ROWS {
+        if filled > 0 && filled + n > rows_max {
             (group, filled) = (group + 1, 0);
         }
         filled += n;
@@ -186,7 +186,7 @@ fn groups(plan: &Plan, sources: &[Source]) -> Vec<Vec<Source>> {
                 files: s
                     .files
                     .iter()
-                    .filter(needed)
+                    .filter(|f| needed(&f.table))
                     .filter(|f| group_of[(f.bucket >> (s.bucket_bits - bits)) as usize] == g)
                     .cloned()
                     .collect(),

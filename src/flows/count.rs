@@ -1,0 +1,315 @@
+//! Counts: how many permitted people meet a definition. Protected, logged before it is said.
+//!
+//! Protection, the same for everyone and said with every answer:
+//! - fewer than [`SMALLEST_CELL`] people are never told apart;
+//! - a number is moved by up to 3 and rounded to a multiple of 5, by a keyed function of *who* is counted: the same people
+//!   always give the same answer, so asking again or otherwise does not average it away;
+//! - within a project, a cohort that differs from one counted before by fewer than [`SMALLEST_CELL`] people gets that one's
+//!   answer, so two counts cannot be subtracted to see a few. What is kept for it is a sketch of keyed hashes, not a list.
+
+use std::collections::BTreeMap;
+
+use almoner_model::{DatasetId, Digest, Duo, ProjectId, Seq};
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use hmac::{Hmac, Mac};
+use serde::{Deserialize, Serialize};
+use serde_json::json;
+use sha2::{Digest as _, Sha256};
+use siphasher::sip128::SipHasher24;
+
+use super::Act;
+use super::access::entry;
+use super::decide::may_count;
+use super::permitted::permitted_subjects;
+use super::question::{DataContext, DataError, Question};
+use crate::cohort::execute;
+use crate::consent::{CategorySet, Purpose, Use};
+use crate::events::{CountAnswered, Event};
+use crate::keys::{Keyring, label};
+use crate::state::{read, topic};
+use crate::store::Write;
+
+/// Fewer people than this are never told apart.
+pub const SMALLEST_CELL: u64 = 11;
+/// The greatest shift before rounding.
+const NOISE_MAX: i64 = 3;
+/// What answers are rounded to.
+const ROUND: i64 = 5;
+/// Cells of a sketch.
+const CELLS: usize = 256;
+/// Kind of the primary records that hold sketches.
+const KIND: &str = "count-sketch";
+
+/// A question.
+#[derive(Clone, Debug)]
+pub struct CountRequest {
+    /// For which project.
+    pub project: ProjectId,
+    /// What for.
+    pub purpose: Duo,
+    /// What the user binds itself to.
+    pub modifiers: Vec<Duo>,
+    /// The definition's exact bytes.
+    pub definition: Vec<u8>,
+    /// In which datasets, in order of precedence.
+    pub datasets: Vec<DatasetId>,
+}
+
+/// A protected number of people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Shown {
+    /// Fewer than this, possibly none.
+    FewerThan(u64),
+    /// About this many.
+    About(u64),
+}
+
+/// How an answer was protected.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Protection {
+    /// Fewer people than this are never told apart.
+    pub smallest_cell: u64,
+    /// The greatest difference from the true number.
+    pub error_max: u64,
+    /// The same in words.
+    pub how: &'static str,
+}
+
+/// The answer.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct CountAnswer {
+    /// How many.
+    pub count: Shown,
+    /// How that was protected.
+    pub protection: Protection,
+    /// Which dataset versions were read.
+    pub datasets: BTreeMap<DatasetId, u32>,
+    /// Digest of the definition.
+    pub cohort: Digest,
+    /// Where nobody or not everybody is permitted: why, each a sentence.
+    pub reasons: Vec<String>,
+    /// Ledger size that consent was evaluated at.
+    pub as_of: Seq,
+    /// The answer's own ledger entry.
+    pub seq: Seq,
+}
+
+const HOW: &str = "Fewer than 11 people are not told apart. Other numbers are moved by up to 3 by a keyed function of who is \
+    counted and rounded to a multiple of 5; the same people always give the same answer. A cohort that differs from one \
+    counted before in this project by fewer than 11 people gets that one's answer.";
+
+/// Answers a count.
+///
+/// # Errors
+/// [`DataError::Definition`] if it cannot be answered as asked; refusals by house rules and contracts; an unknown project.
+pub fn count(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<CountAnswer, DataError> {
+    let state = ctx.access.state();
+    let project =
+        read::project(&state, &request.project)?.ok_or(super::access::AccessError::Unknown("project"))?;
+    let question = Question::new(ctx, &request.definition, &request.datasets)?;
+    let recipient = &project.body.recipient;
+    let contributors = question.contributors();
+    may_count(&ctx.access, &request.project, recipient, request.purpose, &request.modifiers, &contributors)?;
+    let wanted = Use {
+        purpose: Purpose::of(request.purpose, request.modifiers.iter().copied()),
+        recipient: recipient.clone(),
+        project: request.project.clone(),
+        required: question.categories()?,
+        delivered: CategorySet::EMPTY,
+        at: ctx.access.now()?,
+    };
+    let permitted = permitted_subjects(&ctx.access, &wanted, &request.datasets, None)?;
+    let found =
+        execute::run(&question.plan, &question.sources, &question.permitted(&permitted), ctx.offset_days)?;
+    let members: Vec<i64> = found.members.iter().map(|m| m.subject).collect();
+    let sketch = Sketch::of(ctx.keys, &members);
+    let (count, fresh) = protect(ctx, &request.project, &members, &sketch)?;
+    let reasons = if permitted.is_empty() { permitted.explanation() } else { Vec::new() };
+    let cohort = ctx.access.documents.put(&request.definition).map_err(DataError::failed)?;
+    let mut answer = CountAnswer {
+        count,
+        protection: Protection {
+            smallest_cell: SMALLEST_CELL,
+            error_max: (NOISE_MAX + ROUND / 2) as u64,
+            how: HOW,
+        },
+        datasets: question.version_numbers(),
+        cohort,
+        reasons,
+        as_of: permitted.as_of,
+        seq: 0,
+    };
+    answer.seq = log(ctx, act, request, &answer)?;
+    if fresh {
+        let value = json!({"sketch": STANDARD.encode(sketch.bytes()), "count": count});
+        let key = format!("{}/{:016}", request.project, answer.seq);
+        ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(value) }])?;
+    }
+    Ok(answer)
+}
+
+/// Logs the answer; durable on return. Gives its position.
+fn log(
+    ctx: &DataContext<'_>,
+    act: &Act,
+    request: &CountRequest,
+    answer: &CountAnswer,
+) -> Result<Seq, DataError> {
+    let said = serde_json::to_vec(&(answer.count, &answer.datasets, answer.cohort, answer.as_of));
+    let event = Event::CountAnswered(CountAnswered {
+        project: request.project.clone(),
+        purpose: request.purpose,
+        cohort: answer.cohort,
+        datasets: answer.datasets.clone(),
+        answer: Digest::of(said.map_err(|_| DataError::failed("an answer is not JSON"))?),
+        as_of: answer.as_of,
+    });
+    let topics = vec![topic::project(&request.project)];
+    let mut new = entry(&event, act.event_id(0), act, None, topics)?;
+    new.as_of = Some(answer.as_of);
+    let appended = ctx.access.store.append(vec![new], &[])?;
+    appended.last().map(|a| a.seq).ok_or_else(|| DataError::failed("the store acknowledged nothing"))
+}
+
+/// The answer, and whether it is a new one rather than that of a cohort counted before.
+fn protect(
+    ctx: &DataContext<'_>,
+    project: &ProjectId,
+    members: &[i64],
+    sketch: &Sketch,
+) -> Result<(Shown, bool), DataError> {
+    let prefix = format!("{project}/");
+    let mut after: Option<String> = None;
+    loop {
+        let page = ctx.access.store.scan_primary(KIND, &prefix, after.as_deref(), 200)?;
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        for (_, value) in &page {
+            let earlier = value["sketch"].as_str().and_then(|t| STANDARD.decode(t).ok());
+            let earlier = earlier.and_then(|b| Sketch::read(&b));
+            let shown = serde_json::from_value::<Shown>(value["count"].clone()).ok();
+            let (Some(earlier), Some(shown)) = (earlier, shown) else {
+                return Err(DataError::failed("a record of an earlier count is not intact"));
+            };
+            if sketch.distance(&earlier) < SMALLEST_CELL as usize {
+                return Ok((shown, false));
+            }
+        }
+    }
+    Ok((shown(ctx.keys, members), true))
+}
+
+/// The protected number of `members`, ascending.
+fn shown(keys: &Keyring, members: &[i64]) -> Shown {
+    if (members.len() as u64) < SMALLEST_CELL {
+        return Shown::FewerThan(SMALLEST_CELL);
+    }
+    let mut digest = Sha256::new();
+    for id in members {
+        digest.update(id.to_be_bytes());
+    }
+    let bits = prf(keys.key(label::COUNT_NOISE).as_slice(), &digest.finalize());
+    let noise = (bits % (2 * NOISE_MAX as u64 + 1)) as i64 - NOISE_MAX;
+    let moved = members.len() as i64 + noise;
+    let rounded = (moved + ROUND / 2).div_euclid(ROUND) * ROUND;
+    Shown::About(rounded.max(SMALLEST_CELL as i64 / ROUND * ROUND + ROUND) as u64)
+}
+
+fn prf(key: &[u8], message: &[u8]) -> u64 {
+    let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("HMAC takes keys of any length");
+    mac.update(message);
+    let bytes = mac.finalize().into_bytes();
+    bytes[..8].iter().fold(0, |n, b| n << 8 | u64::from(*b))
+}
+
+/// Sums of keyed hashes of who is in a set, by cell. Two sets that differ by d people differ in at most d cells.
+#[derive(Clone, PartialEq, Eq)]
+struct Sketch(Vec<u64>);
+
+impl Sketch {
+    fn of(keys: &Keyring, members: &[i64]) -> Self {
+        let key = keys.scoped(label::COUNT_NOISE, "sketch");
+        let mut halves = [[0u8; 8]; 2];
+        halves[0].copy_from_slice(&key[..8]);
+        halves[1].copy_from_slice(&key[8..16]);
+        let [k0, k1] = halves.map(u64::from_le_bytes);
+        let mut cells = vec![0u64; CELLS];
+        for id in members {
+            let hash = SipHasher24::new_with_keys(k0, k1).hash(&id.to_le_bytes());
+            let cell = &mut cells[(hash.h1 % CELLS as u64) as usize];
+            *cell = cell.wrapping_add(hash.h2 | 1);
+        }
+        Self(cells)
+    }
+
+    fn bytes(&self) -> Vec<u8> {
+        self.0.iter().flat_map(|c| c.to_le_bytes()).collect()
+    }
+
+    fn read(bytes: &[u8]) -> Option<Self> {
+        let (cells, rest) = bytes.as_chunks::<8>();
+        (rest.is_empty() && cells.len() == CELLS)
+            .then(|| Self(cells.iter().map(|c| u64::from_le_bytes(*c)).collect()))
+    }
+
+    /// In how many cells two sets differ.
+    fn distance(&self, other: &Self) -> usize {
+        self.0.iter().zip(&other.0).filter(|(a, b)| a != b).count()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeSet;
+
+    fn keys() -> Keyring {
+        Keyring::from_root(&[5; 32])
+    }
+
+    #[test]
+    fn answers_are_near_the_truth_and_hide_small_groups() {
+        let mut errors = BTreeSet::new();
+        for n in 0..400i64 {
+            let members: Vec<i64> = (1..=n).collect();
+            match shown(&keys(), &members) {
+                Shown::FewerThan(cell) => assert!(n < 11 && cell == 11),
+                Shown::About(about) => {
+                    assert!(n >= 11 && about % 5 == 0 && about >= 15, "{n} shown as {about}");
+                    assert!((about as i64 - n).abs() <= 5, "{n} shown as {about}");
+                    errors.insert(about as i64 - n);
+                }
+            }
+            assert_eq!(shown(&keys(), &members), shown(&keys(), &members));
+        }
+        assert!(errors.len() >= 9, "{errors:?}");
+    }
+
+    #[test]
+    fn other_people_in_the_same_number_are_moved_otherwise() {
+        let seen: BTreeSet<u64> = (0..50i64)
+            .map(|shift| {
+                match shown(&keys(), &(1 + shift * 1000..=100 + shift * 1000).collect::<Vec<i64>>()) {
+                    Shown::About(n) => n,
+                    Shown::FewerThan(_) => 0,
+                }
+            })
+            .collect();
+        assert!(seen.len() > 1 && seen.iter().all(|n| (95..=105).contains(n)), "{seen:?}");
+    }
+
+    #[test]
+    fn sketches_tell_small_differences_from_large_ones() {
+        let base: Vec<i64> = (1..=5000).collect();
+        let sketch = |members: &[i64]| Sketch::of(&keys(), members);
+        assert_eq!(sketch(&base).distance(&sketch(&base)), 0);
+        for d in 1..11 {
+            let distance = sketch(&base).distance(&sketch(&base[..5000 - d]));
+            assert!((1..=d).contains(&distance), "{d}: {distance}");
+        }
+        assert!(sketch(&base).distance(&sketch(&base[..4970])) >= 11);
+        assert_eq!(Sketch::read(&sketch(&base).bytes()).map(|s| s.distance(&sketch(&base))), Some(0));
+    }
+}

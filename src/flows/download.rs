@@ -1,0 +1,261 @@
+//! Downloads: opened against the state of now, served by ranges, closed with a total.
+//!
+//! Opening checks withdrawals again and appends `download.opened` before a byte is given; it gives a capability, a random
+//! text that names nothing and works for a short time. Range requests ride it and are only counted; closing writes their
+//! total as one entry. What a person withdrew after opening is stopped when the capability ends.
+
+use std::fs::File;
+use std::io::{Read, Seek, SeekFrom};
+use std::path::{Component, Path, PathBuf};
+
+use almoner_model::{Digest, ReleaseId, Seq, SubjectId, Timestamp};
+use base64::Engine as _;
+use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use serde::{Deserialize, Serialize};
+
+use super::Act;
+use super::access::{AccessError, entry};
+use super::permitted::verdict;
+use super::question::{DataContext, DataError};
+use super::release::{members, package_folder};
+use crate::consent::{Use, WithdrawalMode};
+use crate::events::{DownloadClosed, DownloadOpened, Event};
+use crate::release::ReleaseError;
+use crate::release::manifest::{FileEntry, Manifest};
+use crate::state::{read, topic};
+use crate::store::{Precondition, StoreError, Write};
+
+/// How long a capability works.
+const MINUTES: i64 = 60;
+/// How often withdrawals are checked again because one came in between.
+const ATTEMPTS: usize = 3;
+/// Kind of the primary records of capabilities.
+const KIND: &str = "download-capability";
+
+/// An open download.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct OpenDownload {
+    /// Its id.
+    pub download: String,
+    /// Shown once; each request for a file presents it.
+    pub capability: String,
+    /// When it stops working.
+    pub expires: Timestamp,
+    /// Of which release.
+    pub release: ReleaseId,
+    /// Its entry.
+    pub seq: Seq,
+    /// What can be fetched, the manifest and the ledger's files included.
+    pub files: Vec<DownloadFile>,
+}
+
+/// A file that can be fetched.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct DownloadFile {
+    /// Relative path.
+    pub path: String,
+    /// Length.
+    pub bytes: u64,
+    /// SHA-256, also its `ETag`.
+    pub sha256: Digest,
+}
+
+#[derive(Serialize, Deserialize)]
+struct Capability {
+    download: String,
+    release: ReleaseId,
+    expires: Timestamp,
+    bytes_sent: u64,
+    closed: bool,
+}
+
+/// Opens a download of `release`.
+///
+/// # Errors
+/// An unknown release; [`DataError::Nobody`] if a member withdrew, with what to do.
+pub fn open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
+    for _ in 0..ATTEMPTS {
+        match try_open(ctx, act, release) {
+            Err(DataError::Access(AccessError::Store(StoreError::Precondition { .. }))) => {}
+            other => return other,
+        }
+    }
+    Err(AccessError::Conflict("withdrawals keep coming in; try again".into()).into())
+}
+
+fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
+    let store = ctx.access.store;
+    let as_of = store.size();
+    let done = read::release(&ctx.access.state(), release)?.ok_or(AccessError::Unknown("release"))?;
+    check_withdrawals(ctx, release, as_of)?;
+    let download = act.event_id(0);
+    let event =
+        Event::DownloadOpened(DownloadOpened { download: download.clone(), release: release.clone(), as_of });
+    let mut new = entry(&event, act.event_id(0), act, None, vec![topic::request(&done.body.request)])?;
+    new.as_of = Some(as_of);
+    let unchanged = Precondition { topic: topic::WITHDRAWAL.to_owned(), as_of };
+    let appended = store.append(vec![new], &[unchanged])?;
+    let opened = appended.last().ok_or_else(|| DataError::failed("the store acknowledged nothing"))?;
+    let capability = URL_SAFE_NO_PAD.encode(ctx.access.entropy.bytes32());
+    let expires = Timestamp::from_millis(opened.time.millis() + MINUTES * 60_000);
+    let record = Capability {
+        download: download.clone(),
+        release: release.clone(),
+        expires,
+        bytes_sent: 0,
+        closed: false,
+    };
+    write(ctx, &capability, &record)?;
+    let files = files(ctx, release)?;
+    Ok(OpenDownload { download, capability, expires, release: release.clone(), seq: opened.seq, files })
+}
+
+fn write(ctx: &DataContext<'_>, capability: &str, record: &Capability) -> Result<(), DataError> {
+    let value = serde_json::to_value(record).map_err(|_| DataError::failed("a capability is not JSON"))?;
+    let key = Digest::of(capability).to_string();
+    Ok(ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(value) }])?)
+}
+
+/// Refuses if any member withdrew from further use since the release was built.
+fn check_withdrawals(ctx: &DataContext<'_>, release: &ReleaseId, as_of: Seq) -> Result<(), DataError> {
+    for member in members(ctx, release)?.members {
+        let subject = member.subject.parse().ok().and_then(|n| SubjectId::new(n).ok());
+        let subject = subject.ok_or_else(|| DataError::failed("a list of members is not intact"))?;
+        let Some(said) = read::subject(&ctx.access.state(), subject)? else { continue };
+        let ended = |mode| matches!(mode, WithdrawalMode::NoFurtherUse | WithdrawalMode::Recall);
+        if said.withdrawals.iter().any(|w| w.seq < as_of && ended(w.mode))
+            && !still_permitted(ctx, release, subject, as_of)?
+        {
+            return Err(DataError::Nobody {
+                reasons: vec![
+                    "a person in this release withdrew; build a new release, which leaves them out".into(),
+                ],
+            });
+        }
+    }
+    Ok(())
+}
+
+/// Whether someone who withdrew once permits the release's use now.
+fn still_permitted(
+    ctx: &DataContext<'_>,
+    release: &ReleaseId,
+    subject: SubjectId,
+    as_of: Seq,
+) -> Result<bool, DataError> {
+    let state = ctx.access.state();
+    let done = read::release(&state, release)?.ok_or(AccessError::Unknown("release"))?;
+    let request = read::request(&state, &done.body.request)?.ok_or(AccessError::Unknown("request"))?;
+    let categories = crate::consent::CategorySet::EMPTY.with(crate::consent::Category::Demographics);
+    let wanted: Use = crate::request::wanted(&request.submitted.body, categories, true, ctx.access.now()?);
+    for holder in &request.contributors {
+        if verdict(&ctx.access, subject, holder, &wanted, as_of)?.permit {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// What can be fetched of a release.
+fn files(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Vec<DownloadFile>, DataError> {
+    let dir = package_folder(ctx.releases, release);
+    let bytes = std::fs::read(dir.join("release.json")).map_err(ReleaseError::from)?;
+    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| ReleaseError::Tables)?;
+    let mut out: Vec<DownloadFile> = Vec::new();
+    for name in ["release.json", "SHA256SUMS", "ledger/entry.json", "ledger/entry.tlog-proof", "ledger/vkey"]
+    {
+        let FileEntry { path, sha256, bytes, .. } = FileEntry::of(&dir, name.to_owned(), None, Vec::new())?;
+        out.push(DownloadFile { path, bytes, sha256 });
+    }
+    out.extend(manifest.files.into_iter().map(|f| DownloadFile {
+        path: f.path,
+        bytes: f.bytes,
+        sha256: f.sha256,
+    }));
+    out.sort_by(|a, b| a.path.cmp(&b.path));
+    Ok(out)
+}
+
+/// A file behind a capability.
+#[derive(Debug)]
+pub struct OpenFile {
+    /// The open file.
+    pub file: File,
+    /// Its length.
+    pub bytes: u64,
+    /// Where it is.
+    pub path: PathBuf,
+    /// SHA-256 of all of it, for `ETag`.
+    pub sha256: Digest,
+}
+
+impl OpenFile {
+    /// Reads `length` bytes from `start`.
+    ///
+    /// # Errors
+    /// If the file is shorter or cannot be read.
+    pub fn range(&mut self, start: u64, length: u64) -> Result<Vec<u8>, DataError> {
+        let mut out = vec![0; usize::try_from(length).map_err(|_| ReleaseError::Tables)?];
+        self.file.seek(SeekFrom::Start(start)).map_err(ReleaseError::from)?;
+        self.file.read_exact(&mut out).map_err(ReleaseError::from)?;
+        Ok(out)
+    }
+}
+
+fn find(ctx: &DataContext<'_>, capability: &str) -> Result<Capability, DataError> {
+    let denied = || AccessError::Denied("this capability does not work; open the download again".into());
+    let value =
+        ctx.access.store.get_primary(KIND, &Digest::of(capability).to_string())?.ok_or_else(denied)?;
+    let record: Capability = serde_json::from_value(value).map_err(|_| denied())?;
+    if record.closed || ctx.access.clock.now() >= record.expires {
+        return Err(denied().into());
+    }
+    Ok(record)
+}
+
+/// The file at `path` of the release that `capability` opens.
+///
+/// # Errors
+/// Denied if the capability does not work (any more); unknown if there is no such file.
+pub fn file(ctx: &DataContext<'_>, capability: &str, path: &str) -> Result<OpenFile, DataError> {
+    let record = find(ctx, capability)?;
+    let inside = Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
+    let listed = files(ctx, &record.release)?.into_iter().find(|f| f.path == path && inside);
+    let listed = listed.ok_or(AccessError::Unknown("file in this release"))?;
+    let path = package_folder(ctx.releases, &record.release).join(path);
+    let file = File::open(&path).map_err(ReleaseError::from)?;
+    Ok(OpenFile { file, bytes: listed.bytes, path, sha256: listed.sha256 })
+}
+
+/// Counts bytes that were sent under a capability.
+///
+/// # Errors
+/// Denied if the capability does not work (any more).
+pub fn sent(ctx: &DataContext<'_>, capability: &str, bytes: u64) -> Result<(), DataError> {
+    let mut record = find(ctx, capability)?;
+    record.bytes_sent += bytes;
+    write(ctx, capability, &record)
+}
+
+/// Ends a download and logs its total. Ending it again changes nothing.
+///
+/// # Errors
+/// Denied if there is no such capability.
+pub fn close(ctx: &DataContext<'_>, act: &Act, capability: &str) -> Result<u64, DataError> {
+    let denied = || AccessError::Denied("there is no such download".into());
+    let value =
+        ctx.access.store.get_primary(KIND, &Digest::of(capability).to_string())?.ok_or_else(denied)?;
+    let mut record: Capability = serde_json::from_value(value).map_err(|_| denied())?;
+    if !record.closed {
+        let event = Event::DownloadClosed(DownloadClosed {
+            download: record.download.clone(),
+            release: record.release.clone(),
+            bytes_sent: record.bytes_sent,
+        });
+        let new = entry(&event, act.event_id(0), act, None, Vec::new())?;
+        ctx.access.store.append(vec![new], &[])?;
+        record.closed = true;
+        write(ctx, capability, &record)?;
+    }
+    Ok(record.bytes_sent)
+}

@@ -1,0 +1,220 @@
+//! What a question about people is asked of: dataset versions as sources of the cohort engine, with what they declare.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use almoner_deid::{Declares, Zip3};
+use almoner_model::{ContributorId, DatasetId, Tables};
+
+use super::access::{AccessContext, AccessError};
+use super::permitted::{PermittedIn, PermittedSubjects};
+use crate::catalog::{Catalog, CatalogError};
+use crate::cohort::execute::{ExecuteError, OffsetDays, Permitted, Source, SourceFile};
+use crate::cohort::plan::{Concepts, DatasetFacts, TableFacts};
+use crate::cohort::{DefinitionError, Plan, SimpleCohort, plan};
+use crate::consent::{Category, CategorySet, Limits};
+use crate::dataset::DatasetVersion;
+use crate::error::ErrorKind;
+use crate::keys::Keyring;
+use crate::release::ReleaseError;
+
+/// What counts and releases work on.
+#[derive(Clone, Copy)]
+pub struct DataContext<'a> {
+    /// Ledger, state, registry, documents, time.
+    pub access: AccessContext<'a>,
+    /// The datasets.
+    pub catalog: &'a Catalog,
+    /// The key ring.
+    pub keys: &'a Keyring,
+    /// The canonical tables.
+    pub tables: &'a Tables,
+    /// The loaded vocabulary, if there is one.
+    pub vocabulary: Option<&'a dyn Concepts>,
+    /// Areas that may be named.
+    pub zip3: &'a Arc<Zip3>,
+    /// The date offset of a person's stored dates (`Registry::offset_days` at the present epoch).
+    pub offset_days: OffsetDays<'a>,
+    /// The folder of releases.
+    pub releases: &'a std::path::Path,
+    /// Name of the ledger.
+    pub origin: &'a str,
+}
+
+/// Why a count, a release or a download was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum DataError {
+    /// Access: state, consent, policy.
+    #[error(transparent)]
+    Access(#[from] AccessError),
+    /// A dataset.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
+    /// The definition.
+    #[error(transparent)]
+    Definition(#[from] DefinitionError),
+    /// The engine.
+    #[error(transparent)]
+    Execute(#[from] ExecuteError),
+    /// The package.
+    #[error(transparent)]
+    Release(#[from] ReleaseError),
+    /// Nobody, with reasons.
+    #[error("nobody in these datasets permits this: {}", reasons.join("; "))]
+    Nobody {
+        /// Why, each a sentence.
+        reasons: Vec<String>,
+    },
+    /// The profile of the release is weaker than the data's own.
+    #[error(
+        "profile '{profile}' is weaker than the profile of dataset '{dataset}'; ask for one at least as strict"
+    )]
+    Weaker {
+        /// The release's.
+        profile: String,
+        /// The dataset.
+        dataset: DatasetId,
+    },
+}
+
+impl From<crate::store::StoreError> for DataError {
+    fn from(error: crate::store::StoreError) -> Self {
+        Self::Access(error.into())
+    }
+}
+
+impl From<crate::state::ReadError> for DataError {
+    fn from(error: crate::state::ReadError) -> Self {
+        Self::Access(error.into())
+    }
+}
+
+impl DataError {
+    /// Which of the five kinds.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Access(e) => e.kind(),
+            Self::Catalog(e) => e.kind(),
+            Self::Definition(e) => e.kind(),
+            Self::Execute(e) => e.kind(),
+            Self::Release(e) => e.kind(),
+            Self::Nobody { .. } => ErrorKind::Denied,
+            Self::Weaker { .. } => ErrorKind::Invalid,
+        }
+    }
+
+    pub(super) fn failed(what: impl Into<String>) -> Self {
+        Self::Access(AccessError::Failed(what.into()))
+    }
+}
+
+/// A planned question over dataset versions.
+pub struct Question {
+    /// The versions, in order of precedence.
+    pub versions: Vec<DatasetVersion>,
+    /// The same, for the engine.
+    pub sources: Vec<Source>,
+    /// The plan.
+    pub plan: Plan,
+}
+
+impl Question {
+    /// Plans `definition` over the latest versions of `datasets`.
+    ///
+    /// # Errors
+    /// [`DataError::Definition`] with the JSON Pointer of what cannot be answered, [`DataError::Catalog`].
+    pub fn new(ctx: &DataContext<'_>, definition: &[u8], datasets: &[DatasetId]) -> Result<Self, DataError> {
+        let cohort = SimpleCohort::parse(definition)?;
+        let mut versions: Vec<DatasetVersion> = Vec::new();
+        for dataset in datasets {
+            if versions.iter().all(|v| v.manifest.dataset != *dataset) {
+                versions.push(ctx.catalog.latest(dataset)?);
+            }
+        }
+        let facts: Vec<DatasetFacts> = versions.iter().map(facts).collect();
+        let plan = plan(&cohort, &facts, ctx.vocabulary)?;
+        Ok(Self { sources: versions.iter().map(source).collect(), versions, plan })
+    }
+
+    /// The categories of data that the criteria look at; a count looks at who is there in any case.
+    ///
+    /// # Errors
+    /// Never for a plan of canonical tables.
+    pub fn categories(&self) -> Result<CategorySet, DataError> {
+        let set = CategorySet::of_tables(self.plan.tables());
+        set.map(|s| s.with(Category::Demographics))
+            .map_err(|_| DataError::failed("a plan names an unknown table"))
+    }
+
+    /// Whose data.
+    pub fn contributors(&self) -> Vec<ContributorId> {
+        let mut all: Vec<ContributorId> =
+            self.versions.iter().map(|v| v.manifest.contributor.clone()).collect();
+        all.sort();
+        all.dedup();
+        all
+    }
+
+    /// Which versions.
+    pub fn version_numbers(&self) -> BTreeMap<DatasetId, u32> {
+        self.versions.iter().map(|v| (v.manifest.dataset.clone(), v.manifest.version)).collect()
+    }
+
+    /// The permitted people of each source, in order.
+    pub fn permitted<'p>(&self, permitted: &'p PermittedSubjects) -> Vec<Permitted<'p>> {
+        static NOBODY: BTreeMap<i64, Limits> = BTreeMap::new();
+        let view = |p: &'p PermittedIn| Permitted { ids: &p.ids, limits: &p.limits };
+        let of = |v: &DatasetVersion| permitted.datasets.get(&v.manifest.dataset).map(view);
+        self.versions.iter().map(|v| of(v).unwrap_or(Permitted { ids: &[], limits: &NOBODY })).collect()
+    }
+
+    /// What the versions declare, taken together: the least that holds of each.
+    pub fn declared(&self) -> Option<Declares> {
+        let all = self.versions.iter().map(|v| v.manifest.declares);
+        all.reduce(|a, b| Declares { shift_days_max: a.shift_days_max.max(b.shift_days_max), ..a.after(b) })
+    }
+}
+
+fn source(version: &DatasetVersion) -> Source {
+    let m = &version.manifest;
+    let file = |f: &crate::dataset::FileEntry| SourceFile {
+        table: f.table.clone(),
+        bucket: f.bucket,
+        path: PathBuf::from(version.path(f)),
+        rows: f.rows,
+    };
+    Source {
+        dataset: m.dataset.clone(),
+        bucket_bits: m.bucket_bits,
+        date_precision: m.declares.date_precision,
+        shifted: m.declares.shifted,
+        files: m.files.iter().map(file).collect(),
+    }
+}
+
+fn facts(version: &DatasetVersion) -> DatasetFacts {
+    let m = &version.manifest;
+    let table = |(name, entry): (&String, &crate::dataset::TableEntry)| {
+        let codes = m.catalog.tables.get(name).map(|t| t.codes.as_slice()).unwrap_or_default();
+        let hidden = m.catalog.tables.get(name).is_some_and(|t| t.codes_hidden > 0);
+        // Codes of few people are not listed; where some are hidden, a source code may be among them.
+        let concept_ids = codes.iter().any(|c| c.concept != 0) || (m.vocabulary.is_some() && entry.rows > 0);
+        let source_codes = hidden || codes.iter().any(|c| !c.code.starts_with("concept:"));
+        (
+            name.clone(),
+            TableFacts {
+                rows: entry.rows,
+                concept_ids: concept_ids || (hidden && codes.is_empty()),
+                source_codes,
+            },
+        )
+    };
+    DatasetFacts {
+        dataset: m.dataset.clone(),
+        date_precision: m.declares.date_precision,
+        shifted: m.declares.shifted,
+        age_top_code: m.declares.age_top_code,
+        tables: m.tables.iter().map(table).collect(),
+    }
+}

@@ -1,0 +1,459 @@
+//! Releases: from an approved request to a package that its recipient can open and anyone entitled can verify.
+//!
+//! The crash story. A release is built in `releases/.building-<id>/`: tables, dictionary, manifest, sums, and beside the
+//! package the encrypted list of members, all synced. Then `release.built` is appended, which names the manifest. Then the
+//! entry and its proof are put into the package and the folder is renamed to `releases/<id>/`. If we crash
+//! - before the append: the log knows nothing, and [`recover`] removes the folder;
+//! - between the append and the rename: the log names the manifest that lies in the folder, so [`recover`] adds entry and
+//!   proof and renames it;
+//! - after the rename: nothing is missing but rows of the participants' index, which [`recover`] writes again.
+//!
+//! The append takes as precondition that none of the members said anything since `as_of`; otherwise everything is decided
+//! again. A refusal by the gate is logged with what was measured before it is told.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use almoner_deid::Profile;
+use almoner_ledger::commitment::Field;
+use almoner_ledger::package::OpenedEntry;
+use almoner_model::{Digest, ReleaseId, RequestId, Seq, SubjectId};
+use serde::Serialize;
+use serde_json::json;
+
+use super::Act;
+use super::access::{AccessError, entry};
+use super::decide::permit;
+use super::permitted::{PermittedSubjects, permitted_subjects, verdict};
+use super::question::{DataContext, DataError, Question};
+use crate::cohort::execute;
+use crate::consent::Use;
+use crate::events::{Event, ReleaseBuilt, ReleaseRefused};
+use crate::policy::Permit;
+use crate::release::ReleaseError;
+use crate::release::build::{Built, Order};
+use crate::release::dictionary::dictionary;
+use crate::release::manifest::{DatasetEntry, FORMAT, FileEntry, LedgerRef, Manifest, RiskEntry};
+use crate::release::members::Members;
+use crate::release::package::write_file;
+use crate::release::rekey::Rekey;
+use crate::risk::GateRules;
+use crate::state::records::{self, subject_key};
+use crate::state::{read, topic};
+use crate::store::{Payload, Precondition, Store, StoreError, Write};
+
+/// How often a release is decided again because a member said something meanwhile.
+const ATTEMPTS: usize = 3;
+/// Up to so many members each is a precondition of its own; beyond, any consent entry is.
+const PRECONDITIONS_MAX: usize = 10_000;
+/// Kind of the primary records that tell a person in which releases they are.
+pub const MEMBER_KIND: &str = "release-member";
+
+const NOTICE: &str = "De-identified by the profile named here on the legal basis named here. It may remain pseudonymised \
+    personal data under other laws, such as the GDPR. Do not attempt to identify anyone in it. What the ledger proves is \
+    what was delivered and declared, not what happened after a download.";
+
+/// A release that was built.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ReleaseSummary {
+    /// Its id.
+    pub release: ReleaseId,
+    /// Its entry.
+    pub seq: Seq,
+    /// People.
+    pub persons: u64,
+    /// Rows by table.
+    pub tables: BTreeMap<String, u64>,
+    /// SHA-256 of the manifest.
+    pub manifest: Digest,
+    /// Required and reached class size.
+    pub k: [u32; 2],
+}
+
+/// The folder of a finished package.
+pub fn package_folder(releases: &Path, release: &ReleaseId) -> PathBuf {
+    releases.join(release.as_str()).join("package")
+}
+
+/// Builds a release of `request`. The same act again gives the same release.
+///
+/// # Errors
+/// Refusals of policy ([`AccessError::Refused`]), of consent ([`DataError::Nobody`]), of the gate
+/// ([`ReleaseError::Refused`], logged); and as the variants say.
+pub fn release(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<ReleaseSummary, DataError> {
+    let id = release_id(act)?;
+    if let Some(done) = read::release(&ctx.access.state(), &id)? {
+        recover(ctx)?;
+        return Ok(summary(&done));
+    }
+    for _ in 0..ATTEMPTS {
+        match attempt(ctx, act, request, &id) {
+            Err(DataError::Access(AccessError::Store(StoreError::Precondition { .. }))) => {}
+            other => return other,
+        }
+    }
+    Err(AccessError::Conflict("what members permit keeps changing; try again".into()).into())
+}
+
+fn release_id(act: &Act) -> Result<ReleaseId, DataError> {
+    let digest = Digest::of(act.event_id(0)).to_string();
+    format!("rel-{}", &digest[..16]).parse().map_err(|_| DataError::failed("a release id is not a slug"))
+}
+
+fn summary(done: &records::Release) -> ReleaseSummary {
+    let body = &done.body;
+    ReleaseSummary {
+        release: body.release.clone(),
+        seq: done.origin.seq,
+        persons: body.persons,
+        tables: body.tables.clone(),
+        manifest: body.manifest,
+        k: body.k,
+    }
+}
+
+/// What a release is made from.
+struct Case {
+    permit: Permit,
+    question: Question,
+    permitted: PermittedSubjects,
+    project_ordinal: u64,
+}
+
+impl Case {
+    fn new(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<Self, DataError> {
+        let state = ctx.access.state();
+        let record = read::request(&state, request)?.ok_or(AccessError::Unknown("request"))?;
+        let body = &record.submitted.body;
+        let definition = ctx.access.documents.get(&body.cohort).map_err(DataError::failed)?;
+        let definition =
+            definition.ok_or_else(|| DataError::failed("the cohort definition is not in the store"))?;
+        let question = Question::new(ctx, &definition, &body.datasets)?;
+        let permit = permit(&ctx.access, act, request, question.categories()?)?;
+        let as_of = permit.entry() + 1;
+        let permitted =
+            permitted_subjects(&ctx.access, permit.wanted(), &permit.grant().datasets, Some(as_of))?;
+        if permitted.is_empty() {
+            return Err(DataError::Nobody { reasons: permitted.explanation() });
+        }
+        let mut projects: Vec<records::Project> = read::all(&state, "project")?;
+        projects.sort_by_key(|p| p.origin.seq);
+        let project_ordinal =
+            projects.iter().take_while(|p| p.body.project != permit.wanted().project).count() as u64;
+        Ok(Self { permit, question, permitted, project_ordinal })
+    }
+
+    fn profile(&self, ctx: &DataContext<'_>) -> Result<Profile, DataError> {
+        let load = |name: &str| {
+            Profile::named(name, ctx.tables).map_err(|e| AccessError::invalid("/profile", e.to_string()))
+        };
+        let profile = load(&self.permit.grant().profile)?;
+        for version in &self.question.versions {
+            if !profile.at_least_as_strict_as(&load(&version.manifest.profile.name)?) {
+                let dataset = version.manifest.dataset.clone();
+                return Err(DataError::Weaker { profile: profile.name().to_owned(), dataset });
+            }
+        }
+        Ok(profile)
+    }
+}
+
+fn attempt(
+    ctx: &DataContext<'_>,
+    act: &Act,
+    request: &RequestId,
+    id: &ReleaseId,
+) -> Result<ReleaseSummary, DataError> {
+    let case = Case::new(ctx, act, request)?;
+    let folder = ctx.releases.join(format!(".building-{id}"));
+    let package = folder.join("package");
+    if folder.exists() {
+        fs::remove_dir_all(&folder).map_err(ReleaseError::from)?;
+    }
+    fs::create_dir_all(&package).map_err(ReleaseError::from)?;
+    let done = build(ctx, act, &case, id, &folder);
+    if done.is_err() && read::release(&ctx.access.state(), id)?.is_none() {
+        fs::remove_dir_all(&folder).map_err(ReleaseError::from)?;
+    }
+    done
+}
+
+fn build(
+    ctx: &DataContext<'_>,
+    act: &Act,
+    case: &Case,
+    id: &ReleaseId,
+    folder: &Path,
+) -> Result<ReleaseSummary, DataError> {
+    let Case { permit, question, permitted, .. } = case;
+    let package = folder.join("package");
+    let profile = case.profile(ctx)?;
+    let views = question.permitted(permitted);
+    let found = execute::run(&question.plan, &question.sources, &views, ctx.offset_days)?;
+    let members: Vec<i64> = found.members.iter().map(|m| m.subject).collect();
+    let rekey = Rekey::new(ctx.keys, &permit.wanted().project, &permit.wanted().recipient);
+    let position = |table: &String| {
+        ctx.tables.index_of(table).ok_or_else(|| AccessError::invalid("/tables", "a table is not canonical"))
+    };
+    let order = Order {
+        tables: ctx.tables,
+        keys: ctx.keys,
+        rekey: &rekey,
+        project_ordinal: case.project_ordinal,
+        profile: &profile,
+        declared: question.declared().ok_or_else(|| DataError::failed("a request without datasets"))?,
+        zip3: Arc::clone(ctx.zip3),
+        reference_date: permit.at().date(),
+        sources: &question.sources,
+        permitted: &views,
+        stored_offset: ctx.offset_days,
+        wanted: permit.grant().tables.iter().map(position).collect::<Result<BTreeSet<usize>, _>>()?,
+        members: &members,
+        rules: GateRules::new(permit.grant().k_min),
+    };
+    let built = match order.build(&package) {
+        Err(ReleaseError::Refused(refusal)) => {
+            refuse(ctx, act, permit, &refusal)?;
+            return Err(ReleaseError::Refused(refusal).into());
+        }
+        other => other?,
+    };
+    let list = list_members(ctx, case, &rekey, id, &built.persons)?;
+    let manifest = manifest(ctx, case, id, &profile, built, &list, &package)?;
+    let bytes = manifest.to_bytes()?;
+    let digest = Digest::of(&bytes);
+    write_file(&package.join("release.json"), &bytes)?;
+    write_file(&package.join("SHA256SUMS"), manifest.sums(digest).as_bytes())?;
+    write_file(&folder.join("members.enc"), &list.seal(ctx.keys, ctx.access.entropy)?)?;
+    append(ctx, act, case, &manifest, digest, &list)?;
+    let done = read::release(&ctx.access.state(), id)?
+        .ok_or_else(|| DataError::failed("the release is not in the state that its entry made"))?;
+    finish(ctx, &done, folder)?;
+    Ok(summary(&done))
+}
+
+/// Logs that the gate refused, with what it measured.
+fn refuse(
+    ctx: &DataContext<'_>,
+    act: &Act,
+    permit: &Permit,
+    refusal: &crate::risk::Refused,
+) -> Result<(), DataError> {
+    let event = Event::ReleaseRefused(ReleaseRefused {
+        request: permit.grant().request.clone(),
+        gate: "class_size".into(),
+        measured: measured(refusal),
+        as_of: permit.entry() + 1,
+    });
+    let own = Act::new(act.actor.clone(), ctx.access.entropy);
+    let mut new = entry(&event, own.event_id(0), act, None, vec![topic::request(&permit.grant().request)])?;
+    new.decision = Some("refused".into());
+    new.as_of = Some(permit.entry() + 1);
+    ctx.access.store.append(vec![new], &[])?;
+    Ok(())
+}
+
+/// What the gate measured against what is required, and what other class sizes would cost.
+pub fn measured(refusal: &crate::risk::Refused) -> serde_json::Value {
+    match refusal {
+        crate::risk::Refused::ClassSize { required, measured, costs, .. } => {
+            json!({"required": required, "measured": measured, "costs": costs})
+        }
+        crate::risk::Refused::Risk(reason) => json!({"reason": reason.to_string()}),
+    }
+}
+
+/// The members with the directives that permit them, one evaluation each.
+fn list_members(
+    ctx: &DataContext<'_>,
+    case: &Case,
+    rekey: &Rekey,
+    id: &ReleaseId,
+    persons: &[SubjectId],
+) -> Result<Members, DataError> {
+    let as_of = case.permitted.as_of;
+    let wanted: &Use = case.permit.wanted();
+    let holders = case.question.contributors();
+    let mut people = Vec::with_capacity(persons.len());
+    for subject in persons {
+        let mut directives = BTreeSet::new();
+        for holder in &holders {
+            let verdict = verdict(&ctx.access, *subject, holder, wanted, as_of)?;
+            if verdict.permit {
+                directives.extend(verdict.directives);
+            }
+        }
+        people.push((*subject, directives.into_iter().collect()));
+    }
+    Ok(Members::new(ctx.keys, rekey, id, people)?)
+}
+
+fn manifest(
+    ctx: &DataContext<'_>,
+    case: &Case,
+    id: &ReleaseId,
+    profile: &Profile,
+    built: Built,
+    list: &Members,
+    package: &Path,
+) -> Result<Manifest, DataError> {
+    let Case { permit, question, permitted, .. } = case;
+    let (machine, text) = dictionary(ctx.tables, profile, &built.files);
+    let mut files = built.files;
+    for (name, bytes) in [("DATA_DICTIONARY.json", machine), ("DATA_DICTIONARY.md", text)] {
+        write_file(&package.join(name), &bytes)?;
+        files.push(FileEntry::of(package, name.to_owned(), None, Vec::new())?);
+    }
+    files.sort_by(|a, b| a.path.cmp(&b.path));
+    let dataset = |v: &crate::dataset::DatasetVersion| DatasetEntry {
+        dataset: v.manifest.dataset.clone(),
+        version: v.manifest.version,
+        contributor: v.manifest.contributor.clone(),
+        manifest: v.digest,
+        legal_basis: permit.grant().legal_bases.get(&v.manifest.contributor).cloned().unwrap_or_default(),
+    };
+    let report = serde_json::to_value(&built.gate).map_err(|_| ReleaseError::Tables)?;
+    Ok(Manifest {
+        format: FORMAT.into(),
+        release: id.clone(),
+        request: permit.grant().request.clone(),
+        project: permit.wanted().project.clone(),
+        recipient: permit.wanted().recipient.clone(),
+        purpose: permit.wanted().purpose.terms.clone(),
+        created: permit.at(),
+        cohort: permit.grant().cohort,
+        datasets: question.versions.iter().map(dataset).collect(),
+        profile: profile.name().to_owned(),
+        tier: permit.grant().tier.clone(),
+        declares: built.declares,
+        notice: NOTICE.into(),
+        terms: permit.grant().terms,
+        persons: built.persons.len() as u64,
+        risk: RiskEntry {
+            k_required: permit.grant().k_min,
+            k_measured: u32::try_from(built.gate.after.smallest_class).unwrap_or(u32::MAX),
+            persons_suppressed: built.gate.suppressed,
+            report,
+        },
+        members_root: list.root()?,
+        ledger: LedgerRef { origin: ctx.origin.to_owned(), as_of: permitted.as_of, permit: permit.entry() },
+        files,
+    })
+}
+
+/// Appends `release.built`, if no member said anything and nothing was said about the request since the decision.
+fn append(
+    ctx: &DataContext<'_>,
+    act: &Act,
+    case: &Case,
+    manifest: &Manifest,
+    digest: Digest,
+    list: &Members,
+) -> Result<(), DataError> {
+    let as_of = case.permitted.as_of;
+    let event = Event::ReleaseBuilt(ReleaseBuilt {
+        release: manifest.release.clone(),
+        request: manifest.request.clone(),
+        project: manifest.project.clone(),
+        recipient: manifest.recipient.clone(),
+        datasets: case.question.version_numbers(),
+        manifest: digest,
+        members_root: manifest.members_root,
+        persons: manifest.persons,
+        tables: manifest.rows(),
+        k: [manifest.risk.k_required, manifest.risk.k_measured],
+        as_of,
+    });
+    let topics = vec![topic::request(&manifest.request), topic::project(&manifest.project)];
+    let mut new = entry(&event, act.event_id(0), act, None, topics)?;
+    new.decision = Some("released".into());
+    new.as_of = Some(as_of);
+    new.policy = case.permit.decision().policies().get("house").copied();
+    let mut unchanged = vec![Precondition { topic: topic::request(&manifest.request), as_of }];
+    if list.members.len() <= PRECONDITIONS_MAX {
+        let subject = |text: &String| Precondition { topic: format!("subject:{text}"), as_of };
+        unchanged.extend(list.members.iter().map(|m| subject(&m.subject)));
+    } else {
+        unchanged.push(Precondition { topic: topic::CONSENT.to_owned(), as_of });
+    }
+    ctx.access.store.append(vec![new], &unchanged)?;
+    Ok(())
+}
+
+/// Puts entry and proof into the package, renames the folder, and writes the participants' index.
+fn finish(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Result<(), DataError> {
+    let store = ctx.access.store;
+    let seq = done.origin.seq;
+    let entry =
+        store.entry(seq)?.ok_or_else(|| DataError::failed("the release's entry is not in the ledger"))?;
+    let opening = entry.payload.opening(Field::Payload);
+    let (Payload::Present { value, .. }, Some(opening)) = (&entry.payload, opening) else {
+        return Err(DataError::failed("the release's payload was erased"));
+    };
+    let leaf = String::from_utf8(entry.bytes.clone()).map_err(|_| DataError::failed("a leaf is not text"))?;
+    let opened = OpenedEntry { leaf, opening: Digest(opening), payload: value.clone() };
+    let mut json = serde_json::to_vec_pretty(&opened).map_err(|_| ReleaseError::Tables)?;
+    json.push(b'\n');
+    let ledger = folder.join("package/ledger");
+    write_file(&ledger.join("entry.json"), &json)?;
+    write_file(
+        &ledger.join("entry.tlog-proof"),
+        &super::checkpoint::receipt(store, seq).map_err(|e| DataError::failed(e.to_string()))?,
+    )?;
+    write_file(&ledger.join("vkey"), format!("{}\n", store.vkey()).as_bytes())?;
+    let target = ctx.releases.join(done.body.release.as_str());
+    if folder != target {
+        fs::rename(folder, &target).map_err(ReleaseError::from)?;
+        fs::File::open(ctx.releases).and_then(|f| f.sync_all()).map_err(ReleaseError::from)?;
+    }
+    index_members(ctx, done)
+}
+
+/// The list of members of a finished release.
+///
+/// # Errors
+/// If it cannot be read or is not that release's.
+pub fn members(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Members, DataError> {
+    let sealed =
+        fs::read(ctx.releases.join(release.as_str()).join("members.enc")).map_err(ReleaseError::from)?;
+    Ok(Members::open(ctx.keys, release, &sealed)?)
+}
+
+/// Tells each member's own page that they are in the release.
+fn index_members(ctx: &DataContext<'_>, done: &records::Release) -> Result<(), DataError> {
+    let list = members(ctx, &done.body.release)?;
+    let store: &dyn Store = ctx.access.store;
+    for part in list.members.chunks(1000) {
+        let write = |m: &almoner_ledger::members::Member| {
+            let subject = m.subject.parse().ok().and_then(|n| SubjectId::new(n).ok())?;
+            let key = format!("{}/{}", subject_key(subject), done.body.release);
+            let value =
+                json!({"release": done.body.release, "seq": done.origin.seq, "directives": m.directives});
+            Some(Write { kind: MEMBER_KIND.into(), key, value: Some(value) })
+        };
+        store.put_primary(part.iter().filter_map(write).collect())?;
+    }
+    Ok(())
+}
+
+/// Completes or removes what a crash left. Called at start, and harmless at any time when no release is being built.
+///
+/// # Errors
+/// If a folder cannot be completed or removed.
+pub fn recover(ctx: &DataContext<'_>) -> Result<(), DataError> {
+    let listed = fs::read_dir(ctx.releases).map_err(ReleaseError::from)?;
+    for item in listed {
+        let folder = item.map_err(ReleaseError::from)?.path();
+        let name = folder.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(".building-"));
+        let Some(id) = name.and_then(|n| n.parse::<ReleaseId>().ok()) else { continue };
+        let known = read::release(&ctx.access.state(), &id)?;
+        let manifest = fs::read(folder.join("package/release.json")).map(Digest::of).ok();
+        match known {
+            Some(done) if manifest == Some(done.body.manifest) => finish(ctx, &done, &folder)?,
+            _ => fs::remove_dir_all(&folder).map_err(ReleaseError::from)?,
+        }
+    }
+    Ok(())
+}
