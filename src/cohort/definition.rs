@@ -382,6 +382,33 @@ mod tests {
         assert_eq!(c.none[1].pointer, "/none/1");
     }
 
+    /// Every key of the language is in the JSON Schema, and no other.
+    #[test]
+    fn the_schema_has_the_languages_keys() {
+        fn keys(value: &serde_json::Value, out: &mut std::collections::BTreeSet<String>) {
+            match value {
+                serde_json::Value::Object(map) => {
+                    if let Some(properties) = map.get("properties").and_then(|p| p.as_object()) {
+                        out.extend(properties.keys().cloned());
+                    }
+                    map.values().for_each(|v| keys(v, out));
+                }
+                serde_json::Value::Array(items) => items.iter().for_each(|v| keys(v, out)),
+                _ => {}
+            }
+        }
+        let schema = serde_json::from_str(include_str!("../../schemas/cohort.schema.json")).expect("JSON");
+        let mut found = std::collections::BTreeSet::new();
+        keys(&schema, &mut found);
+        let own = "name sex age period all any none min max at from to domain codes concepts descendants count value \
+                   unit window after days";
+        assert_eq!(found, own.split_whitespace().map(str::to_owned).collect());
+        for key in &found {
+            let text = format!(r#"{{"{key}x":1}}"#);
+            assert_eq!(SimpleCohort::parse(text.as_bytes()).expect_err("no such key").rule, Rule::UnknownKey);
+        }
+    }
+
     #[test]
     fn refusals_carry_the_pointer_and_the_rule_and_no_value() {
         for (text, pointer, rule) in [

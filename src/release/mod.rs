@@ -64,3 +64,6 @@ impl ReleaseError {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
