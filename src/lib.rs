@@ -17,6 +17,8 @@ pub mod events;
 
 // State: the ledger and what is folded from it
 pub mod store;
+// Uploads at rest, under a key that only their sender keeps
+pub mod spool;
 // Access plane: who is meant, what is released
 pub mod cohort;
 pub mod release;

@@ -28,6 +28,7 @@ const LAYERS: &[(&str, u8)] = &[
     ("store", 2),
     ("registry", 2),
     ("blob", 2),
+    ("spool", 2),
     ("vocabulary", 2),
     ("flows", 3),
     ("jobs", 3),

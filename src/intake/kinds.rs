@@ -135,6 +135,24 @@ const VOCABULARY: &[&str] = &[
     "vocabulary",
 ];
 
+/// The name under which an uploaded file is spooled: it says what the file holds and nothing of what it was called, because
+/// file names of exports hold people's names. `None` for what is no input. A canonical name is its own canonical name.
+pub fn canonical_name(path: &str) -> Option<String> {
+    let (judged, gzip) = judge(path);
+    let name = match judged {
+        Judged::Stranger(_) => return None,
+        Judged::Zip => return Some("export.zip".into()),
+        Judged::Input(InputKind::Fhir(FhirFile::Named(name))) => format!("{name}.ndjson"),
+        Judged::Input(InputKind::Fhir(FhirFile::Mixed)) => "mixed.ndjson".into(),
+        Judged::Input(InputKind::Deleted) => "deleted/bundles.ndjson".into(),
+        Judged::Input(InputKind::Omop { table, format } | InputKind::Vocabulary { table, format }) => match format {
+            TableFormat::Csv => format!("{table}.csv"),
+            TableFormat::Parquet => format!("{table}.parquet"),
+        },
+    };
+    Some(if gzip { format!("{name}.gz") } else { name })
+}
+
 /// A name, judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Judged {
@@ -202,6 +220,27 @@ fn table(stem: &str, folder: &str, format: TableFormat, text: bool) -> Judged {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn canonical_names_keep_the_kind_and_nothing_else() {
+        for (path, expected) in [
+            ("a/Smith_Patient.000.NDJSON.GZ", Some("Patient.ndjson.gz")),
+            ("Smith_John.ndjson", Some("mixed.ndjson")),
+            ("deleted/Smith.ndjson", Some("deleted/bundles.ndjson")),
+            ("Smith/MEASUREMENT_3.tsv", Some("measurement.csv")),
+            ("person/part-0.parquet", Some("person.parquet")),
+            ("Smith.zip", Some("export.zip")),
+            ("Smith.pdf", None),
+            ("log.ndjson", None),
+        ] {
+            let name = canonical_name(path);
+            assert_eq!(name.as_deref(), expected);
+            if let Some(name) = name {
+                assert_eq!(judge(path), judge(&name), "{path}");
+                assert_eq!(canonical_name(&format!("000007/{name}")), Some(name));
+            }
+        }
+    }
 
     #[test]
     fn names_are_judged() {

@@ -17,7 +17,7 @@ pub mod vocabulary;
 
 pub use discover::{Entry, Export, InputFile, IntakeError, NameDigest, Stranger, classify, discover};
 pub use fhir::{map_fhir, read_references};
-pub use kinds::{FhirFile, InputKind, TableFormat};
+pub use kinds::{FhirFile, InputKind, TableFormat, canonical_name};
 pub use limits::Limits;
 pub use lines::{FileRead, LineWorker, LinesRead, read_lines};
 pub use report::{Counts, FileReport, IntakeReport, Quarantine, QuarantineSink, Quarantined, Tally};
