@@ -30,6 +30,7 @@ use zeroize::Zeroizing;
 use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::flows::tokens::Tokens;
+use crate::flows::uploads::{Busy, UploadLimits, Uploads};
 use crate::jobs::Jobs;
 use crate::keys::{Keyring, label};
 use crate::state::Projections;
@@ -218,6 +219,10 @@ pub struct App {
     pub tables: Tables,
     /// Work that outlives a request. Before the store, so that it ends first.
     pub jobs: Jobs,
+    /// Where the bytes of uploads are.
+    pub spool: PathBuf,
+    /// Files of uploads that are being written.
+    pub uploading: Busy,
     /// Ledger, state, tokens.
     pub store: Arc<dyn Store>,
     /// Held as long as the folder is open.
@@ -279,7 +284,42 @@ impl App {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options)?);
         let jobs =
             Jobs::start(Arc::clone(&store), Arc::clone(&clock), config.jobs.at_once, config.jobs.keep_days)?;
-        Ok(Self { config, folder, marker, clock, entropy, keys, tables, jobs, store, _lock: lock })
+        let spool = folder.spool();
+        Ok(Self {
+            config,
+            folder,
+            marker,
+            clock,
+            entropy,
+            keys,
+            tables,
+            jobs,
+            spool,
+            uploading: Busy::default(),
+            store,
+            _lock: lock,
+        })
+    }
+
+    /// Uploads.
+    pub fn uploads(&self) -> Uploads<'_> {
+        Uploads {
+            store: &*self.store,
+            spool: &self.spool,
+            busy: &self.uploading,
+            limits: UploadLimits {
+                bytes_max: self.config.uploads.bytes_max,
+                files_max: self.config.uploads.files_max,
+                keep_hours: self.config.uploads.keep_hours,
+            },
+            clock: &*self.clock,
+            entropy: &*self.entropy,
+        }
+    }
+
+    /// Whether a job waits or runs.
+    pub fn unfinished(&self, job: &str) -> bool {
+        self.jobs.get(job).ok().flatten().is_some_and(|job| !job.state.is_final())
     }
 
     /// API tokens.
@@ -325,8 +365,13 @@ fn store_options(
         path: folder.ledger(),
         key: key.map_err(|e| StoreError::Invalid(e.to_string()))?,
         wrapping_key: *keys.key(label::PAYLOAD_WRAP),
+<<<<<<< HEAD
         clock,
         entropy,
+=======
+        clock: Arc::clone(clock),
+        entropy: Arc::clone(entropy),
+>>>>>>> d209d74 (Take uploads in pieces; test the interface from outside)
         projector: Arc::new(Projections),
         faults: None,
     })

@@ -91,7 +91,8 @@ impl SpoolFile {
         if self.received()? != offset {
             return Err(io::ErrorKind::InvalidInput.into());
         }
-        let file = OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&self.path)?;
+        let file =
+            OpenOptions::new().create(true).truncate(false).write(true).mode(0o600).open(&self.path)?;
         if offset < self.size {
             file.set_len(offset / CHUNK * SEALED)?;
         }
@@ -229,7 +230,13 @@ impl SpoolReader {
     /// If the file is not there.
     pub fn open(of: SpoolFile) -> io::Result<Self> {
         let file = if of.size == 0 && !of.path.exists() {
-            OpenOptions::new().read(true).write(true).create(true).truncate(false).mode(0o600).open(&of.path)?
+            OpenOptions::new()
+                .read(true)
+                .write(true)
+                .create(true)
+                .truncate(false)
+                .mode(0o600)
+                .open(&of.path)?
         } else {
             File::open(&of.path)?
         };

@@ -18,6 +18,7 @@ pub mod question;
 pub mod release;
 pub mod request;
 pub mod tokens;
+pub mod uploads;
 pub mod withdraw;
 
 pub use access::{AccessContext, AccessError, Documents, People, PeopleError};

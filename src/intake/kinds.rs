@@ -145,10 +145,12 @@ pub fn canonical_name(path: &str) -> Option<String> {
         Judged::Input(InputKind::Fhir(FhirFile::Named(name))) => format!("{name}.ndjson"),
         Judged::Input(InputKind::Fhir(FhirFile::Mixed)) => "mixed.ndjson".into(),
         Judged::Input(InputKind::Deleted) => "deleted/bundles.ndjson".into(),
-        Judged::Input(InputKind::Omop { table, format } | InputKind::Vocabulary { table, format }) => match format {
-            TableFormat::Csv => format!("{table}.csv"),
-            TableFormat::Parquet => format!("{table}.parquet"),
-        },
+        Judged::Input(InputKind::Omop { table, format } | InputKind::Vocabulary { table, format }) => {
+            match format {
+                TableFormat::Csv => format!("{table}.csv"),
+                TableFormat::Parquet => format!("{table}.parquet"),
+            }
+        }
     };
     Some(if gzip { format!("{name}.gz") } else { name })
 }

@@ -2,7 +2,7 @@
 
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::api::{health, jobs, ledger, me, tokens};
+use super::api::{health, jobs, ledger, me, tokens, uploads};
 
 /// Registers every operation.
 pub fn routes(config: &mut ServiceConfig<'_>) {
@@ -20,6 +20,12 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(tokens::create::create)
         .service(tokens::list::list)
         .service(tokens::revoke::revoke)
+        // Exports arrive
+        .service(uploads::create::create)
+        .service(uploads::list::list)
+        .service(uploads::read::read)
+        .service(uploads::write::write)
+        .service(uploads::discard::discard)
         // Long work
         .service(jobs::list::list)
         .service(jobs::read::read)

@@ -5,3 +5,4 @@ pub mod jobs;
 pub mod ledger;
 pub mod me;
 pub mod tokens;
+pub mod uploads;

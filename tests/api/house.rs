@@ -1,0 +1,135 @@
+//! A server to talk to, and tokens of every role.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use almoner::app::{App, Folder};
+use almoner::config::Config;
+use almoner::flows::Act;
+use almoner::flows::tokens::NewToken;
+use almoner::system::{SystemClock, SystemEntropy};
+use almoner::web::{self, Serving};
+use serde_json::Value;
+
+/// A running server; it stops and its folder goes when dropped.
+pub struct House {
+    pub app: Arc<App>,
+    serving: Option<Serving>,
+    agent: ureq::Agent,
+    pub place: tempfile::TempDir,
+}
+
+/// An answer.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub content_type: String,
+    pub headers: ureq::http::HeaderMap,
+    pub text: String,
+}
+
+impl Answer {
+    pub fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {} {}", self.status, self.text))
+    }
+
+    /// Asserts the status and that errors are problems.
+    #[track_caller]
+    pub fn expect(self, status: u16) -> Self {
+        assert_eq!(self.status, status, "{}", self.text);
+        if status >= 400 {
+            assert_eq!(self.content_type, "application/problem+json", "{}", self.text);
+            assert_eq!(self.json()["status"], status);
+        }
+        self
+    }
+}
+
+impl House {
+    pub fn open() -> Self {
+        Self::with(|_| {})
+    }
+
+    pub fn with(change: impl FnOnce(&mut Config)) -> Self {
+        let place = tempfile::tempdir().expect("a folder");
+        let folder = Folder::at(place.path().join("data"));
+        let mut config = Config::default();
+        config.http.listen = "127.0.0.1:0".parse().expect("address");
+        config.http.workers = 2;
+        change(&mut config);
+        App::init(&folder, &config, &SystemClock, &SystemEntropy).expect("made");
+        let app = App::open(folder, config, Arc::new(SystemClock), Arc::new(SystemEntropy)).expect("opens");
+        let app = Arc::new(app);
+        let serving = web::spawn(Arc::clone(&app)).expect("serves");
+        let agent = ureq::Agent::config_builder()
+            .http_status_as_error(false)
+            .max_redirects(0)
+            .timeout_global(Some(Duration::from_secs(60)))
+            .build()
+            .into();
+        Self { app, serving: Some(serving), agent, place }
+    }
+
+    pub fn url(&self) -> &str {
+        &self.serving.as_ref().expect("serving").url
+    }
+
+    /// A new token of `role`, limited to `scope`.
+    pub fn token(&self, role: &str, scope: &[&str]) -> String {
+        let scope = scope.iter().map(ToString::to_string).collect();
+        let new = NewToken { role: role.into(), scope, label: "test".into(), days: None };
+        self.app.tokens().issue(new, Act::operator(&SystemEntropy)).expect("issued").token.to_string()
+    }
+
+    pub fn get(&self, path: &str, token: Option<&str>) -> Answer {
+        self.call("GET", path, token, &[], None)
+    }
+
+    pub fn post(&self, path: &str, token: &str, body: &Value) -> Answer {
+        self.call(
+            "POST",
+            path,
+            Some(token),
+            &[("content-type", "application/json")],
+            Some(body.to_string().as_bytes()),
+        )
+    }
+
+    pub fn call(
+        &self,
+        method: &str,
+        path: &str,
+        token: Option<&str>,
+        headers: &[(&str, &str)],
+        body: Option<&[u8]>,
+    ) -> Answer {
+        let mut request = ureq::http::Request::builder().method(method).uri(format!("{}{path}", self.url()));
+        if let Some(token) = token {
+            request = request.header("authorization", format!("Bearer {token}"));
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let agent = &self.agent;
+        let answer = match body {
+            Some(bytes) => agent.run(request.body(bytes.to_vec()).expect("a request")),
+            None => agent.run(request.body(()).expect("a request")),
+        };
+        let mut answer = answer.expect("an answer");
+        let content_type = answer.headers().get("content-type").map(|v| v.to_str().expect("text").to_owned());
+        Answer {
+            status: answer.status().as_u16(),
+            content_type: content_type.unwrap_or_default(),
+            headers: answer.headers().clone(),
+            text: answer.body_mut().read_to_string().expect("text"),
+        }
+    }
+}
+
+impl Drop for House {
+    fn drop(&mut self) {
+        if let Some(serving) = self.serving.take() {
+            serving.stop().expect("stops");
+        }
+    }
+}

@@ -1,0 +1,5 @@
+//! `/v1`
+
+mod problems;
+mod tokens;
+mod uploads;

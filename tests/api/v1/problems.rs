@@ -1,0 +1,41 @@
+//! Whatever goes wrong is a problem of one of the five kinds, and repeats nothing that was sent.
+
+use serde_json::json;
+
+use crate::house::House;
+
+#[test]
+fn what_the_framework_refuses_is_a_problem_too() {
+    let house = House::with(|config| config.http.body_bytes_max = 2_000);
+    let operator = house.token("operator", &[]);
+    let json = [("content-type", "application/json")];
+    let post = |body: &[u8]| house.call("POST", "/v1/tokens", Some(&operator), &json, Some(body));
+
+    house.get("/nowhere", None).expect(404);
+    let wrong_way = house.call("PUT", "/v1/tokens", Some(&operator), &json, Some(b"{}")).expect(405);
+    assert_eq!(wrong_way.headers["allow"], "GET, POST");
+    post(b"{\"role\": Marine542").expect(400);
+    let misfit = post(b"{\"role\": \"Marine542\"}").expect(422);
+    assert!(misfit.text.contains("operator") && !misfit.text.contains("542"), "{}", misfit.text);
+    post(vec![b' '; 3_000].as_slice()).expect(413);
+    let typeless = [("content-type", "text/plain")];
+    house.call("POST", "/v1/tokens", Some(&operator), &typeless, Some(b"{}")).expect(415);
+    house.get("/v1/tokens?limit=many", Some(&operator)).expect(400);
+    house.get("/v1/tokens?limit=0", Some(&operator)).expect(400);
+    house.get("/v1/tokens?cursor=!", Some(&operator)).expect(400);
+    house.get("/v1/jobs/none", Some(&operator)).expect(404);
+    house.get("/v1/me", Some("alm_forged")).expect(401);
+    assert_eq!(house.get("/v1/me", None).expect(401).headers["www-authenticate"], "Bearer realm=\"almoner\"");
+}
+
+#[test]
+fn a_token_that_does_not_work_is_refused_where_none_is_needed() {
+    let house = House::open();
+    house.get("/healthz", None).expect(200);
+    let operator = house.token("operator", &[]);
+    let made = house.post("/v1/tokens", &operator, &json!({"role": "board"})).expect(201).json();
+    let (board, id) = (made["token"].as_str().expect("token"), made["info"]["id"].as_str().expect("id"));
+    house.get("/v1/me", Some(board)).expect(200);
+    house.call("DELETE", &format!("/v1/tokens/{id}"), Some(&operator), &[], None).expect(200);
+    house.get("/v1/me", Some(board)).expect(401);
+}
