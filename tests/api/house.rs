@@ -5,10 +5,13 @@ use std::time::Duration;
 
 use almoner::app::{App, Folder};
 use almoner::config::Config;
+use almoner::events::{ContributorRegistered, Event, InvitationIssued};
 use almoner::flows::Act;
 use almoner::flows::tokens::NewToken;
+use almoner::store::NewEntry;
 use almoner::system::{SystemClock, SystemEntropy};
 use almoner::web::{self, Serving};
+use almoner_model::{Clock as _, Digest, Entropy as _, SubjectId, Timestamp};
 use serde_json::Value;
 
 /// A running server; it stops and its folder goes when dropped.
@@ -16,7 +19,7 @@ pub struct House {
     pub app: Arc<App>,
     serving: Option<Serving>,
     agent: ureq::Agent,
-    pub place: tempfile::TempDir,
+    _place: tempfile::TempDir,
 }
 
 /// An answer.
@@ -67,7 +70,7 @@ impl House {
             .timeout_global(Some(Duration::from_secs(60)))
             .build()
             .into();
-        Self { app, serving: Some(serving), agent, place }
+        Self { app, serving: Some(serving), agent, _place: place }
     }
 
     pub fn url(&self) -> &str {
@@ -79,6 +82,46 @@ impl House {
         let scope = scope.iter().map(ToString::to_string).collect();
         let new = NewToken { role: role.into(), scope, label: "test".into(), days: None };
         self.app.tokens().issue(new, Act::operator(&SystemEntropy)).expect("issued").token.to_string()
+    }
+
+    /// Says something in the ledger without a flow.
+    pub fn append(&self, event: &Event, subject: Option<SubjectId>) {
+        let act = Act::operator(&SystemEntropy);
+        let entry = NewEntry {
+            event_id: act.event_id,
+            kind: event.kind(),
+            actor: act.actor,
+            subject,
+            payload: event.payload().expect("JSON"),
+            policy: None,
+            decision: None,
+            as_of: None,
+            topics: Vec::new(),
+        };
+        self.app.store.append(vec![entry], &[]).expect("appended");
+    }
+
+    /// Registers a contributor.
+    pub fn contributor(&self, id: &str) {
+        let contributor = id.parse().expect("an id");
+        let body = ContributorRegistered { contributor, name: id.to_uppercase(), linkage: true, k_min: None };
+        self.append(&Event::ContributorRegistered(body), None);
+    }
+
+    /// A new participant's token, by invitation of `north`, which is registered where it is not.
+    pub fn participant(&self) -> String {
+        let token = format!("inv-{}", hex::encode(SystemEntropy.bytes32()));
+        if self.app.store.get("contributor", "north").expect("store").is_none() {
+            self.contributor("north");
+        }
+        let body = InvitationIssued {
+            contributor: "north".parse().expect("an id"),
+            token: Digest::of(&token),
+            expires: Timestamp::from_millis(SystemClock.now().millis() + 86_400_000),
+        };
+        let subject = SubjectId::from_bits(SystemEntropy.u64()).expect("not zero");
+        self.append(&Event::InvitationIssued(body), Some(subject));
+        token
     }
 
     pub fn get(&self, path: &str, token: Option<&str>) -> Answer {

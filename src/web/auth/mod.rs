@@ -12,12 +12,14 @@ use std::sync::Arc;
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
-use almoner_model::{ContributorId, ProjectId, SubjectId};
+use almoner_model::{ContributorId, Digest, ProjectId, SubjectId};
 
 use super::error::Problem;
 use crate::app::App;
 use crate::events::Actor;
 use crate::flows::Act;
+use crate::flows::access::Stored;
+use crate::state::read;
 
 pub mod roles;
 
@@ -170,7 +172,21 @@ fn look_up(request: &HttpRequest) -> Result<Principal, Problem> {
     }
     let app =
         request.app_data::<web::Data<App>>().ok_or_else(|| Problem::fault("the app is not attached"))?;
-    let record = app.tokens().find(shown.trim()).map_err(Problem::from)?.ok_or_else(unusable)?;
-    let role = record.role.parse().map_err(Problem::fault)?;
-    Ok(Principal { role, id: record.id, scope: record.scope, subject: None })
+    if let Some(record) = app.tokens().find(shown.trim()).map_err(Problem::from)? {
+        let role = record.role.parse().map_err(Problem::fault)?;
+        return Ok(Principal { role, id: record.id, scope: record.scope, subject: None });
+    }
+    participant(app, shown.trim())?.ok_or_else(unusable)
+}
+
+/// The person whom an invitation with this token is for, while it works. The ledger keeps the token's digest only.
+fn participant(app: &App, shown: &str) -> Result<Option<Principal>, Problem> {
+    let digest = Digest::of(shown);
+    let found = read::invitation(&Stored(&*app.store), &digest).map_err(Problem::fault)?;
+    Ok(found.filter(|i| app.clock.now() < i.issued.body.expires).map(|i| Principal {
+        role: Role::Participant,
+        id: format!("inv_{}", &digest.to_string()[..12]),
+        scope: Vec::new(),
+        subject: Some(i.subject),
+    }))
 }

@@ -16,111 +16,41 @@
 //! Making a folder is repeatable: the key file is made durable first and `almoner.json` last, by rename, so a crash
 //! between leaves a folder that the next start completes. Not here: any work on data (that is `flows`).
 
-use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write};
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
-use std::path::{Path, PathBuf};
+use std::fs::File;
+use std::io;
+use std::path::PathBuf;
 use std::sync::Arc;
 
 use almoner_ledger::LogKey;
 use almoner_model::{Clock, Entropy, Tables, Timestamp};
 use serde::{Deserialize, Serialize};
-use zeroize::Zeroizing;
 
+use crate::blob::{BlobError, Blobs};
+use crate::catalog::Catalog;
 use crate::config::Config;
 use crate::error::ErrorKind;
+use crate::flows::access::AccessContext;
+use crate::flows::permitted::ConsentIndex;
 use crate::flows::tokens::Tokens;
 use crate::flows::uploads::{Busy, UploadLimits, Uploads};
 use crate::jobs::Jobs;
 use crate::keys::{Keyring, label};
+use crate::registry::{Registry, RegistryError};
 use crate::state::Projections;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
 
+mod files;
+mod folder;
+mod parts;
+
+use files::{lock, make_folder, read_key, read_marker, root_key_path, write_key, write_marker};
+use folder::FOLDERS;
+pub use folder::Folder;
+use parts::{Kept, Known};
+
 /// The only format of the data folder there is.
 pub const FORMAT: &str = "almoner-data/1";
-
-/// Folders made inside the data folder.
-const FOLDERS: &[&str] = &["blobs", "datasets", "releases", "spool", "vocabulary"];
-
-/// Where the parts of a data folder are.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Folder {
-    root: PathBuf,
-}
-
-impl Folder {
-    /// The folder at `root`, which need not exist.
-    pub fn at(root: impl Into<PathBuf>) -> Self {
-        Self { root: root.into() }
-    }
-
-    /// The data folder itself.
-    pub fn root(&self) -> &Path {
-        &self.root
-    }
-
-    /// `almoner.json`.
-    pub fn marker(&self) -> PathBuf {
-        self.root.join("almoner.json")
-    }
-
-    /// The lock file.
-    pub fn lock(&self) -> PathBuf {
-        self.root.join("almoner.lock")
-    }
-
-    /// The owner's Unix socket.
-    pub fn socket(&self) -> PathBuf {
-        self.root.join("almoner.sock")
-    }
-
-    /// The database of ledger and projections.
-    pub fn ledger(&self) -> PathBuf {
-        self.root.join("ledger.sqlite")
-    }
-
-    /// The database of the subject registry.
-    pub fn registry(&self) -> PathBuf {
-        self.root.join("registry.sqlite")
-    }
-
-    /// Documents, definitions and lists by digest.
-    pub fn blobs(&self) -> PathBuf {
-        self.root.join("blobs")
-    }
-
-    /// Dataset versions.
-    pub fn datasets(&self) -> PathBuf {
-        self.root.join("datasets")
-    }
-
-    /// Release packages.
-    pub fn releases(&self) -> PathBuf {
-        self.root.join("releases")
-    }
-
-    /// Encrypted uploads and spill files.
-    pub fn spool(&self) -> PathBuf {
-        self.root.join("spool")
-    }
-
-    /// The loaded vocabulary.
-    pub fn vocabulary(&self) -> PathBuf {
-        self.root.join("vocabulary")
-    }
-
-    /// The root key where the configuration names no other place: beside the folder, never in it.
-    pub fn default_root_key(&self) -> PathBuf {
-        let mut name = self.root.as_os_str().to_owned();
-        while name.as_encoded_bytes().ends_with(b"/") {
-            let text = name.to_string_lossy().trim_end_matches('/').to_owned();
-            name = text.into();
-        }
-        name.push(".key");
-        PathBuf::from(name)
-    }
-}
 
 /// `almoner.json`.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -183,6 +113,12 @@ pub enum OpenError {
     /// The ledger.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// The subject registry.
+    #[error(transparent)]
+    Registry(#[from] RegistryError),
+    /// A folder of files.
+    #[error(transparent)]
+    Blob(#[from] BlobError),
 }
 
 impl OpenError {
@@ -190,15 +126,13 @@ impl OpenError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(e) => e.kind(),
+            Self::Registry(e) => e.kind(),
+            Self::Blob(e) => e.kind(),
             Self::Owned(_) => ErrorKind::Conflict,
             Self::File { .. } => ErrorKind::Fault,
             _ => ErrorKind::Invalid,
         }
     }
-}
-
-fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
-    move |cause| OpenError::File { path: path.to_owned(), cause }
 }
 
 /// An open data folder.
@@ -225,6 +159,18 @@ pub struct App {
     pub uploading: Busy,
     /// Ledger, state, tokens.
     pub store: Arc<dyn Store>,
+    /// The only way from a hospital's patients to subjects.
+    pub registry: Arc<Registry>,
+    /// Documents by digest.
+    pub documents: Blobs,
+    /// Datasets.
+    pub catalog: Catalog,
+    /// Release packages.
+    pub releases: Blobs,
+    /// Who permits what, kept between calls.
+    pub consents: ConsentIndex,
+    known: Known,
+    kept: Kept,
     /// Held as long as the folder is open.
     _lock: File,
 }
@@ -285,6 +231,11 @@ impl App {
         let jobs =
             Jobs::start(Arc::clone(&store), Arc::clone(&clock), config.jobs.at_once, config.jobs.keep_days)?;
         let spool = folder.spool();
+        let entropy_of = Arc::clone(&entropy);
+        let registry = Arc::new(Registry::open(&folder.registry(), &keys)?);
+        let documents = Blobs::local(&folder.blobs())?;
+        let catalog = Catalog::new(Blobs::local(&folder.datasets())?, Arc::clone(&store));
+        let releases = Blobs::local(&folder.releases())?;
         Ok(Self {
             config,
             folder,
@@ -297,8 +248,27 @@ impl App {
             spool,
             uploading: Busy::default(),
             store,
+            known: Known { registry: Arc::clone(&registry), entropy: entropy_of },
+            kept: Kept(documents.clone()),
+            registry,
+            documents,
+            catalog,
+            releases,
+            consents: ConsentIndex::default(),
             _lock: lock,
         })
+    }
+
+    /// What flows of the access plane work on.
+    pub fn access(&self) -> AccessContext<'_> {
+        AccessContext {
+            store: &*self.store,
+            people: &self.known,
+            documents: &self.kept,
+            index: &self.consents,
+            clock: &*self.clock,
+            entropy: &*self.entropy,
+        }
     }
 
     /// Uploads.
@@ -375,84 +345,6 @@ fn store_options(
         projector: Arc::new(Projections),
         faults: None,
     })
-}
-
-/// Where the root key is; refused inside the data folder.
-fn root_key_path(folder: &Folder, config: &Config) -> Result<PathBuf, OpenError> {
-    let path = config.root_key.clone().unwrap_or_else(|| folder.default_root_key());
-    let canonical = |p: &Path| p.canonicalize().ok();
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (canonical(parent), canonical(folder.root())) {
-        (Some(parent), Some(root)) if parent.starts_with(&root) => Err(OpenError::KeyInside(path)),
-        _ => Ok(path),
-    }
-}
-
-fn make_folder(path: &Path) -> Result<(), OpenError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
-}
-
-fn lock(folder: &Folder) -> Result<File, OpenError> {
-    let path = folder.lock();
-    let file = OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .mode(0o600)
-        .open(&path)
-        .map_err(at(&path))?;
-    match file.try_lock() {
-        Ok(()) => Ok(file),
-        Err(fs::TryLockError::WouldBlock) => Err(OpenError::Owned(folder.root().to_owned())),
-        Err(fs::TryLockError::Error(cause)) => Err(OpenError::File { path, cause }),
-    }
-}
-
-fn write_key(path: &Path, entropy: &dyn Entropy) -> Result<(), OpenError> {
-    let bytes = Zeroizing::new(entropy.bytes32());
-    let text = Zeroizing::new(hex::encode(*bytes));
-    let mut file =
-        OpenOptions::new().create_new(true).write(true).mode(0o600).open(path).map_err(at(path))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(path))?;
-    let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    File::open(parent).and_then(|d| d.sync_all()).map_err(at(parent))
-}
-
-fn read_key(path: &Path) -> Result<Zeroizing<[u8; 32]>, OpenError> {
-    let metadata = match fs::metadata(path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => return Err(OpenError::KeyMissing(path.to_owned())),
-        other => other.map_err(at(path))?,
-    };
-    if metadata.permissions().mode() & 0o077 != 0 {
-        return Err(OpenError::KeyExposed(path.to_owned()));
-    }
-    let text = Zeroizing::new(fs::read(path).map_err(at(path))?);
-    let mut key = Zeroizing::new([0; 32]);
-    hex::decode_to_slice(text.trim_ascii(), key.as_mut())
-        .map_err(|_| OpenError::KeyMalformed(path.to_owned()))?;
-    Ok(key)
-}
-
-fn write_marker(folder: &Folder, marker: &Marker) -> Result<(), OpenError> {
-    let path = folder.marker();
-    let temporary = path.with_extension("json.new");
-    let text = serde_json::to_string_pretty(marker).expect("a marker is plain text");
-    let mut file = File::create(&temporary).map_err(at(&temporary))?;
-    file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(at(&temporary))?;
-    fs::rename(&temporary, &path).map_err(at(&path))?;
-    File::open(folder.root()).and_then(|d| d.sync_all()).map_err(at(folder.root()))
-}
-
-fn read_marker(folder: &Folder) -> Result<Marker, OpenError> {
-    let path = folder.marker();
-    let text = match fs::read(&path) {
-        Err(e) if e.kind() == io::ErrorKind::NotFound => {
-            return Err(OpenError::NotInitialised(folder.root().to_owned()));
-        }
-        other => other.map_err(at(&path))?,
-    };
-    let marker: Marker = serde_json::from_slice(&text).map_err(|_| OpenError::Format(path.clone()))?;
-    if marker.format == FORMAT { Ok(marker) } else { Err(OpenError::Format(path)) }
 }
 
 #[cfg(test)]
