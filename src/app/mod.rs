@@ -18,6 +18,7 @@
 
 use std::fs::File;
 use std::io;
+use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
@@ -26,13 +27,15 @@ use almoner_model::{Clock, Entropy, Tables, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{BlobError, Blobs};
-use crate::catalog::Catalog;
+use crate::catalog::{Catalog, CatalogError};
 use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::flows::access::AccessContext;
+use crate::flows::ingest::{IngestContext, IngestError};
 use crate::flows::permitted::ConsentIndex;
 use crate::flows::tokens::Tokens;
 use crate::flows::uploads::{Busy, UploadLimits, Uploads};
+use crate::intake::{Limits, vocabulary};
 use crate::jobs::Jobs;
 use crate::keys::{Keyring, label};
 use crate::registry::{Registry, RegistryError};
@@ -42,12 +45,10 @@ use crate::store::{Store, StoreError};
 
 mod files;
 mod folder;
-mod parts;
 
 use files::{lock, make_folder, read_key, read_marker, root_key_path, write_key, write_marker};
 use folder::FOLDERS;
 pub use folder::Folder;
-use parts::{Kept, Known};
 
 /// The only format of the data folder there is.
 pub const FORMAT: &str = "almoner-data/1";
@@ -116,6 +117,9 @@ pub enum OpenError {
     /// The subject registry.
     #[error(transparent)]
     Registry(#[from] RegistryError),
+    /// The catalogue.
+    #[error(transparent)]
+    Catalog(#[from] CatalogError),
     /// A folder of files.
     #[error(transparent)]
     Blob(#[from] BlobError),
@@ -128,6 +132,7 @@ impl OpenError {
             Self::Store(e) => e.kind(),
             Self::Registry(e) => e.kind(),
             Self::Blob(e) => e.kind(),
+            Self::Catalog(e) => e.kind(),
             Self::Owned(_) => ErrorKind::Conflict,
             Self::File { .. } => ErrorKind::Fault,
             _ => ErrorKind::Invalid,
@@ -169,8 +174,6 @@ pub struct App {
     pub releases: Blobs,
     /// Who permits what, kept between calls.
     pub consents: ConsentIndex,
-    known: Known,
-    kept: Kept,
     /// Held as long as the folder is open.
     _lock: File,
 }
@@ -231,10 +234,11 @@ impl App {
         let jobs =
             Jobs::start(Arc::clone(&store), Arc::clone(&clock), config.jobs.at_once, config.jobs.keep_days)?;
         let spool = folder.spool();
-        let entropy_of = Arc::clone(&entropy);
         let registry = Arc::new(Registry::open(&folder.registry(), &keys)?);
         let documents = Blobs::local(&folder.blobs())?;
         let catalog = Catalog::new(Blobs::local(&folder.datasets())?, Arc::clone(&store));
+        // What a crash left of an ingest that was not published.
+        catalog.remove_orphans()?;
         let releases = Blobs::local(&folder.releases())?;
         Ok(Self {
             config,
@@ -248,8 +252,6 @@ impl App {
             spool,
             uploading: Busy::default(),
             store,
-            known: Known { registry: Arc::clone(&registry), entropy: entropy_of },
-            kept: Kept(documents.clone()),
             registry,
             documents,
             catalog,
@@ -259,12 +261,41 @@ impl App {
         })
     }
 
+    /// Runs `work` with what an ingest works on.
+    ///
+    /// # Errors
+    /// What the work fails with, or if the loaded vocabulary is damaged.
+    pub fn with_ingest<T>(
+        &self,
+        work: impl FnOnce(IngestContext<'_>) -> Result<T, IngestError>,
+    ) -> Result<T, IngestError> {
+        let vocabulary = vocabulary::open(&self.folder.vocabulary());
+        let vocabulary = vocabulary.map_err(|e| IngestError::Internal(e.to_string()))?;
+        let mut limits = Limits::default();
+        if let Some(threads) = NonZeroUsize::new(self.config.ingest.threads) {
+            limits.threads = threads;
+        }
+        work(IngestContext {
+            tables: &self.tables,
+            store: &*self.store,
+            registry: &self.registry,
+            keys: &self.keys,
+            clock: &*self.clock,
+            entropy: &*self.entropy,
+            catalog: &self.catalog,
+            vocabulary: vocabulary.as_ref(),
+            spool: &self.spool,
+            limits: &limits,
+            consents: None,
+        })
+    }
+
     /// What flows of the access plane work on.
     pub fn access(&self) -> AccessContext<'_> {
         AccessContext {
             store: &*self.store,
-            people: &self.known,
-            documents: &self.kept,
+            people: &*self.registry,
+            documents: &self.documents,
             index: &self.consents,
             clock: &*self.clock,
             entropy: &*self.entropy,
@@ -349,6 +380,9 @@ fn store_options(
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+    use std::os::unix::fs::PermissionsExt as _;
+
     use super::*;
     use almoner_model::{ManualClock, SeededEntropy};
 

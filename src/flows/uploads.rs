@@ -6,7 +6,7 @@
 //! of the dataset version is an acknowledgement: until then the client can ask how far the upload is, go on, or begin
 //! again. An upload that nobody continued for its time is forgotten, and its bytes with it.
 //!
-//! What it does not do: ingest. The job that does is `flows::ingest` on the [`Export`] from [`Uploads::export`].
+//! What it does not do: ingest. The job that does is `flows::ingest` on what [`Uploads::entries`] gives.
 
 use std::collections::HashSet;
 use std::fs;
@@ -19,9 +19,8 @@ use serde::{Deserialize, Serialize};
 
 use super::Act;
 use crate::error::ErrorKind;
-use crate::intake::{Entry, Export, IntakeError, Limits, canonical_name, classify};
+use crate::intake::{Entry, canonical_name};
 use crate::jobs::{Progress, Unit};
-use crate::mapping::KeyedHasher;
 use crate::spool::{self, SpoolFile, SpoolWriter, UploadKey};
 use crate::store::{Store, StoreError, Write};
 
@@ -114,9 +113,6 @@ pub enum UploadError {
     /// It was published.
     #[error("the upload was published; push again to publish anew")]
     Published,
-    /// The export.
-    #[error(transparent)]
-    Intake(#[from] IntakeError),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -132,7 +128,6 @@ impl UploadError {
             Self::Unknown | Self::Declared(_) | Self::TooLong => ErrorKind::Invalid,
             Self::Key => ErrorKind::Denied,
             Self::Offset { .. } | Self::Busy | Self::Incomplete(_) | Self::Published => ErrorKind::Conflict,
-            Self::Intake(e) => e.kind(),
             Self::Store(e) => e.kind(),
             Self::Disk(_) => ErrorKind::Fault,
         }
@@ -319,18 +314,16 @@ impl Uploads<'_> {
         Ok(record)
     }
 
-    /// The verified upload as an export. Files that are not what was declared are forgotten, to be sent again.
+    /// The verified upload as entries of an export. Files that are not what was declared are forgotten, to be sent again.
     ///
     /// # Errors
-    /// [`UploadError::Incomplete`], or what [`classify`] says.
-    pub fn export(
+    /// [`UploadError::Incomplete`], or the disk.
+    pub fn entries(
         &self,
         record: &UploadRecord,
         key: &UploadKey,
-        limits: &Limits,
-        names: &KeyedHasher,
         progress: &dyn Progress,
-    ) -> Result<Export, UploadError> {
+    ) -> Result<Vec<Entry>, UploadError> {
         progress.stage("verify", Some(record.files.iter().map(|f| f.bytes).sum()), Unit::Bytes);
         let mut entries = Vec::with_capacity(record.files.len());
         let mut wrong = 0;
@@ -343,7 +336,7 @@ impl Uploads<'_> {
             let path = format!("{ordinal:06}/{}", declared.name);
             entries.push(Entry { path, raw: Ok(Arc::new(file)) });
         }
-        if wrong > 0 { Err(UploadError::Incomplete(wrong)) } else { Ok(classify(entries, limits, names)?) }
+        if wrong > 0 { Err(UploadError::Incomplete(wrong)) } else { Ok(entries) }
     }
 
     /// Marks an upload as published and removes its bytes.

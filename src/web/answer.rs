@@ -7,6 +7,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 use utoipa::{IntoParams, ToSchema};
 
+use super::api::jobs::Job;
 use super::error::Problem;
 use crate::app::App;
 
@@ -43,6 +44,13 @@ pub struct Accepted<T> {
     pub location: String,
     /// The job.
     pub body: T,
+}
+
+impl Accepted<Job> {
+    /// A job.
+    pub fn job(job: Job) -> Self {
+        Self { location: format!("/v1/jobs/{}", job.id), body: job }
+    }
 }
 
 impl<T: Serialize> Responder for Accepted<T> {

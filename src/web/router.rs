@@ -25,6 +25,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(uploads::list::list)
         .service(uploads::read::read)
         .service(uploads::write::write)
+        .service(uploads::commit::commit)
         .service(uploads::discard::discard)
         // Long work
         .service(jobs::list::list)

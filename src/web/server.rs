@@ -247,7 +247,11 @@ async fn watch(app: Arc<App>, handle: ServerHandle, signals: bool) {
 async fn keep_house(app: web::Data<App>) {
     loop {
         let app = app.clone();
-        if let Ok(Err(error)) = web::block(move || idempotency::tidy(&app)).await {
+        let tidied = web::block(move || {
+            idempotency::tidy(&app).map_err(|e| e.to_string())?;
+            app.uploads().tidy(|job| app.unfinished(job)).map_err(|e| e.to_string())
+        });
+        if let Ok(Err(error)) = tidied.await {
             tracing::error!("what has run out could not be forgotten: {error}");
         }
         tokio::time::sleep(HOUSEKEEPING).await;
