@@ -366,13 +366,8 @@ fn store_options(
         path: folder.ledger(),
         key: key.map_err(|e| StoreError::Invalid(e.to_string()))?,
         wrapping_key: *keys.key(label::PAYLOAD_WRAP),
-<<<<<<< HEAD
         clock,
         entropy,
-=======
-        clock: Arc::clone(clock),
-        entropy: Arc::clone(entropy),
->>>>>>> d209d74 (Take uploads in pieces; test the interface from outside)
         projector: Arc::new(Projections),
         faults: None,
     })
