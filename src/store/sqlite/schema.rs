@@ -27,7 +27,7 @@ CREATE TABLE primary_state (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NO
 ";
 
 /// How much is written to the write-ahead log before it is folded into the database file.
-const WAL_PAGES: u32 = 8_192;
+const WAL_PAGES: u32 = 16_384;
 
 /// Where the tile at `level`, `index` lies in the table `tile`.
 pub const fn tile_id(level: u8, index: u64) -> i64 {
@@ -54,7 +54,7 @@ pub fn open_writer(path: &Path, empty: &[u8]) -> Result<Connection, StoreError> 
     let mut db = Connection::open_with_flags(path, flags).map_err(trouble)?;
     db.set_prepared_statement_cache_capacity(64);
     db.busy_timeout(std::time::Duration::from_secs(5)).map_err(trouble)?;
-    db.pragma_update(None, "page_size", 8192).map_err(trouble)?;
+    db.pragma_update(None, "page_size", 4096).map_err(trouble)?;
     db.pragma_update(None, "journal_mode", "WAL").map_err(trouble)?;
     db.pragma_update(None, "synchronous", "FULL").map_err(trouble)?;
     db.pragma_update(None, "secure_delete", "ON").map_err(trouble)?;
