@@ -1,9 +1,12 @@
 //! `almoner verify`: checks ledger, datasets and releases against each other.
 
+use std::fmt::Write as _;
+
 use clap::Args;
 
 use super::{CliError, Globals};
 use crate::error::ErrorKind;
+use crate::flows::verify::{Verification, verify};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -13,10 +16,46 @@ pub struct VerifyArgs {
     pub ledger_only: bool,
 }
 
-/// Checks.
+/// Checks, also while a server owns the data folder, and where a server refuses to start from it.
 ///
 /// # Errors
-/// Always, until the flow behind it is wired.
-pub fn run(_args: VerifyArgs, _globals: &Globals) -> Result<(), CliError> {
-    Err(CliError::failed(ErrorKind::Fault, "this build does not have this command yet"))
+/// If anything is not as it must be (what was found is on standard output), or the data folder cannot be opened.
+pub fn run(args: VerifyArgs, globals: &Globals) -> Result<(), CliError> {
+    let folder = globals.folder();
+    let options = super::ledger::options(globals)?;
+    let found = verify(options, &folder.datasets(), &folder.releases(), !args.ledger_only)?;
+    globals.output().result(&found, tell)?;
+    if found.intact {
+        Ok(())
+    } else {
+        let first = found.ledger.findings.first().map(|f| format!("{} {}: {}", f.class, f.row, f.problem));
+        let files = found.datasets.iter().chain(&found.releases);
+        let first = first
+            .or_else(|| files.filter_map(|c| Some(format!("{}: {}", c.name, c.problem.as_ref()?))).next());
+        let message = format!("not intact: {}", first.unwrap_or_default());
+        Err(CliError::failed(ErrorKind::Fault, message))
+    }
+}
+
+fn tell(found: &Verification) -> String {
+    let mut text = String::new();
+    let ledger = &found.ledger;
+    let state = if ledger.intact { "intact" } else { "NOT INTACT" };
+    let _ = writeln!(
+        text,
+        "ledger: {state}, {} entries ({} erased), {} records of state equal the fold",
+        ledger.entries, ledger.erased, ledger.records
+    );
+    for finding in &ledger.findings {
+        let _ = writeln!(text, "  {} {}: {}", finding.class, finding.row, finding.problem);
+    }
+    for checked in found.datasets.iter().chain(&found.releases) {
+        let _ = match &checked.problem {
+            None => {
+                writeln!(text, "{}: intact, {} files, {} bytes", checked.name, checked.files, checked.bytes)
+            }
+            Some(problem) => writeln!(text, "{}: NOT INTACT: {problem}", checked.name),
+        };
+    }
+    text
 }

@@ -19,6 +19,7 @@ pub mod release;
 pub mod request;
 pub mod tokens;
 pub mod uploads;
+pub mod verify;
 pub mod withdraw;
 
 pub use access::{AccessContext, AccessError, Documents, People, PeopleError};

@@ -1,0 +1,110 @@
+//! `verify`: the operator's own check of everything that is kept: ledger and state, every dataset version, every release
+//! package. Reads only; what the outside can check by itself is in `almoner-verify`.
+
+use std::path::Path;
+use std::sync::Arc;
+
+use almoner_ledger::VerifierKey;
+use almoner_ledger::package::verify_package;
+use almoner_model::{DatasetId, ReleaseId};
+use serde::Serialize;
+
+use super::release::package_folder;
+use crate::blob::Blobs;
+use crate::catalog::{Catalog, CatalogError};
+use crate::store::sqlite::audit::{StoreAudit, audit_file};
+use crate::store::sqlite::{Options, SqliteStore};
+use crate::store::{Store, StoreError};
+
+/// What one dataset version or release is found to be.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Checked {
+    /// `dataset NAME v3` or `release NAME`.
+    pub name: String,
+    /// Files that were checked, where it is intact.
+    pub files: u64,
+    /// Their bytes.
+    pub bytes: u64,
+    /// What is wrong; the first bad file is named.
+    pub problem: Option<String>,
+}
+
+/// What was checked and found.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Verification {
+    /// Whether nothing was found.
+    pub intact: bool,
+    /// The ledger and the state folded from it.
+    pub ledger: StoreAudit,
+    /// Dataset versions.
+    pub datasets: Vec<Checked>,
+    /// Releases.
+    pub releases: Vec<Checked>,
+}
+
+/// Checks the ledger, and if it is whole and `all`, the files it speaks of.
+///
+/// # Errors
+/// [`StoreError::Unavailable`] if the ledger or a folder cannot be opened.
+pub fn verify(
+    options: Options,
+    datasets: &Path,
+    releases: &Path,
+    all: bool,
+) -> Result<Verification, StoreError> {
+    let vkey = VerifierKey::parse(&options.key.vkey()).map_err(|e| StoreError::Invalid(e.to_string()))?;
+    let ledger = audit_file(&options.path, &vkey, &options.wrapping_key, &options.projector)?;
+    let mut done = Verification { intact: ledger.intact, ledger, datasets: Vec::new(), releases: Vec::new() };
+    if all && done.intact {
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open_read_only(options)?);
+        let blobs = Blobs::local(datasets).map_err(|e| StoreError::Unavailable(e.to_string()))?;
+        let catalog = Catalog::new(blobs, Arc::clone(&store));
+        done.datasets = check_datasets(&catalog).map_err(|e| StoreError::Unavailable(e.to_string()))?;
+        done.releases = check_releases(&*store, releases, &vkey)?;
+        done.intact = done.datasets.iter().chain(&done.releases).all(|c| c.problem.is_none());
+    }
+    Ok(done)
+}
+
+fn check_datasets(catalog: &Catalog) -> Result<Vec<Checked>, CatalogError> {
+    let mut done = Vec::new();
+    for record in catalog.records()? {
+        for published in &record.versions {
+            done.push(check_version(catalog, &record.dataset, published.body.version));
+        }
+    }
+    Ok(done)
+}
+
+fn check_version(catalog: &Catalog, dataset: &DatasetId, version: u32) -> Checked {
+    let opened = catalog.version(dataset, version);
+    let verified = opened.and_then(|v| v.verify().map_err(CatalogError::from));
+    let mut checked =
+        Checked { name: format!("dataset {dataset} v{version}"), files: 0, bytes: 0, problem: None };
+    match verified {
+        Ok(verified) => (checked.files, checked.bytes) = (verified.files, verified.bytes),
+        Err(error) => checked.problem = Some(error.to_string()),
+    }
+    checked
+}
+
+fn check_releases(store: &dyn Store, folder: &Path, vkey: &VerifierKey) -> Result<Vec<Checked>, StoreError> {
+    let (mut done, mut after) = (Vec::new(), None::<String>);
+    loop {
+        let page = store.scan("release", "", after.as_deref(), 500)?;
+        let Some((last, _)) = page.last() else { return Ok(done) };
+        after = Some(last.clone());
+        for (key, _) in page {
+            let id: ReleaseId =
+                key.parse().map_err(|_| StoreError::NotIntact("a release has no id".into()))?;
+            let report = verify_package(&package_folder(folder, &id), Some(vkey));
+            let problem = (!report.intact).then(|| report.findings.first().cloned().unwrap_or_default());
+            done.push(Checked {
+                name: format!("release {id}"),
+                files: report.files,
+                bytes: report.bytes,
+                problem,
+            });
+        }
+    }
+}
