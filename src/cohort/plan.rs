@@ -50,8 +50,8 @@ pub trait Concepts {
     fn knows(&self, concept: i64) -> bool;
     /// The standard concepts that a concept maps to (itself, if standard).
     fn standard(&self, concept: i64) -> Vec<i64>;
-    /// The standard concepts at or below a standard concept.
-    fn descendants(&self, concept: i64) -> Vec<i64>;
+    /// The standard concepts at or below a standard concept; `None` if no hierarchy is loaded.
+    fn descendants(&self, concept: i64) -> Option<Vec<i64>>;
 }
 
 /// Which rows of a table.
@@ -297,7 +297,7 @@ impl Planner<'_> {
                     out.concepts.insert(concept);
                 }
                 if c.descendants {
-                    out.concepts.extend(self.below(concept));
+                    out.concepts.extend(self.below(&at, concept)?);
                 }
             } else if c.descendants {
                 return self
@@ -317,16 +317,31 @@ impl Planner<'_> {
                         "no loaded vocabulary has this concept, so its descendants are not known",
                     );
                 }
-                out.concepts.extend(self.below(concept));
+                out.concepts.extend(self.below(&at, concept)?);
             }
             self.reachable(&at, table, |facts| facts.concept_ids)?;
         }
         Ok(out)
     }
 
-    fn below(&self, concept: i64) -> Vec<i64> {
-        let Some(v) = self.vocabulary else { return Vec::new() };
-        v.standard(concept).into_iter().flat_map(|standard| v.descendants(standard)).collect()
+    fn below(&self, pointer: &str, concept: i64) -> Result<Vec<i64>> {
+        let Some(v) = self.vocabulary else { return Ok(Vec::new()) };
+        let mut out = Vec::new();
+        for standard in v.standard(concept) {
+            match v.descendants(standard) {
+                Some(below) => out.extend(below),
+                None => {
+                    return self.missing(pointer.to_owned(), "the loaded vocabulary has no CONCEPT_ANCESTOR");
+                }
+            }
+        }
+        if out.is_empty() {
+            return self.missing(
+                pointer.to_owned(),
+                "this has no standard concept, so its descendants are not known",
+            );
+        }
+        Ok(out)
     }
 
     fn missing<T>(&self, pointer: String, reason: &str) -> Result<T> {
@@ -440,8 +455,8 @@ mod tests {
         fn standard(&self, concept: i64) -> Vec<i64> {
             if concept == 35_206_882 { vec![201_826] } else { vec![concept] }
         }
-        fn descendants(&self, concept: i64) -> Vec<i64> {
-            if concept == 201_826 { vec![201_826, 4_193_704] } else { vec![concept] }
+        fn descendants(&self, concept: i64) -> Option<Vec<i64>> {
+            Some(if concept == 201_826 { vec![201_826, 4_193_704] } else { vec![concept] })
         }
     }
 

@@ -5,7 +5,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 
 use almoner_deid::{Declares, Zip3};
-use almoner_model::{ContributorId, DatasetId, Tables};
+use almoner_model::{Code, ContributorId, DatasetId, Tables};
 
 use super::access::{AccessContext, AccessError};
 use super::permitted::{PermittedIn, PermittedSubjects};
@@ -16,8 +16,29 @@ use crate::cohort::{DefinitionError, Plan, SimpleCohort, plan};
 use crate::consent::{Category, CategorySet, Limits};
 use crate::dataset::DatasetVersion;
 use crate::error::ErrorKind;
+use crate::intake::vocabulary::LoadedVocabulary;
 use crate::keys::Keyring;
+use crate::mapping::vocabulary::ConceptLookup;
 use crate::release::ReleaseError;
+
+impl Concepts for LoadedVocabulary {
+    fn of_code(&self, code: &Code) -> Option<i64> {
+        self.index.find(code.vocabulary().id(), code.code()).map(|found| found.source)
+    }
+
+    fn knows(&self, concept: i64) -> bool {
+        self.index.domain(concept).is_some()
+    }
+
+    fn standard(&self, concept: i64) -> Vec<i64> {
+        self.index.standard(concept).into_iter().map(|s| s.concept).collect()
+    }
+
+    fn descendants(&self, concept: i64) -> Option<Vec<i64>> {
+        // A hierarchy that cannot be read is none: the answer is a refusal, not a smaller cohort.
+        if self.ancestors.is_empty() { None } else { self.ancestors.descendants(concept).ok() }
+    }
+}
 
 /// What counts and releases work on.
 #[derive(Clone, Copy)]
