@@ -11,6 +11,7 @@ pub mod contributor;
 pub mod count;
 pub mod decide;
 pub mod download;
+pub mod evidence;
 pub mod ingest;
 pub mod participant;
 pub mod permitted;
@@ -26,3 +27,6 @@ pub use access::{AccessContext, AccessError, Documents, People, PeopleError};
 pub use act::Act;
 pub use permitted::{ConsentIndex, PermittedIn, PermittedSubjects, permitted_subjects};
 pub use question::{DataContext, DataError};
+
+#[cfg(test)]
+mod data_tests;

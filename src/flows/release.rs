@@ -17,8 +17,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use almoner_deid::Profile;
-use almoner_ledger::commitment::Field;
-use almoner_ledger::package::OpenedEntry;
 use almoner_model::{Digest, ReleaseId, RequestId, Seq, SubjectId};
 use serde::Serialize;
 use serde_json::json;
@@ -26,6 +24,7 @@ use serde_json::json;
 use super::Act;
 use super::access::{AccessError, entry};
 use super::decide::permit;
+use super::evidence::opened;
 use super::permitted::{PermittedSubjects, permitted_subjects, verdict};
 use super::question::{DataContext, DataError, Question};
 use crate::cohort::execute;
@@ -42,7 +41,7 @@ use crate::release::rekey::Rekey;
 use crate::risk::GateRules;
 use crate::state::records::{self, subject_key};
 use crate::state::{read, topic};
-use crate::store::{Payload, Precondition, Store, StoreError, Write};
+use crate::store::{Precondition, Store, StoreError, Write};
 
 /// How often a release is decided again because a member said something meanwhile.
 const ATTEMPTS: usize = 3;
@@ -388,12 +387,7 @@ fn finish(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Resu
     let seq = done.origin.seq;
     let entry =
         store.entry(seq)?.ok_or_else(|| DataError::failed("the release's entry is not in the ledger"))?;
-    let opening = entry.payload.opening(Field::Payload);
-    let (Payload::Present { value, .. }, Some(opening)) = (&entry.payload, opening) else {
-        return Err(DataError::failed("the release's payload was erased"));
-    };
-    let leaf = String::from_utf8(entry.bytes.clone()).map_err(|_| DataError::failed("a leaf is not text"))?;
-    let opened = OpenedEntry { leaf, opening: Digest(opening), payload: value.clone() };
+    let opened = opened(&entry)?;
     let mut json = serde_json::to_vec_pretty(&opened).map_err(|_| ReleaseError::Tables)?;
     json.push(b'\n');
     let ledger = folder.join("package/ledger");

@@ -1,0 +1,529 @@
+//! From two hospitals' tables to a verified release, on the real flows: ingest, consent, count, request, approve, release,
+//! download, withdraw, and the offline checks of package and evidence.
+
+use std::collections::BTreeSet;
+use std::fmt::Write as _;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+
+use almoner_deid::Zip3;
+use almoner_ledger::evidence::{Pack, verify_evidence};
+use almoner_ledger::package::verify_package;
+use almoner_ledger::{LogKey, VerifierKey};
+use almoner_model::{Date, Digest, Duo, ManualClock, SeededEntropy, Sensitive, SubjectId, Tables, Timestamp};
+
+use super::access::{AccessContext, AccessError};
+use super::consent::{NewConsent, Whose};
+use super::count::{CountRequest, Shown};
+use super::ingest::{IngestContext, IngestRequest};
+use super::permitted::ConsentIndex;
+use super::question::{DataContext, DataError};
+use super::{Act, consent, count, decide, download, evidence, ingest, release, request, withdraw};
+use crate::blob::Blobs;
+use crate::catalog::Catalog;
+use crate::consent::{Coverage, Directive, Provision, Signed, Source, Status, WithdrawalMode};
+use crate::dataset::Mode;
+use crate::events::{
+    EthicsDetermination, LegalBasisRecorded, ProjectCreated, RequestDecided, RequestSubmitted, TermsSigned,
+};
+use crate::intake::Limits;
+use crate::jobs::Silent;
+use crate::keys::Keyring;
+use crate::registry::Registry;
+use crate::release::manifest::Manifest;
+use crate::state::Projections;
+use crate::store::Store;
+use crate::store::memory::MemoryStore;
+
+const EACH: i64 = 60;
+const COHORT: &[u8] = br#"{"name": "Diabetes", "all": [{"domain": "condition", "concepts": [201826]}]}"#;
+
+struct House {
+    folder: tempfile::TempDir,
+    tables: Tables,
+    store: Arc<dyn Store>,
+    registry: Registry,
+    keys: Keyring,
+    clock: Arc<ManualClock>,
+    entropy: Arc<SeededEntropy>,
+    catalog: Catalog,
+    documents: Blobs,
+    index: ConsentIndex,
+    zip3: Arc<Zip3>,
+}
+
+impl House {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        for part in ["datasets", "spool", "blobs", "releases"] {
+            fs::create_dir(folder.path().join(part)).expect("made");
+        }
+        let keys = Keyring::from_root(&[7; 32]);
+        let clock = Arc::new(ManualClock::at(Timestamp::parse("2026-11-22T12:00:00Z").expect("a time")));
+        let entropy = Arc::new(SeededEntropy::new(1));
+        let key = LogKey::new("almoner.test/data", &[3; 32]).expect("a key");
+        let store: Arc<dyn Store> = Arc::new(
+            MemoryStore::new(key, clock.clone(), entropy.clone(), Arc::new(Projections)).expect("opens"),
+        );
+        let blobs = |name: &str| Blobs::local(&folder.path().join(name)).expect("opens");
+        Self {
+            tables: Tables::embedded().expect("consistent"),
+            registry: Registry::in_memory(&keys).expect("opens"),
+            catalog: Catalog::new(blobs("datasets"), Arc::clone(&store)),
+            documents: blobs("blobs"),
+            index: ConsentIndex::new(),
+            zip3: Arc::new(Zip3::current().expect("loads")),
+            folder,
+            store,
+            keys,
+            clock,
+            entropy,
+        }
+    }
+
+    fn releases(&self) -> PathBuf {
+        self.folder.path().join("releases")
+    }
+
+    fn act(&self) -> Act {
+        Act::operator(self.entropy.as_ref())
+    }
+
+    fn with<T>(&self, work: impl FnOnce(&DataContext<'_>) -> T) -> T {
+        let access = AccessContext {
+            store: self.store.as_ref(),
+            people: &self.registry,
+            documents: &self.documents,
+            index: &self.index,
+            clock: self.clock.as_ref(),
+            entropy: self.entropy.as_ref(),
+        };
+        let epoch = self.registry.offset_epoch().expect("reads");
+        let offset =
+            |id: i64| SubjectId::new(id).map_or(0, |subject| self.registry.offset_days(subject, epoch));
+        let releases = self.releases();
+        work(&DataContext {
+            access,
+            catalog: &self.catalog,
+            keys: &self.keys,
+            tables: &self.tables,
+            vocabulary: None,
+            zip3: &self.zip3,
+            offset_days: &offset,
+            releases: &releases,
+            origin: "almoner.test/data",
+        })
+    }
+
+    fn ingest(&self, hospital: &str) {
+        let dir = self.folder.path().join(format!("export-{hospital}"));
+        write_export(&dir, hospital);
+        let spool = self.folder.path().join("spool");
+        let limits = Limits::default();
+        let context = IngestContext {
+            tables: &self.tables,
+            store: self.store.as_ref(),
+            registry: &self.registry,
+            keys: &self.keys,
+            clock: self.clock.as_ref(),
+            entropy: self.entropy.as_ref(),
+            catalog: &self.catalog,
+            vocabulary: None,
+            spool: &spool,
+            limits: &limits,
+            consents: None,
+        };
+        let request = IngestRequest {
+            source: ingest::Source::Path(dir),
+            contributor: hospital.parse().expect("slug"),
+            dataset: None,
+            profile: "date-shifted".to_owned(),
+            mode: Mode::Full,
+            linkage: false,
+            act: self.act(),
+        };
+        let summary = ingest::run(context, request, &Silent).expect("published");
+        assert_eq!(summary.persons as i64, EACH);
+    }
+
+    /// Everyone but the first five of a hospital permits health research.
+    fn consents(&self, hospital: &str) {
+        let consents = (5..EACH).map(|n| NewConsent {
+            whose: Whose::Record(Sensitive::new(format!("{hospital}-{n}"))),
+            directive: Directive {
+                source: Source::Form,
+                lineage: "form:broad".into(),
+                signed: Signed::on(Date::from_ymd(2025, 1, 1).expect("valid")),
+                status: Status::Active,
+                covers: Coverage::Contributor,
+                form: None,
+                evidence: None,
+                rules: Provision::permit([Duo::HealthResearch]),
+            },
+            lifts: None,
+        });
+        let contributor = hospital.parse().expect("slug");
+        self.with(|ctx| consent::record_batch(&ctx.access, &self.act(), &contributor, consents.collect()))
+            .expect("recorded");
+    }
+
+    fn count(&self) -> Result<super::count::CountAnswer, DataError> {
+        let request = CountRequest {
+            project: "diabetes".parse().expect("slug"),
+            purpose: Duo::HealthResearch,
+            modifiers: Vec::new(),
+            definition: COHORT.to_vec(),
+            datasets: datasets(),
+        };
+        self.with(|ctx| count::count(ctx, &self.act(), &request))
+    }
+
+    /// A request that everyone concerned has approved.
+    fn approved(&self, project: &str, recipient: &str) -> almoner_model::RequestId {
+        self.with(|ctx| {
+            let access = &ctx.access;
+            let id: almoner_model::RequestId = format!("r-{project}").parse().expect("slug");
+            if super::request::project(access, &project.parse().expect("slug")).is_err() {
+                self.project(project, recipient);
+            }
+            let body = RequestSubmitted {
+                request: id.clone(),
+                project: project.parse().expect("slug"),
+                recipient: recipient.parse().expect("slug"),
+                purpose: Duo::HealthResearch,
+                modifiers: Vec::new(),
+                diseases: Vec::new(),
+                methods: false,
+                statements: Vec::new(),
+                cohort: Digest::of(b""),
+                datasets: datasets(),
+                tables: vec!["person".into(), "condition_occurrence".into()],
+                tier: "controlled".into(),
+                profile: "date-shifted".into(),
+                lay_summary: "We look at how people with diabetes live and fare over the years.".into(),
+                ethics: EthicsDetermination {
+                    protocol: "P-1".into(),
+                    board: "Board".into(),
+                    expires: Date::from_ymd(2030, 1, 1).expect("valid"),
+                },
+            };
+            request::submit(access, &self.act(), &self.tables, body, COHORT).expect("submitted");
+            let terms = TermsSigned {
+                request: id.clone(),
+                recipient: recipient.parse().expect("slug"),
+                signatory: "Dean".into(),
+                document: Digest::of(b""),
+            };
+            decide::sign_terms(access, &self.act(), terms, b"no re-identification").expect("signed");
+            for hospital in ["north", "south"] {
+                let word = RequestDecided {
+                    request: id.clone(),
+                    contributor: hospital.parse().expect("slug"),
+                    decision: "approved".into(),
+                    delegate: None,
+                    reason: "in the interest of our patients".into(),
+                };
+                decide::decide(access, &self.act(), word).expect("decided");
+            }
+            id
+        })
+    }
+
+    fn project(&self, project: &str, recipient: &str) {
+        let body = ProjectCreated {
+            project: project.parse().expect("slug"),
+            title: "Diabetes".into(),
+            recipient: recipient.parse().expect("slug"),
+        };
+        self.with(|ctx| request::create_project(&ctx.access, &self.act(), body)).expect("created");
+    }
+
+    fn legal_bases(&self) {
+        for hospital in ["north", "south"] {
+            let basis = LegalBasisRecorded {
+                id: format!("basis-{hospital}"),
+                contributor: hospital.parse().expect("slug"),
+                kind: "expert_determination".into(),
+                profile: "date-shifted".into(),
+                by: "Expert".into(),
+                method: "k-anonymity".into(),
+                scope: "all".into(),
+                document: Digest::of(b""),
+                expires: Date::from_ymd(2030, 1, 1),
+                no_actual_knowledge: false,
+            };
+            self.with(|ctx| decide::record_legal_basis(&ctx.access, &self.act(), basis, b"determination"))
+                .expect("recorded");
+        }
+    }
+
+    fn key(&self) -> VerifierKey {
+        VerifierKey::parse(&self.store.vkey()).expect("a key")
+    }
+}
+
+fn datasets() -> Vec<almoner_model::DatasetId> {
+    ["north", "south"].iter().map(|d| d.parse().expect("slug")).collect()
+}
+
+/// OMOP tables: everyone has diabetes three times, every second person hypertension too.
+fn write_export(dir: &Path, hospital: &str) {
+    fs::create_dir_all(dir).expect("made");
+    let mut persons = String::from(
+        "person_id,gender_concept_id,year_of_birth,month_of_birth,day_of_birth,race_concept_id,ethnicity_concept_id,person_source_value\n",
+    );
+    let mut conditions = String::from(
+        "condition_occurrence_id,person_id,condition_concept_id,condition_start_date,condition_type_concept_id\n",
+    );
+    for n in 0..EACH {
+        let id = 100 + n;
+        let _ = writeln!(persons, "{id},{},{},5,17,0,0,{hospital}-{n}", 8507 + 25 * (n % 2), 1970 + n % 3);
+        for (row, concept) in [(0, 201_826), (1, 201_826), (2, 201_826), (3, 316_866)] {
+            if row < 3 || n % 2 == 0 {
+                let (year, month) = (2015 + row, 1 + n % 12);
+                let _ =
+                    writeln!(conditions, "{},{id},{concept},{year}-{month:02}-15,32817", n * 10 + row + 1);
+            }
+        }
+    }
+    fs::write(dir.join("person.csv"), persons).expect("written");
+    fs::write(dir.join("condition_occurrence.csv"), conditions).expect("written");
+}
+
+fn ready() -> House {
+    let house = House::new();
+    for hospital in ["north", "south"] {
+        house.ingest(hospital);
+    }
+    house.project("diabetes", "uni");
+    house
+}
+
+#[test]
+fn a_count_says_why_nobody_and_then_about_how_many() {
+    let house = ready();
+    let nobody = house.count().expect("answered");
+    assert_eq!(nobody.count, Shown::FewerThan(11));
+    assert!(!nobody.reasons.is_empty(), "it says why");
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    let size = house.store.size();
+    let first = house.count().expect("answered");
+    let Shown::About(n) = first.count else { panic!("{:?}", first.count) };
+    assert!((105..=115).contains(&n), "{n}");
+    assert_eq!(first.seq, size, "the answer is in the ledger");
+    assert_eq!(house.count().expect("answered").count, first.count, "the same people, the same answer");
+}
+
+#[test]
+fn a_release_is_verified_offline_and_two_recipients_get_different_people_numbers() {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    house.legal_bases();
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    assert_eq!((built.persons + suppressed(&house, &built.release)) as i64, 2 * (EACH - 5));
+    let package = release::package_folder(&house.releases(), &built.release);
+    let report = verify_package(&package, Some(&house.key()));
+    assert!(report.intact, "{:?}", report.findings);
+    assert_eq!(report.seq, Some(built.seq));
+
+    let other = house.approved("stroke", "lab");
+    let second = house.with(|ctx| release::release(ctx, &house.act(), &other)).expect("built");
+    let pseudonyms = |id| -> BTreeSet<String> {
+        let list = house.with(|ctx| release::members(ctx, id)).expect("opens");
+        list.members.into_iter().map(|m| m.pseudonym).collect()
+    };
+    assert!(pseudonyms(&built.release).is_disjoint(&pseudonyms(&second.release)));
+
+    // Each file, one byte changed: found and named.
+    for name in [
+        "tables/person.parquet",
+        "DATA_DICTIONARY.md",
+        "release.json",
+        "SHA256SUMS",
+        "ledger/entry.json",
+        "ledger/entry.tlog-proof",
+    ] {
+        let path = package.join(name);
+        let whole = fs::read(&path).expect("there");
+        let mut flipped = whole.clone();
+        let at = flipped.len() / 2;
+        flipped[at] ^= 1;
+        fs::write(&path, &flipped).expect("written");
+        let report = verify_package(&package, Some(&house.key()));
+        assert!(!report.intact, "{name}");
+        fs::write(&path, &whole).expect("written");
+    }
+    fs::write(package.join("tables/extra.parquet"), b"x").expect("written");
+    assert!(!verify_package(&package, Some(&house.key())).intact, "a file in no list");
+}
+
+/// How many people the gate left out.
+fn suppressed(house: &House, id: &almoner_model::ReleaseId) -> u64 {
+    let bytes = fs::read(release::package_folder(&house.releases(), id).join("release.json")).expect("there");
+    let manifest: Manifest = serde_json::from_slice(&bytes).expect("reads back");
+    assert!(manifest.risk.k_measured >= manifest.risk.k_required && manifest.risk.k_required == 5);
+    manifest.risk.persons_suppressed
+}
+
+fn leaves(house: &House) -> Vec<(u64, Vec<u8>)> {
+    let size = house.store.size();
+    house.store.leaves(0..size).expect("reads").into_iter().enumerate().map(|(i, l)| (i as u64, l)).collect()
+}
+
+#[test]
+fn evidence_shows_that_everyone_permitted_it_and_notices_what_is_left_out() {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    house.legal_bases();
+    // Two people withdraw before the release; they are not in it.
+    for n in [10, 11] {
+        withdrawal(&house, "north", n);
+    }
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    assert_eq!((built.persons + suppressed(&house, &built.release)) as i64, 2 * (EACH - 5) - 2);
+    let pack = house.with(|ctx| evidence::evidence(ctx, &built.release)).expect("made");
+    let text = serde_json::to_vec(&pack).expect("JSON");
+    let pack: Pack = serde_json::from_slice(&text).expect("reads back");
+    let check = |pack: &Pack| verify_evidence(pack, &house.key(), Some(&mut leaves(&house).into_iter()));
+    let report = check(&pack);
+    assert!(report.intact && report.complete, "{:?}", report.findings);
+    assert_eq!(report.persons, built.persons);
+
+    let broken = |change: &dyn Fn(&mut Pack)| {
+        let mut pack = pack.clone();
+        change(&mut pack);
+        let report = check(&pack);
+        assert!(!report.intact);
+        report.findings.join("\n")
+    };
+    assert!(
+        broken(&|p| {
+            p.withdrawals.pop();
+        })
+        .contains("does not open")
+    );
+    assert!(
+        broken(&|p| {
+            p.said.remove(0);
+        })
+        .contains("permits")
+    );
+    assert!(
+        broken(&|p| {
+            p.members.pop();
+        })
+        .contains("members")
+    );
+    assert!(broken(&|p| p.members[0].member.directives = vec![0]).contains("members"));
+    broken(&|p| p.wanted.purpose.terms = vec![Duo::PopulationResearch]);
+    broken(&|p| p.said[0].entry.payload = p.said[1].entry.payload.clone());
+    broken(&|p| p.said[0].proof = p.said[1].proof.clone());
+    broken(&|p| p.said[0].subject = p.said[1].subject.clone());
+}
+
+fn withdrawal(house: &House, hospital: &str, n: i64) {
+    let contributor: almoner_model::ContributorId = hospital.parse().expect("slug");
+    let number = Sensitive::new(format!("{hospital}-{n}"));
+    house
+        .with(|ctx| {
+            let subject =
+                ctx.access.people.find_record(&contributor, &number).expect("reads").expect("known");
+            withdraw::withdraw(
+                &ctx.access,
+                &house.act(),
+                subject,
+                Some(&contributor),
+                WithdrawalMode::NoFurtherUse,
+                None,
+            )
+        })
+        .expect("withdrawn");
+}
+
+#[test]
+fn who_withdraws_stops_the_next_download_and_is_not_in_the_next_release() {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    house.legal_bases();
+    let wanted = house.approved("diabetes", "uni");
+    let act = house.act();
+    let built = house.with(|ctx| release::release(ctx, &act, &wanted)).expect("built");
+    let again = house.with(|ctx| release::release(ctx, &act, &wanted)).expect("the same act");
+    assert_eq!(again, built);
+
+    let open = house.with(|ctx| download::open(ctx, &house.act(), &built.release)).expect("opens");
+    let person = open.files.iter().find(|f| f.path == "tables/person.parquet").expect("listed");
+    house.with(|ctx| {
+        let mut file = download::file(ctx, &open.capability, &person.path).expect("opens");
+        let (head, tail) =
+            (file.range(0, 4).expect("reads"), file.range(person.bytes - 4, 4).expect("reads"));
+        assert_eq!((head.as_slice(), tail.as_slice()), (b"PAR1".as_slice(), b"PAR1".as_slice()));
+        download::sent(ctx, &open.capability, 8).expect("counted");
+        for path in ["../members.enc", "tables/../release.json", "/etc/passwd", "tables/none.parquet"] {
+            assert!(download::file(ctx, &open.capability, path).is_err(), "{path}");
+        }
+        assert_eq!(download::close(ctx, &house.act(), &open.capability).expect("closed"), 8);
+        assert!(download::file(ctx, &open.capability, &person.path).is_err(), "closed");
+        assert!(download::file(ctx, "guess", &person.path).is_err());
+    });
+
+    let member = house.with(|ctx| release::members(ctx, &built.release)).expect("opens").members.remove(0);
+    let subject = SubjectId::new(member.subject.parse().expect("a number")).expect("in range");
+    house
+        .with(|ctx| {
+            withdraw::withdraw(&ctx.access, &house.act(), subject, None, WithdrawalMode::Recall, None)
+        })
+        .expect("withdrawn");
+    let refused = house.with(|ctx| download::open(ctx, &house.act(), &built.release)).expect_err("withdrawn");
+    assert!(matches!(refused, DataError::Nobody { .. }), "{refused}");
+    let second = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    let left = house.with(|ctx| release::members(ctx, &second.release)).expect("opens").members;
+    assert!(left.iter().all(|m| m.subject != member.subject), "who withdrew is not in it");
+    assert_eq!((second.persons + suppressed(&house, &second.release)) as i64, 2 * (EACH - 5) - 1);
+    house.with(|ctx| download::open(ctx, &house.act(), &second.release)).expect("opens");
+}
+
+#[test]
+fn a_crash_between_append_and_rename_is_completed_and_before_the_append_removed() {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    house.legal_bases();
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    let (done, building) = (
+        house.releases().join(built.release.as_str()),
+        house.releases().join(format!(".building-{}", built.release)),
+    );
+    fs::rename(&done, &building).expect("as a crash leaves it");
+    fs::remove_dir_all(building.join("package/ledger")).expect("as a crash leaves it");
+    let stray = house.releases().join(".building-rel-0000000000000000");
+    fs::create_dir_all(stray.join("package")).expect("as a crash leaves it");
+    house.with(release::recover).expect("recovers");
+    assert!(!stray.exists() && !building.exists());
+    assert!(verify_package(&done.join("package"), Some(&house.key())).intact);
+}
+
+#[test]
+fn no_permit_no_release_and_a_refusal_by_the_gate_is_logged() {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    let wanted = house.approved("diabetes", "uni");
+    let refused = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect_err("no legal basis");
+    assert!(matches!(refused, DataError::Access(AccessError::Refused(_))), "{refused}");
+    assert_eq!(fs::read_dir(house.releases()).expect("there").count(), 0, "nothing is left");
+}
