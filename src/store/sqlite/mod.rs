@@ -232,9 +232,11 @@ impl SqliteStore {
 }
 
 impl Drop for SqliteStore {
-    /// Ends the queue and waits until what stands in it is written.
+    /// Ends the queue and waits until what stands in it is written. The writer's connection is closed last, which folds
+    /// the write-ahead log into the database file.
     fn drop(&mut self) {
         self.queue = None;
+        self.readers.lock().unwrap_or_else(PoisonError::into_inner).clear();
         if let Some(writer) = self.writer.take() {
             drop(writer.join());
         }
