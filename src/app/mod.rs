@@ -22,19 +22,22 @@ use std::num::NonZeroUsize;
 use std::path::PathBuf;
 use std::sync::Arc;
 
+use almoner_deid::Zip3;
 use almoner_ledger::LogKey;
-use almoner_model::{Clock, Entropy, Tables, Timestamp};
+use almoner_model::{Clock, Entropy, SubjectId, Tables, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use crate::blob::{BlobError, Blobs};
 use crate::catalog::{Catalog, CatalogError};
+use crate::cohort::plan::Concepts;
 use crate::config::Config;
 use crate::error::ErrorKind;
-use crate::flows::access::AccessContext;
+use crate::flows::access::{AccessContext, AccessError};
 use crate::flows::ingest::{IngestContext, IngestError};
 use crate::flows::permitted::ConsentIndex;
 use crate::flows::tokens::Tokens;
 use crate::flows::uploads::{Busy, UploadLimits, Uploads};
+use crate::flows::{DataContext, DataError};
 use crate::intake::{Limits, vocabulary};
 use crate::jobs::Jobs;
 use crate::keys::{Keyring, label};
@@ -171,7 +174,9 @@ pub struct App {
     /// Datasets.
     pub catalog: Catalog,
     /// Release packages.
-    pub releases: Blobs,
+    pub releases: PathBuf,
+    /// Areas that may be named.
+    zip3: Arc<Zip3>,
     /// Who permits what, kept between calls.
     pub consents: ConsentIndex,
     /// Held as long as the folder is open.
@@ -239,7 +244,8 @@ impl App {
         let catalog = Catalog::new(Blobs::local(&folder.datasets())?, Arc::clone(&store));
         // What a crash left of an ingest that was not published.
         catalog.remove_orphans()?;
-        let releases = Blobs::local(&folder.releases())?;
+        let releases = folder.releases();
+        let zip3 = Arc::new(Zip3::current().expect("the embedded areas are checked by a test"));
         Ok(Self {
             config,
             folder,
@@ -256,6 +262,7 @@ impl App {
             documents,
             catalog,
             releases,
+            zip3,
             consents: ConsentIndex::default(),
             _lock: lock,
         })
@@ -287,6 +294,33 @@ impl App {
             spool: &self.spool,
             limits: &limits,
             consents: None,
+        })
+    }
+
+    /// Runs `work` with what counts, releases and downloads work on.
+    ///
+    /// # Errors
+    /// What the work fails with, or if registry or vocabulary cannot be read.
+    pub fn with_data<T>(
+        &self,
+        work: impl FnOnce(&DataContext<'_>) -> Result<T, DataError>,
+    ) -> Result<T, DataError> {
+        let failed = |e: String| DataError::Access(AccessError::Failed(e));
+        let epoch = self.registry.offset_epoch().map_err(|e| failed(e.to_string()))?;
+        let offset_days = |subject: i64| {
+            SubjectId::new(subject).map_or(0, |subject| self.registry.offset_days(subject, epoch))
+        };
+        let vocabulary = vocabulary::open(&self.folder.vocabulary()).map_err(|e| failed(e.to_string()))?;
+        work(&DataContext {
+            access: self.access(),
+            catalog: &self.catalog,
+            keys: &self.keys,
+            tables: &self.tables,
+            vocabulary: vocabulary.as_ref().map(|v| v as &dyn Concepts),
+            zip3: &self.zip3,
+            offset_days: &offset_days,
+            releases: &self.releases,
+            origin: &self.marker.origin,
         })
     }
 
