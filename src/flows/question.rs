@@ -1,7 +1,6 @@
 //! What a question about people is asked of: dataset versions as sources of the cohort engine, with what they declare.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use almoner_deid::{Declares, Zip3};
@@ -202,7 +201,7 @@ fn source(version: &DatasetVersion) -> Source {
     let file = |f: &crate::dataset::FileEntry| SourceFile {
         table: f.table.clone(),
         bucket: f.bucket,
-        path: PathBuf::from(version.path(f)),
+        path: version.path(f),
         rows: f.rows,
     };
     Source {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 
 use almoner_deid::{Declares, Profile, Zip3};
 use almoner_model::{Date, DatePrecision, Tables};
-use arrow::array::{Array, AsArray, RecordBatch};
+use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Date32Type, Int64Type};
 use serde_json::{Map, Value, json};
 

@@ -67,7 +67,7 @@ fn definition() -> impl Strategy<Value = Value> {
                 if measured {
                     c.insert("value".into(), json!({"min": low, "unit": "UCUM:%"}));
                 }
-                if !window.is_null() && !(first && window.get("after").is_some()) {
+                if !window.is_null() && (!first || window.get("after").is_none()) {
                     c.insert("window".into(), window);
                 }
                 Value::Object(c)
