@@ -9,12 +9,11 @@ use std::collections::BTreeMap;
 use almoner_model::{
     ContributorId, DatasetId, Date, Digest, Duo, ProjectId, RecipientId, ReleaseId, RequestId, Seq, Timestamp,
 };
-use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Who acted. Stands in the leaf as a salted commitment only.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Actor {
     /// `operator`, `contributor`, `board`, `researcher`, `participant` or `system`.
     pub role: String,
@@ -35,11 +34,6 @@ macro_rules! events {
             /// The leaf's `type`.
             pub const fn kind(&self) -> &'static str {
                 match self { $(Self::$variant(_) => $kind),* }
-            }
-
-            /// The JSON Schema (2020-12) of every kind's payload, in the order of [`Event::KINDS`].
-            pub fn schemas() -> Vec<(&'static str, Value)> {
-                vec![$(($kind, schemars::schema_for!($body).to_value())),*]
             }
 
             /// The payload.
@@ -108,7 +102,7 @@ events! {
 }
 
 /// See [`Event::ContributorRegistered`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ContributorRegistered {
     /// Its id.
     pub contributor: ContributorId,
@@ -121,7 +115,7 @@ pub struct ContributorRegistered {
 }
 
 /// See [`Event::ContractPublished`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ContractPublished {
     /// Whose.
     pub contributor: ContributorId,
@@ -130,7 +124,7 @@ pub struct ContractPublished {
 }
 
 /// See [`Event::DatasetPublished`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DatasetPublished {
     /// The dataset.
     pub dataset: DatasetId,
@@ -151,7 +145,7 @@ pub struct DatasetPublished {
 }
 
 /// See [`Event::VocabularyLoaded`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct VocabularyLoaded {
     /// Digest of the loaded vocabulary.
     pub vocabulary: Digest,
@@ -160,7 +154,7 @@ pub struct VocabularyLoaded {
 }
 
 /// See [`Event::ConsentRecorded`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ConsentRecorded {
     /// Through which hospital it was given.
     pub contributor: ContributorId,
@@ -171,7 +165,7 @@ pub struct ConsentRecorded {
 }
 
 /// See [`Event::ConsentWithdrawn`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ConsentWithdrawn {
     /// Through which hospital; none when by the person, for all of them.
     pub contributor: Option<ContributorId>,
@@ -182,7 +176,7 @@ pub struct ConsentWithdrawn {
 }
 
 /// See [`Event::InvitationIssued`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct InvitationIssued {
     /// By which hospital.
     pub contributor: ContributorId,
@@ -193,7 +187,7 @@ pub struct InvitationIssued {
 }
 
 /// See [`Event::LegalBasisRecorded`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct LegalBasisRecorded {
     /// Its id.
     pub id: String,
@@ -218,7 +212,7 @@ pub struct LegalBasisRecorded {
 }
 
 /// See [`Event::ProjectCreated`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ProjectCreated {
     /// Its id.
     pub project: ProjectId,
@@ -229,7 +223,7 @@ pub struct ProjectCreated {
 }
 
 /// The determination of an ethics board.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct EthicsDetermination {
     /// Protocol number.
     pub protocol: String,
@@ -240,7 +234,7 @@ pub struct EthicsDetermination {
 }
 
 /// See [`Event::RequestSubmitted`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RequestSubmitted {
     /// Its id.
     pub request: RequestId,
@@ -278,7 +272,7 @@ pub struct RequestSubmitted {
 }
 
 /// See [`Event::RequestDecided`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct RequestDecided {
     /// Which request.
     pub request: RequestId,
@@ -293,7 +287,7 @@ pub struct RequestDecided {
 }
 
 /// See [`Event::TermsSigned`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TermsSigned {
     /// For which request.
     pub request: RequestId,
@@ -306,7 +300,7 @@ pub struct TermsSigned {
 }
 
 /// See [`Event::PermitDecided`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct PermitDecided {
     /// For which request.
     pub request: RequestId,
@@ -321,7 +315,7 @@ pub struct PermitDecided {
 }
 
 /// See [`Event::CountAnswered`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct CountAnswered {
     /// For which project.
     pub project: ProjectId,
@@ -338,7 +332,7 @@ pub struct CountAnswered {
 }
 
 /// See [`Event::ReleaseBuilt`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ReleaseBuilt {
     /// Its id.
     pub release: ReleaseId,
@@ -365,7 +359,7 @@ pub struct ReleaseBuilt {
 }
 
 /// See [`Event::ReleaseRefused`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct ReleaseRefused {
     /// For which request.
     pub request: RequestId,
@@ -378,7 +372,7 @@ pub struct ReleaseRefused {
 }
 
 /// See [`Event::DownloadOpened`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DownloadOpened {
     /// Its id.
     pub download: String,
@@ -389,7 +383,7 @@ pub struct DownloadOpened {
 }
 
 /// See [`Event::DownloadClosed`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct DownloadClosed {
     /// Its id.
     pub download: String,
@@ -400,7 +394,7 @@ pub struct DownloadClosed {
 }
 
 /// See [`Event::TokenIssued`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TokenIssued {
     /// Its public id.
     pub token: String,
@@ -411,7 +405,7 @@ pub struct TokenIssued {
 }
 
 /// See [`Event::TokenRevoked`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct TokenRevoked {
     /// Its public id.
     pub token: String,
@@ -420,20 +414,6 @@ pub struct TokenRevoked {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn the_schemas_that_are_checked_in_are_those_of_the_types() {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/events");
-        let schemas = Event::schemas();
-        for (kind, schema) in &schemas {
-            let file = dir.join(format!("{kind}.json"));
-            let text = std::fs::read_to_string(&file).unwrap_or_default();
-            let kept: Value = serde_json::from_str(&text).unwrap_or_default();
-            assert_eq!(kept, *schema, "regenerate with `almoner schema events --to schemas/events` ({kind})");
-        }
-        let files = std::fs::read_dir(dir).expect("schemas/events").count();
-        assert_eq!(files, schemas.len(), "no schema of a kind that is gone");
-    }
 
     #[test]
     fn an_event_reads_back_as_itself() {

@@ -21,7 +21,13 @@ use serde::Serialize;
 use serde_json::Value;
 use utoipa::ToSchema;
 
+use crate::catalog::CatalogError;
 use crate::error::ErrorKind;
+use crate::flows::consent::ImportError;
+use crate::flows::{AccessError, DataError};
+use crate::jobs::Failure;
+use crate::release::ReleaseError;
+use crate::state::ReadError;
 
 /// The media type of a problem.
 pub const PROBLEM_JSON: &str = "application/problem+json";
@@ -183,6 +189,18 @@ impl Problem {
         self
     }
 
+    /// As the failure of a job, which tells faults by the job's id itself.
+    pub fn into_failure(self) -> Failure {
+        let kind = match self.kind {
+            Kind::Invalid => ErrorKind::Invalid,
+            Kind::Denied => ErrorKind::Denied,
+            Kind::Conflict => ErrorKind::Conflict,
+            Kind::Refused => ErrorKind::Refused,
+            Kind::Fault => ErrorKind::Fault,
+        };
+        Failure { kind, detail: self.detail, reasons: self.reasons, measured: self.measured }
+    }
+
     /// The response.
     pub fn response(&self) -> HttpResponse {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
@@ -217,6 +235,71 @@ impl From<crate::flows::tokens::TokenError> for Problem {
             e if e.kind() == ErrorKind::Invalid => Self::unacceptable(e),
             e => Self::new(e.kind(), e),
         }
+    }
+}
+
+impl From<AccessError> for Problem {
+    fn from(e: AccessError) -> Self {
+        match e {
+            AccessError::Unknown(_) => {
+                Self::invalid(format!("There is no such {}.", unknown(&e))).with_status(404)
+            }
+            AccessError::Invalid { pointer, reason } => Self::unacceptable(reason).at(pointer),
+            AccessError::Refused(refusal) => Self::denied("There is no permit.").because(refusal.reasons),
+            e => Self::new(e.kind(), e),
+        }
+    }
+}
+
+fn unknown(e: &AccessError) -> &'static str {
+    match e {
+        AccessError::Unknown(what) => what,
+        _ => "thing",
+    }
+}
+
+impl From<DataError> for Problem {
+    fn from(e: DataError) -> Self {
+        match e {
+            DataError::Access(e) => e.into(),
+            DataError::Catalog(e) => e.into(),
+            DataError::Definition(e) => Self::unacceptable(e.reason).at(e.pointer),
+            DataError::Nobody { reasons } => {
+                Self::denied("Nobody in these datasets permits this.").because(reasons)
+            }
+            DataError::Release(ReleaseError::Refused(refused)) => {
+                let measured = crate::flows::release::measured(&refused);
+                Self::new(ErrorKind::Refused, &refused).with_measured(measured)
+            }
+            e if e.kind() == ErrorKind::Invalid => Self::unacceptable(e),
+            e => Self::new(e.kind(), e),
+        }
+    }
+}
+
+impl From<CatalogError> for Problem {
+    fn from(e: CatalogError) -> Self {
+        if e.kind() == ErrorKind::Invalid {
+            Self::invalid(e).with_status(404)
+        } else {
+            Self::new(e.kind(), e)
+        }
+    }
+}
+
+impl From<ImportError> for Problem {
+    fn from(e: ImportError) -> Self {
+        match e {
+            ImportError::Access(e) => e.into(),
+            ImportError::Forms(e) => Self::unacceptable(e).at("/forms"),
+            ImportError::List(e) => Self::unacceptable(e).at("/list"),
+        }
+    }
+}
+
+impl From<ReadError> for Problem {
+    fn from(e: ReadError) -> Self {
+        Self::fault(e)
     }
 }
 

@@ -2,34 +2,46 @@
 
 use utoipa_actix_web::service_config::ServiceConfig;
 
-use super::api::{health, jobs, ledger, me, tokens, uploads};
+use super::api::{
+    consents, contributors, counts, datasets, downloads, health, ingests, invitations, jobs, ledger,
+    legal_bases, me, projects, releases, requests, tokens, uploads, withdrawals,
+};
 
 /// Registers every operation.
+#[rustfmt::skip]
 pub fn routes(config: &mut ServiceConfig<'_>) {
     config
         // Is it there, is it ready, how is it doing
-        .service(health::live::health)
-        .service(health::ready::ready)
-        .service(health::metrics::metrics)
+        .service(health::live::health).service(health::ready::ready).service(health::metrics::metrics)
         // The ledger, for anybody
-        .service(ledger::checkpoint::checkpoint)
-        .service(ledger::vkey::vkey)
-        // Who one is
-        .service(me::identity::identity)
-        // Tokens
-        .service(tokens::create::create)
-        .service(tokens::list::list)
-        .service(tokens::revoke::revoke)
-        // Exports arrive
-        .service(uploads::create::create)
-        .service(uploads::list::list)
-        .service(uploads::read::read)
-        .service(uploads::write::write)
-        .service(uploads::commit::commit)
-        .service(uploads::discard::discard)
+        .service(ledger::checkpoint::checkpoint).service(ledger::vkey::vkey).service(ledger::tile::tile)
+        .service(ledger::entries::entries).service(ledger::proof::proof).service(ledger::consistency::consistency)
+        // Who may come in
+        .service(tokens::create::create).service(tokens::list::list).service(tokens::revoke::revoke)
+        // Hospitals and their rules
+        .service(contributors::register::register).service(contributors::list::list)
+        .service(contributors::read::read).service(contributors::contract::contract)
+        .service(legal_bases::record::record).service(legal_bases::list::list)
+        // Exports arrive and become datasets
+        .service(uploads::create::create).service(uploads::list::list).service(uploads::read::read)
+        .service(uploads::write::write).service(uploads::commit::commit).service(uploads::discard::discard)
+        .service(ingests::run::run)
+        .service(datasets::list::list).service(datasets::read::read)
+        .service(datasets::versions::versions).service(datasets::reports::reports)
+        // Patients decide, through their hospital
+        .service(consents::record::record).service(consents::batch::batch).service(consents::import::import)
+        .service(withdrawals::record::record).service(invitations::issue::issue)
+        // and for themselves
+        .service(me::identity::identity).service(me::choices::choices).service(me::uses::uses)
+        .service(me::decide::decide).service(me::withdraw::withdraw)
+        // Researchers ask, committees decide
+        .service(projects::create::create).service(projects::list::list).service(projects::read::read)
+        .service(counts::ask::ask)
+        .service(requests::submit::submit).service(requests::list::list).service(requests::show::read)
+        .service(requests::decide::decide).service(requests::terms::terms)
+        // Releases leave
+        .service(releases::build::build).service(releases::list::list).service(releases::show::read)
+        .service(releases::download::download).service(downloads::fetch::fetch).service(downloads::close::close)
         // Long work
-        .service(jobs::list::list)
-        .service(jobs::read::read)
-        .service(jobs::events::events)
-        .service(jobs::cancel::cancel);
+        .service(jobs::list::list).service(jobs::read::read).service(jobs::events::events).service(jobs::cancel::cancel);
 }

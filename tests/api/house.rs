@@ -5,13 +5,14 @@ use std::time::Duration;
 
 use almoner::app::{App, Folder};
 use almoner::config::Config;
-use almoner::events::{ContributorRegistered, Event, InvitationIssued};
+use almoner::events::{ContributorRegistered, Event};
 use almoner::flows::Act;
+use almoner::flows::participant;
 use almoner::flows::tokens::NewToken;
 use almoner::store::NewEntry;
 use almoner::system::{SystemClock, SystemEntropy};
 use almoner::web::{self, Serving};
-use almoner_model::{Clock as _, Digest, Entropy as _, SubjectId, Timestamp};
+use almoner_model::{Entropy as _, SourcePatientId, SubjectId};
 use serde_json::Value;
 
 /// A running server; it stops and its folder goes when dropped.
@@ -110,18 +111,15 @@ impl House {
 
     /// A new participant's token, by invitation of `north`, which is registered where it is not.
     pub fn participant(&self) -> String {
-        let token = format!("inv-{}", hex::encode(SystemEntropy.bytes32()));
         if self.app.store.get("contributor", "north").expect("store").is_none() {
             self.contributor("north");
         }
-        let body = InvitationIssued {
-            contributor: "north".parse().expect("an id"),
-            token: Digest::of(&token),
-            expires: Timestamp::from_millis(SystemClock.now().millis() + 86_400_000),
-        };
-        let subject = SubjectId::from_bits(SystemEntropy.u64()).expect("not zero");
-        self.append(&Event::InvitationIssued(body), Some(subject));
-        token
+        let north = "north".parse().expect("an id");
+        let record = SourcePatientId::new(format!("mr-{}", SystemEntropy.u64()));
+        self.app.registry.subject_of_record(&north, &record, &SystemEntropy).expect("a person");
+        let act = Act::operator(&SystemEntropy);
+        let invited = participant::invite(&self.app.access(), &act, &north, &record, 30).expect("invited");
+        invited.token.to_string()
     }
 
     pub fn get(&self, path: &str, token: Option<&str>) -> Answer {

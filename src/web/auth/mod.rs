@@ -12,14 +12,12 @@ use std::sync::Arc;
 use actix_web::dev::Payload;
 use actix_web::http::header;
 use actix_web::{FromRequest, HttpMessage as _, HttpRequest, web};
-use almoner_model::{ContributorId, Digest, ProjectId, SubjectId};
+use almoner_model::{ContributorId, ProjectId, SubjectId};
 
 use super::error::Problem;
 use crate::app::App;
 use crate::events::Actor;
-use crate::flows::Act;
-use crate::flows::access::Stored;
-use crate::state::read;
+use crate::flows::{self, Act};
 
 pub mod roles;
 
@@ -122,6 +120,28 @@ impl<P> Caller<P> {
     }
 }
 
+impl<P> Caller<P> {
+    /// The person who calls.
+    ///
+    /// # Errors
+    /// 403 if it is not a participant.
+    pub fn person(&self) -> Result<SubjectId, Problem> {
+        self.subject.ok_or_else(|| Problem::denied("This is for participants."))
+    }
+
+    /// That the call comes over the data folder's Unix socket.
+    ///
+    /// # Errors
+    /// 403 otherwise.
+    pub fn at_the_machine(&self) -> Result<(), Problem> {
+        if self.role == Role::Operator && self.id == "local" {
+            Ok(())
+        } else {
+            Err(Problem::denied("This is done at the server's own machine, with the `almoner` command."))
+        }
+    }
+}
+
 impl<P: Permission> FromRequest for Caller<P> {
     type Error = Problem;
     type Future = Ready<Result<Self, Problem>>;
@@ -179,14 +199,13 @@ fn look_up(request: &HttpRequest) -> Result<Principal, Problem> {
     participant(app, shown.trim())?.ok_or_else(unusable)
 }
 
-/// The person whom an invitation with this token is for, while it works. The ledger keeps the token's digest only.
+/// The person whose invitation somebody shows. The ledger keeps the digest of its token only.
 fn participant(app: &App, shown: &str) -> Result<Option<Principal>, Problem> {
-    let digest = Digest::of(shown);
-    let found = read::invitation(&Stored(&*app.store), &digest).map_err(Problem::fault)?;
-    Ok(found.filter(|i| app.clock.now() < i.issued.body.expires).map(|i| Principal {
+    let found = flows::participant::find(&app.access(), shown)?;
+    Ok(found.map(|p| Principal {
         role: Role::Participant,
-        id: format!("inv_{}", &digest.to_string()[..12]),
+        id: format!("inv_{}", &p.token.to_string()[..12]),
         scope: Vec::new(),
-        subject: Some(i.subject),
+        subject: Some(p.subject),
     }))
 }

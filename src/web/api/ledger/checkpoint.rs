@@ -3,6 +3,9 @@
 use actix_web::{HttpResponse, get, web};
 
 use crate::app::App;
+use crate::flows::checkpoint::published;
+use crate::web::answer::blocking;
+use crate::web::error::Problem;
 
 /// The last signed checkpoint, a C2SP signed note.
 #[utoipa::path(
@@ -11,9 +14,6 @@ use crate::app::App;
     responses((status = 200, body = String, content_type = "text/plain"))
 )]
 #[get("/ledger/checkpoint")]
-pub async fn checkpoint(app: web::Data<App>) -> HttpResponse {
-    HttpResponse::Ok()
-        .content_type("text/plain; charset=utf-8")
-        .insert_header(("Cache-Control", "no-cache"))
-        .body(app.store.checkpoint().note)
+pub async fn checkpoint(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    super::answer(blocking(&app, |app| published(&*app.store, "checkpoint")).await?)
 }

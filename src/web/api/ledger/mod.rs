@@ -1,4 +1,30 @@
-//! The ledger as anybody may read it: C2SP tlog-tiles, and what the API adds for people.
+//! The ledger as anybody may read it: C2SP tlog-tiles, and proofs for people. Everything here is public by construction:
+//! leaves hold commitments only.
+
+use crate::flows::checkpoint::{PublishError, Published};
+use crate::web::error::Problem;
 
 pub mod checkpoint;
+pub mod consistency;
+pub mod entries;
+pub mod proof;
+pub mod tile;
 pub mod vkey;
+
+impl From<PublishError> for Problem {
+    fn from(e: PublishError) -> Self {
+        match e {
+            PublishError::NoEntry { .. } => Self::invalid(e).with_status(404),
+            e => Self::new(e.kind(), e),
+        }
+    }
+}
+
+fn answer(file: Option<Published>) -> Result<actix_web::HttpResponse, Problem> {
+    let file = file.ok_or_else(Problem::not_found)?;
+    let cache = if file.immutable { "public, max-age=31536000, immutable" } else { "no-cache" };
+    Ok(actix_web::HttpResponse::Ok()
+        .content_type(file.media_type)
+        .insert_header(("Cache-Control", cache))
+        .body(file.bytes))
+}

@@ -3,6 +3,9 @@
 use actix_web::{HttpResponse, get, web};
 
 use crate::app::App;
+use crate::flows::checkpoint::published;
+use crate::web::answer::blocking;
+use crate::web::error::Problem;
 
 /// The key that verifies checkpoints, a C2SP signed-note verifier key. Compare it with one you got another way.
 #[utoipa::path(
@@ -11,6 +14,6 @@ use crate::app::App;
     responses((status = 200, body = String, content_type = "text/plain"))
 )]
 #[get("/ledger/vkey")]
-pub async fn vkey(app: web::Data<App>) -> HttpResponse {
-    HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(format!("{}\n", app.store.vkey()))
+pub async fn vkey(app: web::Data<App>) -> Result<HttpResponse, Problem> {
+    super::answer(blocking(&app, |app| published(&*app.store, "vkey")).await?)
 }

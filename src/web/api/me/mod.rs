@@ -1,3 +1,7 @@
-//! What concerns the caller itself.
+//! What concerns the caller itself: who it is, and for participants their choices and what came of them.
 
+pub mod choices;
+pub mod decide;
 pub mod identity;
+pub mod uses;
+pub mod withdraw;

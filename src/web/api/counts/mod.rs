@@ -1,0 +1,3 @@
+//! Counts of cohorts, protected.
+
+pub mod ask;

@@ -1,0 +1,3 @@
+//! Invitations of patients to see and change their own choices.
+
+pub mod issue;

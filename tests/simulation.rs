@@ -1,0 +1,463 @@
+//! The specification of consent, as a simulation: random acts of hospitals, committees, recipients and participants
+//! against a ledger in memory and a clock that is moved by hand. After every act, these hold:
+//!
+//! 1. **Nothing by default.** A person of whom no consent is recorded is permitted to nobody.
+//! 2. **No use after a withdrawal.** From the entry of a withdrawal on, its person is in no answer about who permits a use,
+//!    at any later ledger size, whatever else is recorded of them, until an act names that withdrawal, was recorded after
+//!    it and signed after it.
+//! 3. **A consent signed at or before a withdrawal never lifts it**, also when it names it: such an entry is refused.
+//! 4. **Expiry by ledger time.** A consent that holds for some days is in force through its last instant, and in no answer
+//!    afterwards, as the clock of the ledger goes.
+//! 5. **The past does not change.** The answer as of an earlier ledger size is what it was.
+//! 6. **The index is the evaluation.** Who is permitted by shapes is who is permitted one by one.
+//! 7. **No permit** for a request that a committee has not approved, or revoked, or whose terms are unsigned, or without a
+//!    legal basis in force, or after its ethics determination expired; each refusal is in the ledger with its reasons.
+//!
+//! The model that answers are compared with is written here from scratch and knows nothing of the code under test.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::{Arc, Mutex};
+
+use almoner::consent::{
+    Category, CategorySet, Coverage, Directive, Effect, Period, Provision, Purpose, Signed, Source, Status,
+    Use, WithdrawalMode,
+};
+use almoner::events::{
+    Actor, ContributorRegistered, DatasetPublished, EthicsDetermination, Event, LegalBasisRecorded,
+    ProjectCreated, RequestDecided, RequestSubmitted, TermsSigned,
+};
+use almoner::flows::consent::{NewConsent, Whose};
+use almoner::flows::permitted::verdict;
+use almoner::flows::{
+    AccessContext, AccessError, Act, ConsentIndex, Documents, People, PeopleError, consent, contributor,
+    decide, permitted_subjects, request, withdraw,
+};
+use almoner::state::Projections;
+use almoner::store::memory::MemoryStore;
+use almoner::store::{NewEntry, Store};
+use almoner_ledger::LogKey;
+use almoner_model::{
+    Clock, ContributorId, DatasetId, Date, Digest, Duo, Entropy, ManualClock, SeededEntropy, SourcePatientId,
+    SubjectId, Tables, Timestamp,
+};
+
+const DAY: i64 = 86_400_000;
+
+/// A registry that makes ids from record numbers.
+#[derive(Default)]
+struct Register(Mutex<BTreeMap<(String, String), SubjectId>>);
+
+impl People for Register {
+    fn subject_of_record(
+        &self,
+        contributor: &ContributorId,
+        number: &SourcePatientId,
+        entropy: &dyn Entropy,
+    ) -> Result<SubjectId, PeopleError> {
+        let mut known = self.0.lock().expect("not poisoned");
+        let key = (contributor.to_string(), number.expose().clone());
+        let fresh = || SubjectId::from_bits(entropy.u64()).expect("not zero");
+        Ok(*known.entry(key).or_insert_with(fresh))
+    }
+
+    fn find_record(
+        &self,
+        contributor: &ContributorId,
+        number: &SourcePatientId,
+    ) -> Result<Option<SubjectId>, PeopleError> {
+        let key = (contributor.to_string(), number.expose().clone());
+        Ok(self.0.lock().expect("not poisoned").get(&key).copied())
+    }
+
+    fn aliases(&self) -> Result<Vec<(SubjectId, SubjectId)>, PeopleError> {
+        Ok(Vec::new())
+    }
+}
+
+#[derive(Default)]
+struct Shelf(Mutex<BTreeMap<Digest, Vec<u8>>>);
+
+impl Documents for Shelf {
+    fn put(&self, bytes: &[u8]) -> Result<Digest, String> {
+        let digest = Digest::of(bytes);
+        self.0.lock().expect("not poisoned").insert(digest, bytes.to_vec());
+        Ok(digest)
+    }
+
+    fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, String> {
+        Ok(self.0.lock().expect("not poisoned").get(digest).cloned())
+    }
+}
+
+struct World {
+    clock: Arc<ManualClock>,
+    entropy: Arc<SeededEntropy>,
+    store: MemoryStore,
+    people: Register,
+    shelf: Shelf,
+    index: ConsentIndex,
+}
+
+fn north() -> ContributorId {
+    "north".parse().expect("slug")
+}
+
+fn dataset() -> DatasetId {
+    "north-main".parse().expect("slug")
+}
+
+fn by(role: &str) -> Actor {
+    Actor { role: role.into(), id: "test".into() }
+}
+
+impl World {
+    fn new(seed: u64) -> Self {
+        let clock = Arc::new(ManualClock::at(Timestamp::parse("2026-01-05T09:00:00Z").expect("a time")));
+        let entropy = Arc::new(SeededEntropy::new(seed));
+        let key = LogKey::new("almoner.local/simulation", &[7; 32]).expect("a key");
+        let store =
+            MemoryStore::new(key, clock.clone(), entropy.clone(), Arc::new(Projections)).expect("a store");
+        let world = Self {
+            clock,
+            entropy,
+            store,
+            people: Register::default(),
+            shelf: Shelf::default(),
+            index: ConsentIndex::new(),
+        };
+        let ctx = world.ctx();
+        contributor::register(
+            &ctx,
+            &world.act("operator"),
+            ContributorRegistered { contributor: north(), name: "North".into(), linkage: false, k_min: None },
+        )
+        .expect("registered");
+        world.publish();
+        world
+    }
+
+    fn publish(&self) {
+        let event = Event::DatasetPublished(DatasetPublished {
+            dataset: dataset(),
+            version: 1,
+            contributor: north(),
+            manifest: Digest::of(b"manifest"),
+            profile: "date-shifted".into(),
+            mode: "full".into(),
+            persons: 8,
+            tables: BTreeMap::new(),
+        });
+        let act = self.act("system");
+        let entry = NewEntry {
+            event_id: act.event_id,
+            kind: event.kind(),
+            actor: act.actor,
+            subject: None,
+            payload: event.payload().expect("JSON"),
+            policy: None,
+            decision: None,
+            as_of: None,
+            topics: vec![],
+        };
+        self.store.append(vec![entry], &[]).expect("published");
+    }
+
+    fn ctx(&self) -> AccessContext<'_> {
+        AccessContext {
+            store: &self.store,
+            people: &self.people,
+            documents: &self.shelf,
+            index: &self.index,
+            clock: &*self.clock,
+            entropy: &*self.entropy,
+        }
+    }
+
+    fn act(&self, role: &str) -> Act {
+        Act::new(by(role), &*self.entropy)
+    }
+
+    fn subject(&self, n: usize) -> SubjectId {
+        let number = SourcePatientId::new(format!("MRN-{n}"));
+        self.people.subject_of_record(&north(), &number, &*self.entropy).expect("known")
+    }
+
+    fn pick(&self, n: u64) -> u64 {
+        self.entropy.u64() % n
+    }
+}
+
+fn directive(source: Source, signed: Signed, permit: bool, until: Option<Timestamp>) -> Directive {
+    let mut rules = Provision::permit([Duo::HealthResearch]);
+    rules.period = until.map(|until| Period { from: None, until: Some(until) });
+    if !permit {
+        rules = Provision::new(Effect::Deny);
+    }
+    Directive {
+        source,
+        lineage: "form:broad".into(),
+        signed,
+        status: Status::Active,
+        covers: Coverage::Contributor,
+        form: None,
+        evidence: None,
+        rules,
+    }
+}
+
+fn health(at: Timestamp) -> Use {
+    Use {
+        purpose: Purpose::of(Duo::HealthResearch, []),
+        recipient: "institute".parse().expect("slug"),
+        project: "stroke".parse().expect("slug"),
+        required: CategorySet::EMPTY.with(Category::Demographics),
+        delivered: CategorySet::EMPTY,
+        at,
+    }
+}
+
+/// What the model remembers of a person: the consent that governs (when it was signed and recorded, whether it permits,
+/// until when), and withdrawals with whether they stand.
+#[derive(Clone, Default)]
+struct Said {
+    governing: Option<((Date, Timestamp, u64), bool, Option<Timestamp>)>,
+    withdrawals: Vec<(u64, Timestamp, bool)>,
+}
+
+impl Said {
+    /// Of one document the version signed last governs: by day, then an act whose instant is known after a paper of that
+    /// day, then by order in the ledger.
+    fn hear(&mut self, signed: Signed, seq: u64, permit: bool, until: Option<Timestamp>) {
+        let key = (signed.date, signed.at.unwrap_or(Timestamp::from_millis(i64::MIN)), seq);
+        if self.governing.is_none_or(|(other, ..)| other < key) {
+            self.governing = Some((key, permit, until));
+        }
+    }
+
+    fn permits(&self, at: Timestamp) -> bool {
+        let standing = self.withdrawals.iter().any(|(.., stands)| *stands);
+        let in_force =
+            self.governing.is_some_and(|(_, permit, until)| permit && until.is_none_or(|u| at <= u));
+        !standing && in_force
+    }
+}
+
+const PEOPLE: usize = 8;
+
+#[test]
+fn whatever_is_said_in_whatever_order_the_ledger_permits_what_the_specification_does() {
+    for seed in 0..24 {
+        let world = World::new(seed);
+        let mut model: Vec<Said> = vec![Said::default(); PEOPLE];
+        let mut past: Vec<(u64, Use, BTreeSet<i64>)> = Vec::new();
+        for _ in 0..60 {
+            step(&world, &mut model);
+            check(&world, &model, &mut past);
+        }
+        for (as_of, wanted, expected) in past {
+            let again =
+                permitted_subjects(&world.ctx(), &wanted, &[dataset()], Some(as_of)).expect("answered");
+            let ids: BTreeSet<i64> = again.ids().into_iter().collect();
+            assert_eq!(ids, expected, "seed {seed}: the answer as of {as_of} changed");
+        }
+    }
+}
+
+fn step(world: &World, model: &mut [Said]) {
+    let n = usize::try_from(world.pick(PEOPLE as u64)).expect("small");
+    match world.pick(10) {
+        0..4 => consents(world, n, &mut model[n]),
+        4..6 => withdraws(world, n, &mut model[n]),
+        6..8 => names_a_withdrawal(world, n, &mut model[n]),
+        _ => world.clock.advance_millis(i64::try_from(world.pick(40)).expect("small") * DAY / 8),
+    }
+}
+
+fn record(world: &World, n: usize, directive: Directive, lifts: Option<u64>) -> Result<u64, AccessError> {
+    let whose = Whose::Record(SourcePatientId::new(format!("MRN-{n}")));
+    let new = NewConsent { whose, directive, lifts };
+    consent::record(&world.ctx(), &world.act("contributor"), &north(), new).map(|a| a.seq)
+}
+
+/// A paper of some day, before or after others; sometimes a refusal, sometimes for some days only.
+fn consents(world: &World, n: usize, said: &mut Said) {
+    let today = world.clock.now().date();
+    let signed = today.plus_days(-i32::try_from(world.pick(12)).expect("small"));
+    let permit = world.pick(4) > 0;
+    let days = i64::try_from(world.pick(20)).expect("small");
+    let until =
+        (world.pick(2) == 0).then(|| Timestamp::from_millis(world.clock.now().millis() + days * DAY / 2));
+    let seq = record(world, n, directive(Source::Form, Signed::on(signed), permit, until), None)
+        .expect("a consent that names nothing is always recorded");
+    said.hear(Signed::on(signed), seq, permit, until);
+}
+
+fn withdraws(world: &World, n: usize, said: &mut Said) {
+    let mode = if world.pick(2) == 0 { WithdrawalMode::NoFurtherUse } else { WithdrawalMode::Recall };
+    let role = if world.pick(2) == 0 { "participant" } else { "contributor" };
+    let receipt = withdraw::withdraw(&world.ctx(), &world.act(role), world.subject(n), None, mode, None)
+        .expect("anyone may withdraw at any time");
+    assert_eq!(receipt.hospitals.len(), 1);
+    said.withdrawals.push((receipt.seq, receipt.time, true));
+}
+
+/// A consent that names one of the person's withdrawals: on paper of some day, or the participant's own act.
+fn names_a_withdrawal(world: &World, n: usize, said: &mut Said) {
+    if said.withdrawals.is_empty() {
+        return;
+    }
+    let at = usize::try_from(world.pick(said.withdrawals.len() as u64)).expect("small");
+    let (named, time, _) = said.withdrawals[at];
+    let now = world.clock.now();
+    let own = world.pick(2) == 0;
+    let signed = if own {
+        Signed::at(now)
+    } else {
+        Signed::on(now.date().plus_days(3 - i32::try_from(world.pick(12)).expect("small")))
+    };
+    let source = if own { Source::Participant } else { Source::Form };
+    let later = if own {
+        now > time
+    } else {
+        // Later than the whole day of the withdrawal, wherever on earth the paper was signed.
+        Timestamp::from_date(signed.date).millis() - 14 * 3_600_000
+            > Timestamp::from_date(time.date().plus_days(1)).millis()
+    };
+    let recorded = record(world, n, directive(source, signed, true, None), Some(named));
+    assert_eq!(recorded.is_ok(), later, "signed {signed:?}, withdrawn {time}");
+    let Ok(seq) = recorded else { return };
+    said.withdrawals[at].2 = false;
+    said.hear(signed, seq, true, None);
+}
+
+fn check(world: &World, model: &[Said], past: &mut Vec<(u64, Use, BTreeSet<i64>)>) {
+    let ctx = world.ctx();
+    let wanted = health(ctx.now().expect("ledger time"));
+    let answer = permitted_subjects(&ctx, &wanted, &[dataset()], None).expect("answered");
+    let ids: BTreeSet<i64> = answer.ids().into_iter().collect();
+    for (n, said) in model.iter().enumerate() {
+        let subject = world.subject(n);
+        let expected = said.permits(wanted.at);
+        let one = verdict(&ctx, subject, &north(), &wanted, answer.as_of).expect("evaluated");
+        assert_eq!(ids.contains(&subject.get()), expected, "person {n}: {:?}", one.reasons);
+        assert_eq!(one.permit, expected, "person {n}: {:?}", one.reasons);
+    }
+    let spoke = model.iter().filter(|s| s.governing.is_some() || !s.withdrawals.is_empty()).count();
+    assert_eq!(
+        ids.len() as u64 + answer.refused.values().sum::<u64>(),
+        spoke as u64,
+        "everyone is accounted for"
+    );
+    past.push((answer.as_of, wanted, ids));
+}
+
+/// A request with everything that a permit needs, but for what `leave_out` names.
+fn ask(world: &World, leave_out: &str) -> Result<(), Vec<String>> {
+    let ctx = world.ctx();
+    let date = |text: &str| text.parse::<Date>().expect("a date");
+    let project = ProjectCreated {
+        project: "stroke".parse().expect("slug"),
+        title: "Stroke".into(),
+        recipient: "institute".parse().expect("slug"),
+    };
+    request::create_project(&ctx, &world.act("operator"), project).expect("created");
+    let submitted = RequestSubmitted {
+        request: "r1".parse().expect("slug"),
+        project: "stroke".parse().expect("slug"),
+        recipient: "institute".parse().expect("slug"),
+        purpose: Duo::HealthResearch,
+        modifiers: vec![],
+        diseases: vec![],
+        methods: false,
+        statements: vec![],
+        cohort: Digest::of(b""),
+        datasets: vec![dataset()],
+        tables: vec!["person".into()],
+        tier: "controlled".into(),
+        profile: "date-shifted".into(),
+        lay_summary: "We want to learn how blood sugar changes in the years before a stroke.".into(),
+        ethics: EthicsDetermination {
+            protocol: "2026-17".into(),
+            board: "City".into(),
+            expires: date("2026-06-30"),
+        },
+    };
+    let tables = Tables::embedded().expect("consistent");
+    let act = world.act("researcher");
+    let first = request::submit(&ctx, &act, &tables, submitted.clone(), b"{}").expect("submitted");
+    let again = request::submit(&ctx, &act, &tables, submitted, b"{}").expect("the same act again");
+    assert_eq!(first, again);
+    let decision = |word: &str| RequestDecided {
+        request: "r1".parse().expect("slug"),
+        contributor: north(),
+        decision: word.into(),
+        delegate: None,
+        reason: "as discussed".into(),
+    };
+    if leave_out != "approval" {
+        let word = if leave_out == "consent of the committee" { "refused" } else { "approved" };
+        decide::decide(&ctx, &world.act("board"), decision(word)).expect("decided");
+        decide::decide(&ctx, &world.act("board"), decision("refused")).expect_err("a committee decides once");
+    }
+    if leave_out == "standing approval" {
+        decide::decide(&ctx, &world.act("board"), decision("revoked")).expect("revoked");
+    }
+    if leave_out != "terms" {
+        let terms = TermsSigned {
+            request: "r1".parse().expect("slug"),
+            recipient: "institute".parse().expect("slug"),
+            signatory: "A. Dean".into(),
+            document: Digest::of(b""),
+        };
+        let stranger = TermsSigned { recipient: "other".parse().expect("slug"), ..terms.clone() };
+        decide::sign_terms(&ctx, &world.act("researcher"), stranger, b"terms")
+            .expect_err("not the recipient");
+        decide::sign_terms(&ctx, &world.act("researcher"), terms, b"terms").expect("signed");
+    }
+    if leave_out != "legal basis" {
+        let basis = LegalBasisRecorded {
+            id: "expert-1".into(),
+            contributor: north(),
+            kind: "expert_determination".into(),
+            profile: "date-shifted".into(),
+            by: "Dr. Expert".into(),
+            method: "k-map over the state".into(),
+            scope: "all tables".into(),
+            document: Digest::of(b""),
+            expires: Some(date("2026-12-31")),
+            no_actual_knowledge: false,
+        };
+        decide::record_legal_basis(&ctx, &world.act("contributor"), basis, b"pdf").expect("recorded");
+    }
+    if leave_out == "valid ethics" {
+        world.clock.advance_days(200);
+    }
+    let size = world.store.size();
+    let outcome =
+        decide::permit(&ctx, &world.act("system"), &"r1".parse().expect("slug"), CategorySet::EMPTY);
+    assert_eq!(world.store.size(), size + 1, "permit or refusal, it is in the ledger");
+    match outcome {
+        Ok(permit) => {
+            assert_eq!((permit.entry(), permit.grant().k_min), (size, 5));
+            Ok(())
+        }
+        Err(AccessError::Refused(refusal)) => Err(refusal.reasons),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_permit_needs_every_part_and_a_refusal_names_the_missing_one() {
+    assert_eq!(ask(&World::new(1), "nothing"), Ok(()));
+    for (leave_out, word) in [
+        ("approval", "committee"),
+        ("consent of the committee", "committee"),
+        ("standing approval", "committee"),
+        ("terms", "signed the terms"),
+        ("legal basis", "legal basis"),
+        ("valid ethics", "ethics"),
+    ] {
+        let reasons = ask(&World::new(2), leave_out).expect_err(leave_out);
+        assert!(reasons.iter().any(|r| r.contains(word)), "{leave_out}: {reasons:?}");
+    }
+}
