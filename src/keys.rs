@@ -31,6 +31,8 @@ pub mod label {
     pub const ROW_KEY: &str = "row-key/v1";
     /// Digests of input file names in reports.
     pub const FILE_NAME: &str = "file-name/v1";
+    /// Names FHIR Consents by keyed digest, so that a later version of one is known.
+    pub const CONSENT_LINEAGE: &str = "consent-lineage/v1";
     /// Noise of protected counts.
     pub const COUNT_NOISE: &str = "count-noise/v1";
     /// Encrypts blobs that list people (members of a release).

@@ -65,7 +65,8 @@ impl Facts {
         }
     }
 
-    fn table(&mut self, spec: &TableSpec, rows: &RecordBatch) {
+    /// Counts rows of one table, which are of people that nobody else counts.
+    pub fn table(&mut self, spec: &TableSpec, rows: &RecordBatch) {
         let int = |name: Option<&str>| {
             name.and_then(|n| rows.column_by_name(n)).and_then(|c| c.as_primitive_opt::<Int64Type>())
         };

@@ -21,6 +21,7 @@ pub mod request;
 pub mod tokens;
 pub mod uploads;
 pub mod verify;
+pub mod vocabulary;
 pub mod withdraw;
 
 pub use access::{AccessContext, AccessError, Documents, People, PeopleError};

@@ -6,7 +6,7 @@
 //!   by locator stays, with all its rows in all tables, and the others go, with all theirs (`duplicate-id`).
 //! - **One person, one row.** Where several source records turned out to be one person, the row of the record that the
 //!   others were merged into stays (else the first by locator), and likewise one death.
-//! - **No person row** (in a full export): nothing is known about the person's age, so none of the rows may leave
+//! - **No person row**, neither here nor in the version before: nothing is known about the person's age, so none of the rows may leave
 //!   (`dangling-patient`).
 //! - **Visits** are found within the person only. A row that names an unknown one loses the link and is counted; a visit
 //!   detail, which cannot be without one, goes (`dangling-visit`).
@@ -141,12 +141,34 @@ impl Loose {
 /// Event ids of visits or visit details by (person, row key).
 type EventIds = HashMap<(i64, u64), i64>;
 
+/// What the version before has in a bucket that an incremental export changes: new rows are numbered after its rows, and
+/// may name its visits.
+#[derive(Clone, Debug, Default)]
+pub struct Base {
+    /// Its people: those who have a person row.
+    pub persons: HashSet<i64>,
+    /// Rows by table.
+    pub rows: BTreeMap<usize, u64>,
+    /// Event ids of its visits by (person, row key).
+    pub visits: HashMap<(i64, u64), i64>,
+    /// Event ids of its visit details by (person, row key).
+    pub details: HashMap<(i64, u64), i64>,
+}
+
 impl Gathering<'_> {
     /// Gathers one bucket. May be called for several buckets at once, when all sinks are done.
     ///
     /// # Errors
     /// [`GatherError`]: working files, memory, or more rows than ids.
     pub fn bucket(&self, bucket: u32) -> Result<Gathered, GatherError> {
+        self.bucket_after(bucket, &Base::default())
+    }
+
+    /// Gathers one bucket of changes to a version that has `base` in it.
+    ///
+    /// # Errors
+    /// As [`Self::bucket`].
+    pub fn bucket_after(&self, bucket: u32, base: &Base) -> Result<Gathered, GatherError> {
         let mut loose = Vec::new();
         for (table, rows) in self.load(bucket)?.into_iter().enumerate() {
             if let Some(rows) = rows {
@@ -158,11 +180,11 @@ impl Gathering<'_> {
             }
         }
         drop_duplicates(&mut loose);
-        self.keep_one_each(&mut loose);
+        self.keep_one_each(&mut loose, &base.persons);
         let mut made = BTreeMap::new();
         let mut report = GatherReport::default();
-        let mut visits = EventIds::new();
-        let mut details = EventIds::new();
+        let mut visits = base.visits.clone();
+        let mut details = base.details.clone();
         // Visits are read by details, and both by all others.
         let rank = |table: usize| self.tables.iter().nth(table).map_or(2, |spec| rank(&spec.table));
         loose.sort_by_key(|l| (rank(l.table), l.table));
@@ -172,11 +194,12 @@ impl Gathering<'_> {
                 drop_without_visit(rows, &visits);
             }
             let sorted = sort(spec, rows);
-            let shape = Shape { spec, bucket, visits: &visits, details: &details };
+            let before = base.rows.get(&rows.table).copied().unwrap_or(0) as i64;
+            let shape = Shape { spec, bucket, before, visits: &visits, details: &details };
             let (batch, missing) = shape.canonical(rows, &sorted)?;
             match spec.table.as_str() {
-                "visit_occurrence" => visits = event_ids(spec, rows, &sorted, &batch),
-                "visit_detail" => details = event_ids(spec, rows, &sorted, &batch),
+                "visit_occurrence" => visits.extend(event_ids(spec, rows, &sorted, &batch)),
+                "visit_detail" => details.extend(event_ids(spec, rows, &sorted, &batch)),
                 _ => {}
             }
             if missing > 0 {
@@ -197,8 +220,8 @@ impl Gathering<'_> {
         Ok(Gathered { bucket, subjects, tables: made, report })
     }
 
-    /// One person row and one death for each person; nothing for people without a person row.
-    fn keep_one_each(&self, loose: &mut [Loose]) {
+    /// One person row and one death for each person; nothing for people without a person row, here or before (`known`).
+    fn keep_one_each(&self, loose: &mut [Loose], known: &HashSet<i64>) {
         let person = self.tables.index_of("person");
         let death = self.tables.index_of("death");
         for rows in loose.iter_mut() {
@@ -219,17 +242,14 @@ impl Gathering<'_> {
                 }
             }
         }
-        if !self.complete {
-            return;
-        }
-        let known: HashSet<i64> = loose
+        let here: HashSet<i64> = loose
             .iter()
             .filter(|l| Some(l.table) == person)
             .flat_map(|l| l.subjects.iter().zip(&l.gone).filter(|(_, gone)| gone.is_none()).map(|(s, _)| *s))
             .collect();
         for rows in loose.iter_mut().filter(|l| Some(l.table) != person) {
             for (gone, subject) in rows.gone.iter_mut().zip(&rows.subjects) {
-                if gone.is_none() && !known.contains(subject) {
+                if gone.is_none() && !here.contains(subject) && !known.contains(subject) {
                     *gone = Some(Reason::DanglingPatient);
                 }
             }
@@ -333,6 +353,8 @@ fn dropped_lines(loose: &[Loose]) -> Vec<Dropped> {
 struct Shape<'a> {
     spec: &'a TableSpec,
     bucket: u32,
+    /// Rows of the table that are there already.
+    before: i64,
     visits: &'a EventIds,
     details: &'a EventIds,
 }
@@ -346,7 +368,7 @@ impl Shape<'_> {
         let order = UInt32Array::from(sorted.to_vec());
         let subjects: Vec<i64> = sorted.iter().map(|row| rows.subjects[*row as usize]).collect();
         let taken = |position: usize| take(rows.rows.column(position), &order, None);
-        let first = i64::from(self.bucket) << 32;
+        let first = (i64::from(self.bucket) << 32) + self.before;
         let own = match self.spec.table.as_str() {
             "visit_occurrence" => Some(self.lookup(rows, sorted, &subjects, first)),
             _ => None,
@@ -360,7 +382,7 @@ impl Shape<'_> {
                 (Some(position), _) => taken(position)?,
                 (None, IdentifierClass::SubjectId) => Arc::new(Int64Array::from(subjects.clone())),
                 (None, IdentifierClass::EventId) => {
-                    Arc::new(Int64Array::from_iter_values((1..=sorted.len() as i64).map(|n| first | n)))
+                    Arc::new(Int64Array::from_iter_values((1..=sorted.len() as i64).map(|n| first + n)))
                 }
                 (None, _) => {
                     let (key, ids) = match column.name.as_str() {
@@ -385,7 +407,9 @@ impl Shape<'_> {
     /// The event ids that visits are about to get, for links among visits.
     fn lookup(&self, rows: &Loose, sorted: &[u32], subjects: &[i64], first: i64) -> EventIds {
         let keys = sorted.iter().map(|row| rows.row_keys()[*row as usize]);
-        subjects.iter().copied().zip(keys).zip(1i64..).map(|(key, n)| (key, first | n)).collect()
+        let mut ids = self.visits.clone();
+        ids.extend(subjects.iter().copied().zip(keys).zip(1i64..).map(|(key, n)| (key, first + n)));
+        ids
     }
 }
 

@@ -8,12 +8,17 @@
 //! Invariants: the result depends on the rows and their locators, never on threads, batches or spilling; memory depends on
 //! the limit and the largest bucket, never on the export. Does not generalise or shift anything.
 
+mod assemble;
 mod bucket;
 mod layout;
 mod sink;
 mod spill;
 
-pub use bucket::{Dropped, GatherReport, Gathered, ROW_KEY_COLUMN, Reason, canonical_schema};
+#[cfg(test)]
+mod tests;
+
+pub use assemble::assemble;
+pub use bucket::{Base, Dropped, GatherReport, Gathered, ROW_KEY_COLUMN, Reason, canonical_schema};
 pub use layout::Layout;
 pub use sink::{GatherSink, Gathering};
 pub use spill::SpillKey;

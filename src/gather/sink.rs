@@ -29,8 +29,6 @@ pub struct Gathering<'p> {
     key: SpillKey,
     /// Bytes that each sink keeps in memory.
     bytes_max: usize,
-    /// Whether every person must have a person row (a full export), or may have one in an earlier version.
-    pub(super) complete: bool,
     parts: Vec<Arc<RwLock<Part>>>,
 }
 
@@ -56,7 +54,7 @@ fn read(part: &RwLock<Part>) -> RwLockReadGuard<'_, Part> {
 
 impl<'p> Gathering<'p> {
     /// Prepares to gather rows of `persons`. Each sink keeps up to `bytes_max` in memory and spills into `folder`, which
-    /// exists, under `key`. `complete`: each person must have a person row in this export.
+    /// exists, under `key`.
     pub fn new(
         tables: &Tables,
         persons: &'p PersonIndex,
@@ -64,21 +62,10 @@ impl<'p> Gathering<'p> {
         folder: PathBuf,
         key: SpillKey,
         bytes_max: usize,
-        complete: bool,
     ) -> Self {
         let bucket = |ordinal| persons.subject(ordinal).map_or(NOWHERE, |s| layout.bucket(s));
         let buckets = Arc::new((0..persons.named() as u32).map(bucket).collect());
-        Self {
-            tables: tables.clone(),
-            persons,
-            layout,
-            buckets,
-            folder,
-            key,
-            bytes_max,
-            complete,
-            parts: Vec::new(),
-        }
+        Self { tables: tables.clone(), persons, layout, buckets, folder, key, bytes_max, parts: Vec::new() }
     }
 
     /// The layout in use.

@@ -73,18 +73,21 @@ impl StagedSink for Watched<'_> {
     }
 }
 
-/// Maps the export.
 pub(super) fn map<'p>(
     run: &'p Run<'p>,
     export: &Export,
     found: &'p Found,
+    bits: Option<u8>,
 ) -> Result<Mapped<'p>, IngestError> {
     let ctx = &run.ctx;
     let folder = working_folder(run)?;
-    let layout = Layout::new(&ctx.keys.key(label::BUCKET_LAYOUT), Layout::bits_for(unpacked_bytes(export)));
+    let layout = Layout::new(
+        &ctx.keys.key(label::BUCKET_LAYOUT),
+        bits.unwrap_or_else(|| Layout::bits_for(unpacked_bytes(export))),
+    );
     let key = SpillKey::new(ctx.entropy);
     let mut gathering =
-        Gathering::new(ctx.tables, &found.persons, layout, folder.0.clone(), key, BYTES_IN_MEMORY, true);
+        Gathering::new(ctx.tables, &found.persons, layout, folder.0.clone(), key, BYTES_IN_MEMORY);
     let path = folder.0.join("quarantine.ndjson");
     let io = |e: std::io::Error| {
         IngestError::Internal(format!("working files could not be written ({})", e.kind()))

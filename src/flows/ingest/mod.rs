@@ -20,24 +20,30 @@ mod export;
 mod people;
 mod publish;
 mod reports;
+mod update;
 
 #[cfg(test)]
 mod tests;
 
+pub use update::{Remap, Update, Updated};
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use almoner_deid::{DeidError, Profile, ProfileError};
-use almoner_model::{Clock, ContributorId, DatasetId, Entropy, Sensitive, Seq, SubjectId, Tables};
+use almoner_model::{Clock, ContributorId, DatasetId, Date, Entropy, Seq, Tables};
 use serde::Serialize;
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::dataset::{DatasetError, Mode};
 use crate::error::ErrorKind;
 use crate::events::{ContributorRegistered, Event};
+use crate::flows::access::AccessContext;
 use crate::flows::act::Act;
+use crate::flows::consent::ConsentSummary;
 use crate::gather::GatherError;
-use crate::intake::vocabulary::LoadedVocabulary;
+use crate::intake::vocabulary::{LoadError, LoadedVocabulary};
 use crate::intake::{Entry, Export, IntakeError, Limits, classify, discover};
 use crate::jobs::{Progress, Unit};
 use crate::keys::{Keyring, label};
@@ -54,7 +60,7 @@ pub struct IngestContext<'a> {
     /// The ledger and its state.
     pub store: &'a dyn Store,
     /// Who is who.
-    pub registry: &'a Registry,
+    pub registry: &'a Arc<Registry>,
     /// All keys.
     pub keys: &'a Keyring,
     /// Time.
@@ -69,22 +75,8 @@ pub struct IngestContext<'a> {
     pub spool: &'a Path,
     /// How much the machine gives.
     pub limits: &'a Limits,
-    /// Takes the consents of an export; without, they are counted and left.
-    pub consents: Option<&'a dyn ConsentTaker>,
-}
-
-/// Takes the FHIR Consents of an export, after its people exist.
-pub trait ConsentTaker: Sync {
-    /// Records one. Says whether it became a directive; `Err` with a fixed word where it did not.
-    ///
-    /// # Errors
-    /// A word for the report, never a value.
-    fn take(
-        &self,
-        contributor: &ContributorId,
-        subject: SubjectId,
-        consent: &Sensitive<String>,
-    ) -> Result<(), &'static str>;
+    /// Records the consents of an export; without, they are counted and left.
+    pub consents: Option<AccessContext<'a>>,
 }
 
 /// Where the export is.
@@ -114,7 +106,7 @@ pub struct IngestRequest {
 }
 
 /// What an ingest came to.
-#[derive(Clone, PartialEq, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize)]
 pub struct IngestSummary {
     /// The dataset.
     pub dataset: DatasetId,
@@ -160,14 +152,16 @@ pub struct Lines {
 }
 
 /// Consents of an export.
-#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+#[derive(Clone, Debug, Default, Serialize)]
 pub struct Consents {
     /// Found.
     pub found: u64,
-    /// Recorded as directives.
-    pub recorded: u64,
-    /// Not recorded, by reason.
-    pub refused: BTreeMap<&'static str, u64>,
+    /// What became of them; `None` where they were not taken.
+    #[serde(flatten)]
+    pub taken: Option<ConsentSummary>,
+    /// Why they could not be recorded, though the version is published; the same command tries again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub failed: Option<String>,
 }
 
 /// Why nothing was published.
@@ -197,6 +191,9 @@ pub enum IngestError {
     /// The catalogue failed.
     #[error(transparent)]
     Catalog(#[from] CatalogError),
+    /// The vocabulary does not load.
+    #[error(transparent)]
+    Vocabulary(#[from] LoadError),
     /// The ledger did not take the entry.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -230,6 +227,7 @@ impl IngestError {
             Self::Dataset(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
             Self::Store(error) => error.kind(),
+            Self::Vocabulary(error) => error.kind(),
             Self::Profile(_) | Self::Nobody(..) | Self::NotPossible(_) => ErrorKind::Invalid,
             Self::NotYours(_) => ErrorKind::Denied,
             Self::Busy(_) | Self::Cancelled => ErrorKind::Conflict,
@@ -247,6 +245,10 @@ pub(super) struct Run<'a> {
     version: u32,
     profile: Profile,
     mode: Mode,
+    /// The day at which ages are tested: that of the ingest.
+    reference_date: Date,
+    /// The epoch of date offsets.
+    epoch: u32,
     /// Ledger size when the version number was chosen.
     as_of: Seq,
     act: Act,
@@ -273,9 +275,14 @@ pub fn run(
     let contributor = contributor(&ctx, &request.contributor, request.linkage, &request.act)?;
     let as_of = ctx.store.size();
     let version = next_version(&ctx, &dataset, &request.contributor)?;
-    if request.mode != Mode::Full {
-        return Err(IngestError::NotPossible("an incremental export needs a version to continue".to_owned()));
-    }
+    let base = match request.mode {
+        Mode::Full => None,
+        _ => Some(update::base(&ctx, &dataset, &profile)?),
+    };
+    let epoch = match &base {
+        Some(base) => base.manifest.offset_epoch,
+        None => ctx.registry.offset_epoch()?,
+    };
     let run = Run {
         ctx,
         progress,
@@ -284,12 +291,18 @@ pub fn run(
         version,
         profile,
         mode: request.mode,
+        reference_date: ctx.clock.now().date(),
+        epoch,
         as_of,
         act: request.act,
     };
     let people = people::find(&run, &export, hasher)?;
-    let mapped = export::map(&run, &export, &people)?;
-    let mut summary = publish::publish(&run, &export, &people, mapped)?;
+    let bits = base.as_ref().map(|base| base.manifest.bucket_bits);
+    let mapped = export::map(&run, &export, &people, bits)?;
+    let mut summary = match &base {
+        None => publish::publish(&run, &export, &people, mapped)?,
+        Some(base) => update::publish(&run, &export, &people, mapped, base)?,
+    };
     summary.seconds = now().duration_since(started).as_secs_f64();
     Ok(summary)
 }
@@ -344,7 +357,12 @@ fn contributor(
 }
 
 /// A ledger entry of `event`.
-fn entry(event: &Event, event_id: String, act: &Act, topics: Vec<String>) -> Result<NewEntry, IngestError> {
+pub(crate) fn entry(
+    event: &Event,
+    event_id: String,
+    act: &Act,
+    topics: Vec<String>,
+) -> Result<NewEntry, IngestError> {
     let payload =
         event.payload().map_err(|_| IngestError::Internal("an entry could not be written".to_owned()))?;
     Ok(NewEntry {
@@ -369,5 +387,16 @@ fn next_version(
         None => Ok(1),
         Some(record) if record.contributor == *contributor => Ok(record.versions.len() as u32 + 1),
         Some(_) => Err(IngestError::NotYours(dataset.clone())),
+    }
+}
+
+/// Removes the working folders of ingests that a crash ended. Only for the owner of the data folder, before any ingest.
+pub fn remove_leftovers(spool: &Path) {
+    let Ok(items) = std::fs::read_dir(spool) else { return };
+    for item in items.flatten() {
+        if item.file_name().to_string_lossy().starts_with("ingest-") {
+            // A folder that cannot be removed holds locators and sealed rows without a key; the next start tries again.
+            let _ = std::fs::remove_dir_all(item.path());
+        }
     }
 }

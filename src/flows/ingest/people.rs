@@ -1,11 +1,12 @@
 //! Who is in the export: the reference passes over FHIR and OMOP, and the registry's answer.
 
 use std::io;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use almoner_model::{ContributorId, DatePrecision, Sensitive, SourcePatientId, SubjectId};
 
 use super::{IngestError, Run};
+use crate::dataset::Mode;
 use crate::intake::{
     Export, InputFile, InputKind, Quarantine, RowWorker, TableFormat, read_references, read_tables,
 };
@@ -13,8 +14,8 @@ use crate::jobs::Unit;
 use crate::mapping::fhir::{PatientFacts, PatientSink, References};
 use crate::mapping::omop::{Cells, OmopPeople};
 use crate::mapping::outcome::{Locator, Outcome};
-use crate::mapping::{KeyedHasher, PersonIndex, StageError};
-use crate::registry::{LinkageRules, PatientTokens, Tokens, Traits};
+use crate::mapping::{KeyedHasher, OutsidePersons, PersonIndex, StageError};
+use crate::registry::{LinkageRules, PatientTokens, Registry, Tokens, Traits};
 
 /// Patients that are handed to the registry in one transaction.
 const BATCH: usize = 10_000;
@@ -54,7 +55,24 @@ pub(super) fn find(run: &Run<'_>, export: &Export, hasher: KeyedHasher) -> Resul
     let mut found = Found { persons, references, omop, created: 0, linked: 0 };
     resolve(run, &mut found, &patients)?;
     merge(run, &mut found, &merges)?;
+    if run.mode == Mode::Incremental {
+        let contributor = run.contributor.body.contributor.clone();
+        found.persons.set_outside(Box::new(Known { registry: Arc::clone(run.ctx.registry), contributor }));
+    }
     Ok(found)
+}
+
+/// People of an earlier export, whose Patient records an export of changes need not repeat.
+struct Known {
+    registry: Arc<Registry>,
+    contributor: ContributorId,
+}
+
+impl OutsidePersons for Known {
+    fn lookup(&self, source_id: &str) -> Option<SubjectId> {
+        // A registry that fails here fails again where the run ends; meanwhile the person is unknown.
+        self.registry.lookup(&self.contributor, &SourcePatientId::new(source_id.to_owned())).ok().flatten()
+    }
 }
 
 /// Takes people as the passes see them; keeps tokens, and of merges the ids until they are resolved.

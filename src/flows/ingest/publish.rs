@@ -4,25 +4,30 @@
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 
 use almoner_deid::{
-    DeidContext, DeidReport, DeriveReport, DeriveRules, PersonBatch, SubjectContext, Zip3, deidentify, derive,
+    DeidBatch, DeidContext, DeidReport, DeriveReport, DeriveRules, PersonBatch, SubjectContext, Zip3,
+    deidentify, derive,
 };
-use almoner_model::{Date, DatePrecision, Seq};
+use almoner_model::{DatePrecision, Seq, SubjectId};
+use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 
 use super::export::{Mapped, reclassify};
 use super::people::Found;
 use super::{Consents, IngestError, IngestSummary, Lines, Run, entry, reports};
 use crate::catalog::Facts;
-use crate::dataset::{FORMAT, FileEntry, Manifest, ProfileEntry, TableEntry, VersionWriter};
+use crate::dataset::{FORMAT, FileEntry, Manifest, Mode, ProfileEntry, TableEntry, VersionWriter};
 use crate::events::{DatasetPublished, Event};
+use crate::flows::consent;
 use crate::gather::{Dropped, GatherReport, Gathering};
-use crate::intake::{Export, Quarantined};
+use crate::intake::{Export, IntakeReport, Quarantined};
 use crate::jobs::Unit;
+use crate::keys::label;
 use crate::mapping::fhir::ConsentFound;
 use crate::mapping::outcome::Locator;
+use crate::mapping::vocabulary::ConceptReport;
 use crate::risk::{People, Population, RiskReport, measure};
 use crate::state::topic;
 use crate::store::Precondition;
@@ -32,23 +37,23 @@ pub(super) const TERMS_OF_USE: &str = "Only for the approved purpose. No attempt
      linkage with other data that could. No onward transfer. Whoever is identified by accident is reported at once.";
 
 /// What the threads that write buckets have in common.
-struct Buckets<'b> {
-    run: &'b Run<'b>,
-    writer: &'b VersionWriter<'b>,
-    deid: DeidContext,
-    epoch: u32,
-    next: AtomicU32,
+pub(super) struct Buckets<'b> {
+    pub run: &'b Run<'b>,
+    pub writer: &'b VersionWriter<'b>,
+    /// For true data.
+    pub deid: DeidContext,
     people: Mutex<People>,
 }
 
 /// What one thread wrote.
 #[derive(Default)]
-struct Written {
-    files: Vec<FileEntry>,
-    facts: Facts,
-    gather: GatherReport,
-    derive: DeriveReport,
-    deid: DeidReport,
+pub(super) struct Written {
+    pub files: Vec<FileEntry>,
+    pub facts: Facts,
+    pub gather: GatherReport,
+    pub derive: DeriveReport,
+    pub deid: DeidReport,
+    pub concepts: ConceptReport,
 }
 
 /// Writes, seals and publishes the version.
@@ -66,12 +71,9 @@ pub(super) fn publish(
             let lines = mapped.report.lines.total;
             return Err(IngestError::Nobody(lines.read, lines.quarantined));
         }
-        let manifest = manifest(run, &writer, &mapped, written, &risk)?;
-        let digest = writer.seal(&manifest)?;
-        if run.progress.cancelled() {
-            return Err(IngestError::Cancelled);
-        }
-        let seq = publish_entry(run, &manifest, digest)?;
+        let bits = mapped.gathering.layout().bits();
+        let manifest = manifest(run, &writer, bits, written, &risk, said(run, &mapped)?)?;
+        let seq = seal(run, &writer, &manifest)?;
         Ok((manifest, seq))
     });
     let (manifest, seq) = match result {
@@ -82,13 +84,25 @@ pub(super) fn publish(
             return Err(error);
         }
     };
+    Ok(summary(run, export, found, &mapped, &manifest, seq))
+}
+
+/// Records consents and sums up.
+pub(super) fn summary(
+    run: &Run<'_>,
+    export: &Export,
+    found: &Found,
+    mapped: &Mapped<'_>,
+    manifest: &Manifest,
+    seq: Seq,
+) -> IngestSummary {
     let consents = take_consents(run, found, &mapped.consents);
     let total = mapped.report.lines.total;
     let mut strangers = BTreeMap::new();
     for stranger in &export.strangers {
         *strangers.entry(stranger.reason).or_default() += 1;
     }
-    Ok(IngestSummary {
+    IngestSummary {
         dataset: run.dataset.clone(),
         version: run.version,
         contributor: run.contributor.body.contributor.clone(),
@@ -108,7 +122,7 @@ pub(super) fn publish(
         consents,
         ledger_seq: seq,
         seconds: 0.0,
-    })
+    }
 }
 
 /// Writes all buckets, on all threads.
@@ -117,44 +131,22 @@ fn write(
     writer: &VersionWriter<'_>,
     gathering: &Gathering<'_>,
 ) -> Result<(Written, RiskReport), IngestError> {
-    let ctx = &run.ctx;
-    let internal = |e: &dyn std::fmt::Display| IngestError::Internal(e.to_string());
-    let zip3 = Zip3::current().map_err(|e| internal(&e))?;
-    let declares = run.profile.declares();
-    let death_by_day = declares.date_precision == DatePrecision::Day && !declares.shifted;
-    let buckets = Buckets {
-        run,
-        writer,
-        deid: DeidContext::new(reference_date(run), std::sync::Arc::new(zip3)),
-        epoch: ctx.registry.offset_epoch()?,
-        next: AtomicU32::new(0),
-        people: Mutex::new(People::new(ctx.tables, death_by_day).map_err(|e| internal(&e))?),
-    };
-    run.progress.stage("publish", Some(u64::from(gathering.layout().buckets())), Unit::Steps);
-    let threads = ctx.limits.threads.get().min(gathering.layout().buckets() as usize);
-    let mut all = Written::default();
-    std::thread::scope(|scope| -> Result<(), IngestError> {
-        let started: Vec<_> = (0..threads).map(|_| scope.spawn(|| buckets.some(gathering))).collect();
-        let mut first: Result<(), IngestError> = Ok(());
-        for thread in started {
-            match thread.join() {
-                Ok(Ok(written)) => all.add(written),
-                Ok(Err(error)) => first = first.and(Err(error)),
-                Err(panic) => std::panic::resume_unwind(panic),
-            }
+    let buckets = Buckets::new(run, writer)?;
+    let shifted = run.profile.declares().shifted;
+    buckets.all(gathering.layout().buckets(), |bucket, written| {
+        let gathered = gathering.bucket(bucket)?;
+        written.gather.add(gathered.report);
+        if gathered.subjects.is_empty() {
+            return Ok(());
         }
-        first
-    })?;
-    all.files.sort_by(|a, b| a.path.cmp(&b.path));
-    all.gather.dropped.sort_unstable();
-    let people = buckets.people.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let risk = measure(&people, &Population::Unknown).map_err(|e| internal(&e))?;
-    Ok((all, risk))
-}
-
-/// The day at which ages are tested: the day of the ingest.
-fn reference_date(run: &Run<'_>) -> Date {
-    run.ctx.clock.now().date()
+        let offset = |s| if shifted { run.ctx.registry.offset_days(s, run.epoch) } else { 0 };
+        let subjects: Vec<SubjectContext> =
+            gathered.subjects.iter().map(|s| SubjectContext::new(*s, offset(*s))).collect();
+        let batch = buckets.derive(bucket, gathered.tables, written)?;
+        let (batch, report) = deidentify(batch, &run.profile, &subjects, &buckets.deid)?;
+        written.deid.merge(report);
+        buckets.keep(bucket, &batch, written)
+    })
 }
 
 impl Written {
@@ -164,63 +156,105 @@ impl Written {
         self.derive.merge(other.derive);
         self.deid.merge(other.deid);
         self.gather.add(other.gather);
+        self.concepts.add(&other.concepts);
     }
 }
 
-impl Buckets<'_> {
-    /// Takes buckets until there are none left.
-    fn some(&self, gathering: &Gathering<'_>) -> Result<Written, IngestError> {
-        let mut written = Written::default();
-        loop {
-            let bucket = self.next.fetch_add(1, Ordering::SeqCst);
-            if bucket >= gathering.layout().buckets() {
-                return Ok(written);
-            }
-            let result = if self.run.progress.cancelled() {
-                Err(IngestError::Cancelled)
-            } else {
-                self.one(gathering, bucket, &mut written)
-            };
-            if result.is_err() {
-                // The others need not go on.
-                self.next.store(u32::MAX / 2, Ordering::SeqCst);
-                return result.map(|()| written);
-            }
-            self.run.progress.advance(1);
-        }
+impl<'b> Buckets<'b> {
+    pub fn new(run: &'b Run<'b>, writer: &'b VersionWriter<'b>) -> Result<Self, IngestError> {
+        let internal = |e: &dyn std::fmt::Display| IngestError::Internal(e.to_string());
+        let zip3 = Zip3::current().map_err(|e| internal(&e))?;
+        let declares = run.profile.declares();
+        let death_by_day = declares.date_precision == DatePrecision::Day && !declares.shifted;
+        let people = People::new(run.ctx.tables, death_by_day).map_err(|e| internal(&e))?;
+        let deid = DeidContext::new(run.reference_date, Arc::new(zip3));
+        Ok(Self { run, writer, deid, people: Mutex::new(people) })
     }
 
-    fn one(&self, gathering: &Gathering<'_>, bucket: u32, written: &mut Written) -> Result<(), IngestError> {
-        let (ctx, profile) = (&self.run.ctx, &self.run.profile);
-        let gathered = gathering.bucket(bucket)?;
-        written.gather.add(gathered.report);
-        if gathered.subjects.is_empty() {
-            return Ok(());
-        }
-        let shifted = profile.declares().shifted;
-        let offset = |s| if shifted { ctx.registry.offset_days(s, self.epoch) } else { 0 };
-        let subjects: Vec<SubjectContext> =
-            gathered.subjects.iter().map(|s| SubjectContext::new(*s, offset(*s))).collect();
-        let batch = PersonBatch::new(gathered.tables, ctx.tables)
-            .map_err(|e| IngestError::Internal(e.to_string()))?;
+    /// Calls `one` for each of `count` buckets, on all threads, and measures risk over everyone who was kept.
+    pub fn all(
+        &self,
+        count: u32,
+        one: impl Fn(u32, &mut Written) -> Result<(), IngestError> + Sync,
+    ) -> Result<(Written, RiskReport), IngestError> {
+        let run = self.run;
+        run.progress.stage("publish", Some(u64::from(count)), Unit::Steps);
+        let next = AtomicU32::new(0);
+        let some = || -> Result<Written, IngestError> {
+            let mut written = Written::default();
+            loop {
+                let bucket = next.fetch_add(1, Ordering::SeqCst);
+                if bucket >= count {
+                    return Ok(written);
+                }
+                let cancelled = run.progress.cancelled();
+                let result = if cancelled { Err(IngestError::Cancelled) } else { one(bucket, &mut written) };
+                if let Err(error) = result {
+                    // The others need not go on.
+                    next.store(u32::MAX / 2, Ordering::SeqCst);
+                    return Err(error);
+                }
+                run.progress.advance(1);
+            }
+        };
+        let threads = run.ctx.limits.threads.get().min(count as usize);
+        let mut all = Written::default();
+        std::thread::scope(|scope| -> Result<(), IngestError> {
+            let started: Vec<_> = (0..threads).map(|_| scope.spawn(some)).collect();
+            let mut first: Result<(), IngestError> = Ok(());
+            for thread in started {
+                match thread.join() {
+                    Ok(Ok(written)) => all.add(written),
+                    Ok(Err(error)) => first = first.and(Err(error)),
+                    Err(panic) => std::panic::resume_unwind(panic),
+                }
+            }
+            first
+        })?;
+        all.files.sort_by(|a, b| a.path.cmp(&b.path));
+        all.gather.dropped.sort_unstable();
+        let people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        let risk =
+            measure(&people, &Population::Unknown).map_err(|e| IngestError::Internal(e.to_string()))?;
+        Ok((all, risk))
+    }
+
+    /// Checks the rows of whole persons and derives periods and eras.
+    pub fn derive(
+        &self,
+        bucket: u32,
+        tables: BTreeMap<usize, RecordBatch>,
+        written: &mut Written,
+    ) -> Result<PersonBatch, IngestError> {
+        let tables_of = self.run.ctx.tables;
+        let batch = PersonBatch::new(tables, tables_of).map_err(|e| IngestError::Internal(e.to_string()))?;
         let rules = DeriveRules::new(self.deid.reference_date, i64::from(bucket) << 32);
-        let (batch, derived) = derive(batch, ctx.tables, &rules);
-        let (batch, report) = deidentify(batch, profile, &subjects, &self.deid)?;
+        let (batch, derived) = derive(batch, tables_of, &rules);
         written.derive.merge(derived);
-        written.deid.merge(report);
-        written.facts.count(ctx.tables, &batch);
-        let of = |table: &str| ctx.tables.index_of(table).and_then(|index| batch.get(index));
+        Ok(batch)
+    }
+
+    /// Counts and writes de-identified rows.
+    pub fn keep(&self, bucket: u32, batch: &DeidBatch, written: &mut Written) -> Result<(), IngestError> {
+        let tables = self.run.ctx.tables;
+        written.facts.count(tables, batch);
+        let of = |table: &str| tables.index_of(table).and_then(|index| batch.get(index));
         if let Some(persons) = of("person") {
-            let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
-            people.add(persons, of("death")).map_err(|e| IngestError::Internal(e.to_string()))?;
+            self.add_people(persons, of("death"))?;
         }
-        written.files.extend(self.writer.write(bucket, &batch)?);
+        written.files.extend(self.writer.write(bucket, batch)?);
         Ok(())
+    }
+
+    /// Counts people for risk.
+    pub fn add_people(&self, persons: &RecordBatch, deaths: Option<&RecordBatch>) -> Result<(), IngestError> {
+        let mut people = self.people.lock().unwrap_or_else(PoisonError::into_inner);
+        people.add(persons, deaths).map_err(|e| IngestError::Internal(e.to_string()))
     }
 }
 
 /// Moves lines whose rows went in gathering to the outcome they have now, and checks that every line has one.
-fn account(
+pub(super) fn account(
     mapped: &mut Mapped<'_>,
     export: &Export,
     run: &Run<'_>,
@@ -256,12 +290,26 @@ fn append_quarantine(path: &Path, late: &[Quarantined]) -> std::io::Result<()> {
     file.flush()
 }
 
-fn manifest(
+/// What reports say beside what the buckets say.
+pub(super) struct Said<'s> {
+    /// Lines and what became of them.
+    pub intake: &'s IntakeReport,
+    /// What mapping noticed.
+    pub findings: Value,
+    /// What the vocabulary did.
+    pub concepts: ConceptReport,
+    /// Locators of quarantined lines.
+    pub quarantine: Vec<u8>,
+}
+
+/// Writes the reports and makes the manifest.
+pub(super) fn manifest(
     run: &Run<'_>,
     writer: &VersionWriter<'_>,
-    mapped: &Mapped<'_>,
+    bits: u8,
     written: Written,
     risk: &RiskReport,
+    said: Said<'_>,
 ) -> Result<Manifest, IngestError> {
     let ctx = &run.ctx;
     let internal = |_| IngestError::Internal("a report could not be written".to_owned());
@@ -275,12 +323,11 @@ fn manifest(
         "visit_links_missing": missing,
         "rows_with_code": coded,
         "rows_without_code": without_code,
-        "findings": mapped.findings.report(),
-        "omop": reports::noted(ctx.tables, &mapped.noted),
+        "mapping": said.findings,
     });
     let mut all: BTreeMap<String, Value> = BTreeMap::new();
-    all.insert("intake".to_owned(), serde_json::to_value(&mapped.report).map_err(internal)?);
-    all.insert("concepts".to_owned(), serde_json::to_value(&mapped.concepts).map_err(internal)?);
+    all.insert("intake".to_owned(), serde_json::to_value(said.intake).map_err(internal)?);
+    all.insert("concepts".to_owned(), serde_json::to_value(&said.concepts).map_err(internal)?);
     all.insert("derive".to_owned(), serde_json::to_value(written.derive).map_err(internal)?);
     all.insert("deid".to_owned(), serde_json::to_value(&written.deid).map_err(internal)?);
     all.insert("risk".to_owned(), serde_json::to_value(risk).map_err(internal)?);
@@ -299,11 +346,11 @@ fn manifest(
         tables_sha256: ctx.tables.digest(),
         vocabulary: ctx.vocabulary.map(|v| v.sha256),
         mode: run.mode,
-        base_version: None,
+        base_version: (run.mode != Mode::Full).then(|| run.version - 1),
         declares: run.profile.declares(),
-        reference_date: reference_date(run),
-        offset_epoch: ctx.registry.offset_epoch()?,
-        bucket_bits: mapped.gathering.layout().bits(),
+        reference_date: run.reference_date,
+        offset_epoch: run.epoch,
+        bucket_bits: bits,
         persons: written.facts.persons(),
         tables: TableEntry::of(ctx.tables, &run.profile, &written.files),
         files: written.files,
@@ -312,19 +359,41 @@ fn manifest(
         catalog: written.facts.catalog(),
         terms_of_use: TERMS_OF_USE.to_owned(),
     };
-    let text = reports::markdown(&manifest, &mapped.report, &written.deid, risk, &run.profile);
-    let machine = serde_json::to_vec_pretty(
-        &json!({ "deid": manifest.reports["deid"], "risk": manifest.reports["risk"] }),
-    );
-    let quarantine = std::fs::read(&mapped.quarantine).map_err(|e| {
-        IngestError::Internal(format!("the list of quarantined lines could not be read ({})", e.kind()))
-    })?;
+    let text = reports::markdown(&manifest, said.intake, &written.deid, risk, &run.profile);
+    let both = json!({ "deid": manifest.reports["deid"], "risk": manifest.reports["risk"] });
     manifest.report_files = vec![
-        writer.report("de-identification.json", machine.map_err(internal)?)?,
+        writer.report("de-identification.json", serde_json::to_vec_pretty(&both).map_err(internal)?)?,
         writer.report("de-identification.md", text.into_bytes())?,
-        writer.report("quarantine.ndjson", quarantine)?,
+        writer.report("quarantine.ndjson", said.quarantine)?,
     ];
     Ok(manifest)
+}
+
+/// What is said of a mapped export.
+pub(super) fn said<'s>(run: &Run<'_>, mapped: &'s Mapped<'_>) -> Result<Said<'s>, IngestError> {
+    let unreadable = |e: std::io::Error| {
+        IngestError::Internal(format!("the list of quarantined lines could not be read ({})", e.kind()))
+    };
+    let findings = json!({
+        "fhir": mapped.findings.report(),
+        "omop": reports::noted(run.ctx.tables, &mapped.noted),
+        "deletions": mapped.deletions.len(),
+    });
+    let quarantine = std::fs::read(&mapped.quarantine).map_err(unreadable)?;
+    Ok(Said { intake: &mapped.report, findings, concepts: mapped.concepts.clone(), quarantine })
+}
+
+/// Writes the manifest and publishes the version.
+pub(super) fn seal(
+    run: &Run<'_>,
+    writer: &VersionWriter<'_>,
+    manifest: &Manifest,
+) -> Result<Seq, IngestError> {
+    let digest = writer.seal(manifest)?;
+    if run.progress.cancelled() {
+        return Err(IngestError::Cancelled);
+    }
+    publish_entry(run, manifest, digest)
 }
 
 /// The one act that makes the version visible.
@@ -355,26 +424,25 @@ fn publish_entry(
         .ok_or_else(|| IngestError::Internal("the ledger acknowledged nothing".to_owned()))
 }
 
-/// Hands the export's consents on. The version is published whatever becomes of them.
+/// Records the export's consents. The version is published whatever becomes of them, and repeating is safe.
 fn take_consents(run: &Run<'_>, found: &Found, consents: &[ConsentFound]) -> Consents {
     let mut outcome = Consents { found: consents.len() as u64, ..Consents::default() };
-    if consents.is_empty() {
-        return outcome;
-    }
+    let Some(access) = run.ctx.consents.as_ref().filter(|_| !consents.is_empty()) else { return outcome };
     run.progress.stage("consents", Some(outcome.found), Unit::Steps);
-    for consent in consents {
-        let taken = match (run.ctx.consents, found.persons.subject(consent.person)) {
-            (Some(taker), Some(subject)) => {
-                taker.take(&run.contributor.body.contributor, subject, &consent.json)
-            }
-            (None, _) => Err("not-taken-here"),
-            (_, None) => Err("suppressed-person"),
-        };
-        match taken {
-            Ok(()) => outcome.recorded += 1,
-            Err(reason) => *outcome.refused.entry(reason).or_default() += 1,
-        }
-        run.progress.advance(1);
+    let read: Vec<(u64, SubjectId, Value)> = consents
+        .iter()
+        .filter_map(|consent| {
+            let subject = found.persons.subject(consent.person)?;
+            Some((consent.at.line, subject, serde_json::from_str(consent.json.expose()).ok()?))
+        })
+        .collect();
+    let key = run.ctx.keys.key(label::CONSENT_LINEAGE);
+    let contributor = &run.contributor.body.contributor;
+    let items = read.iter().map(|(line, subject, json)| (*line, *subject, json));
+    match consent::record_fhir(access, &run.act.actor, contributor, &key, items) {
+        Ok(taken) => outcome.taken = Some(taken),
+        Err(error) => outcome.failed = Some(error.to_string()),
     }
+    run.progress.advance(outcome.found);
     outcome
 }

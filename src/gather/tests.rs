@@ -1,0 +1,225 @@
+//! Gathering: the same rows give the same persons, however they came; duplicates, merges and links.
+
+use almoner_model::{Date, SeededEntropy, SubjectId, Tables};
+use arrow::array::AsArray;
+use arrow::datatypes::{Date32Type, Int64Type};
+use proptest::prelude::*;
+
+use super::*;
+use crate::mapping::{KeyedHasher, PersonIndex, StagedBuilder};
+
+/// One staged row of a test.
+#[derive(Clone, Debug)]
+struct Row {
+    table: &'static str,
+    person: u32,
+    line: u64,
+    key: u64,
+    day: i32,
+    visit: Option<u64>,
+}
+
+fn persons(count: u32) -> PersonIndex {
+    let mut index = PersonIndex::new(KeyedHasher::new(&[1; 32]));
+    for n in 0..count {
+        let ordinal = index.add(&n.to_string());
+        index.assign(ordinal, SubjectId::new(i64::from(n) * 7919 + 13).expect("in range"));
+    }
+    index
+}
+
+fn stage(builder: &mut StagedBuilder<'_>, row: &Row) {
+    let tables = builder.tables().clone();
+    let (table, spec) =
+        (tables.index_of(row.table).expect("a table"), tables.get(row.table).expect("a table"));
+    let at = |name: &str| spec.index_of(name).expect("a column");
+    let mut writer = builder.row(table, row.person, row.line, row.key);
+    for name in [spec.start.as_deref(), spec.end.as_deref()].into_iter().flatten() {
+        writer.date(at(name), Date::from_days(row.day));
+    }
+    if row.table == "person" {
+        writer.int64(at("year_of_birth"), 1970);
+    }
+    if let Some(visit) = row.visit {
+        writer.visit_key(visit);
+    }
+    writer.finish().expect("complete");
+}
+
+/// Gathers `rows` through as many sinks as there are groups.
+fn gather(persons: &PersonIndex, groups: &[Vec<Row>], bits: u8, bytes_max: usize) -> Vec<Gathered> {
+    let tables = Tables::embedded().expect("consistent");
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = SpillKey::new(&SeededEntropy::new(1));
+    let layout = Layout::new(&[5; 32], bits);
+    let mut gathering = Gathering::new(&tables, persons, layout, folder.path().to_owned(), key, bytes_max);
+    for group in groups {
+        let mut builder = StagedBuilder::new(&tables, Box::new(gathering.sink()));
+        group.iter().for_each(|row| stage(&mut builder, row));
+        builder.finish().expect("kept");
+    }
+    assert_eq!(gathering.spilled(), bytes_max == 0 && groups.iter().any(|g| !g.is_empty()));
+    (0..1 << bits).map(|bucket| gathering.bucket(bucket).expect("gathered")).collect()
+}
+
+fn person_row(person: u32) -> Row {
+    Row { table: "person", person, line: u64::from(person), key: u64::from(person), day: 0, visit: None }
+}
+
+fn rows(count: u32) -> impl Strategy<Value = Vec<Row>> {
+    let table =
+        prop::sample::select(vec!["visit_occurrence", "condition_occurrence", "measurement", "visit_detail"]);
+    let row = (table, 0..count, 0..40u64, 0..50i32, prop::option::of(0..40u64));
+    prop::collection::vec(row, 0..120).prop_map(move |rows| {
+        let people = (0..count).map(person_row);
+        let events = rows.into_iter().zip(1000..).map(|((table, person, key, day, visit), line)| {
+            let named = |table: &str, key: u64| key * 10 + table.len() as u64 % 10 + 10_000;
+            let visit = visit.map(|v| named("visit_occurrence", v));
+            Row { table, person, line, key: named(table, key), day, visit }
+        });
+        people.chain(events).collect()
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(48))]
+
+    #[test]
+    fn the_result_depends_on_the_rows_alone(
+        all in rows(5), seed in any::<u64>(), sinks in 1..4usize, bits in 0..3u8,
+    ) {
+        let index = persons(5);
+        let plain = gather(&index, &[all.clone()], bits, usize::MAX);
+        let mut shuffled = all;
+        let mut state = seed;
+        for at in (1..shuffled.len()).rev() {
+            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            shuffled.swap(at, (state >> 33) as usize % (at + 1));
+        }
+        let groups: Vec<Vec<Row>> =
+            (0..sinks).map(|n| shuffled.iter().skip(n).step_by(sinks).cloned().collect()).collect();
+        for bytes_max in [0, usize::MAX] {
+            for (a, b) in plain.iter().zip(gather(&index, &groups, bits, bytes_max)) {
+                prop_assert_eq!(&a.tables, &b.tables);
+                prop_assert_eq!(&a.report, &b.report);
+            }
+        }
+        let kept: u64 = plain.iter().flat_map(|g| g.report.rows.values()).sum();
+        let dropped: usize = plain.iter().map(|g| g.report.dropped.len()).sum();
+        prop_assert_eq!(kept as usize + dropped, shuffled.len(), "every row is kept or named");
+    }
+
+    #[test]
+    fn rows_are_whole_persons_in_order(all in rows(6)) {
+        let tables = Tables::embedded().expect("consistent");
+        for gathered in gather(&persons(6), &[all], 2, usize::MAX) {
+            for (table, batch) in &gathered.tables {
+                let spec = tables.iter().nth(*table).expect("a table");
+                let ids = batch.column_by_name("person_id").expect("there").as_primitive::<Int64Type>();
+                let start = spec.start.as_deref().map(|s| batch.column_by_name(s).expect("there").as_primitive::<Date32Type>());
+                let keys: Vec<(i64, i32)> =
+                    (0..batch.num_rows()).map(|row| (ids.value(row), start.map_or(0, |s| s.value(row)))).collect();
+                prop_assert!(keys.is_sorted());
+                if let Some(event) = &spec.event_id {
+                    let events = batch.column_by_name(event).expect("there").as_primitive::<Int64Type>();
+                    let first = i64::from(gathered.bucket) << 32;
+                    prop_assert!(events.values().iter().copied().eq((1..=batch.num_rows() as i64).map(|n| first + n)));
+                }
+            }
+        }
+    }
+}
+
+#[test]
+fn a_record_sent_twice_counts_once_with_all_its_rows() {
+    let twice = |line, day| Row { table: "condition_occurrence", person: 0, line, key: 77, day, visit: None };
+    // The second copy also made a row in another table.
+    let more = Row { table: "measurement", person: 0, line: 20, key: 78, day: 1, visit: None };
+    let all = vec![person_row(0), twice(10, 5), twice(20, 1), more];
+    let gathered = gather(&persons(1), &[all], 0, usize::MAX).remove(0);
+    let lines: Vec<(u64, Reason)> = gathered.report.dropped.iter().map(|d| (d.ordinal, d.reason)).collect();
+    assert_eq!(lines, [(20, Reason::DuplicateId)]);
+    assert_eq!(gathered.report.rows.values().sum::<u64>(), 2);
+}
+
+#[test]
+fn a_person_without_a_person_row_leaves_nothing() {
+    let event = Row { table: "measurement", person: 1, line: 10, key: 1, day: 1, visit: None };
+    let all = vec![person_row(0), event];
+    let gathered = gather(&persons(2), &[all], 0, usize::MAX).remove(0);
+    assert_eq!(gathered.subjects.len(), 1);
+    assert_eq!(gathered.report.dropped[0].reason, Reason::DanglingPatient);
+}
+
+#[test]
+fn merged_people_keep_the_winners_row() {
+    let mut index = PersonIndex::new(KeyedHasher::new(&[1; 32]));
+    let (loser, winner) = (index.add("a"), index.add("b"));
+    for (ordinal, id) in [(loser, 5), (winner, 9)] {
+        index.assign(ordinal, SubjectId::new(id).expect("in range"));
+    }
+    index.merge(loser, winner);
+    let all = vec![
+        person_row(loser),
+        person_row(winner),
+        Row { table: "measurement", person: loser, line: 10, key: 1, day: 1, visit: None },
+    ];
+    let gathered = gather(&index, &[all], 0, usize::MAX).remove(0);
+    assert_eq!(gathered.subjects.iter().map(|s| s.get()).collect::<Vec<_>>(), [9]);
+    let dropped = &gathered.report.dropped;
+    assert_eq!(
+        (dropped.len(), dropped[0].ordinal, dropped[0].reason),
+        (1, u64::from(loser), Reason::MergedPerson)
+    );
+}
+
+#[test]
+fn a_suppressed_person_goes_nowhere() {
+    let mut index = PersonIndex::new(KeyedHasher::new(&[1; 32]));
+    index.add("a");
+    let tables = Tables::embedded().expect("consistent");
+    let folder = tempfile::tempdir().expect("a folder");
+    let (layout, key) = (Layout::new(&[5; 32], 1), SpillKey::new(&SeededEntropy::new(1)));
+    let mut gathering = Gathering::new(&tables, &index, layout, folder.path().to_owned(), key, usize::MAX);
+    let mut builder = StagedBuilder::new(&tables, Box::new(gathering.sink()));
+    stage(&mut builder, &person_row(0));
+    builder.finish().expect("kept");
+    assert_eq!(gathering.suppressed().into_iter().collect::<Vec<_>>(), [0]);
+    assert!((0..2).all(|b| gathering.bucket(b).expect("gathered").tables.is_empty()));
+}
+
+#[test]
+fn links_are_found_within_the_person_and_missing_ones_counted() {
+    let visit = |person, key, visit| Row {
+        table: "visit_occurrence",
+        person,
+        line: key,
+        key,
+        day: key as i32,
+        visit,
+    };
+    let event =
+        |person, key, visit| Row { table: "measurement", person, line: key, key, day: 3, visit: Some(visit) };
+    let all = vec![
+        person_row(0),
+        person_row(1),
+        visit(0, 10, None),
+        visit(0, 11, Some(10)),
+        visit(1, 12, None),
+        event(0, 20, 11),
+        event(1, 21, 10),
+    ];
+    let gathered = gather(&persons(2), &[all], 0, usize::MAX).remove(0);
+    let tables = Tables::embedded().expect("consistent");
+    let column = |table: &str, name: &str| {
+        let batch = &gathered.tables[&tables.index_of(table).expect("a table")];
+        batch.column_by_name(name).expect("there").as_primitive::<Int64Type>().iter().collect::<Vec<_>>()
+    };
+    assert_eq!(column("visit_occurrence", "preceding_visit_occurrence_id"), [None, Some(1), None]);
+    assert_eq!(
+        column("measurement", "visit_occurrence_id"),
+        [Some(2), None],
+        "not the visit of another person"
+    );
+    assert_eq!(gathered.report.links_missing.values().sum::<u64>(), 1);
+}
