@@ -162,7 +162,7 @@ fn merged_people_keep_the_winners_row() {
     let all = vec![
         person_row(loser),
         person_row(winner),
-        Row { table: "measurement", person: loser, line: 10, key: 1, day: 1, visit: None },
+        Row { table: "measurement", person: loser, line: 10, key: 501, day: 1, visit: None },
     ];
     let gathered = gather(&index, &[all], 0, usize::MAX).remove(0);
     assert_eq!(gathered.subjects.iter().map(|s| s.get()).collect::<Vec<_>>(), [9]);
