@@ -33,7 +33,7 @@ use crate::cohort::plan::Concepts;
 use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::flows::access::{AccessContext, AccessError};
-use crate::flows::ingest::{IngestContext, IngestError};
+use crate::flows::ingest::{self, IngestContext, IngestError};
 use crate::flows::permitted::ConsentIndex;
 use crate::flows::tokens::Tokens;
 use crate::flows::uploads::{Busy, UploadLimits, Uploads};
@@ -242,8 +242,9 @@ impl App {
         let registry = Arc::new(Registry::open(&folder.registry(), &keys)?);
         let documents = Blobs::local(&folder.blobs())?;
         let catalog = Catalog::new(Blobs::local(&folder.datasets())?, Arc::clone(&store));
-        // What a crash left of an ingest that was not published.
+        // What a crash left of an ingest: versions that the ledger does not know, working files without a key.
         catalog.remove_orphans()?;
+        ingest::remove_leftovers(&spool);
         let releases = folder.releases();
         let zip3 = Arc::new(Zip3::current().expect("the embedded areas are checked by a test"));
         Ok(Self {
@@ -293,7 +294,7 @@ impl App {
             vocabulary: vocabulary.as_ref(),
             spool: &self.spool,
             limits: &limits,
-            consents: None,
+            consents: Some(self.access()),
         })
     }
 

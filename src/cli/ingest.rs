@@ -1,12 +1,15 @@
 //! `almoner ingest`: takes in an export from a local folder.
 
-use clap::Args;
 use std::path::PathBuf;
+
+use clap::Args;
 
 use almoner_model::{ContributorId, DatasetId};
 
 use super::{CliError, Globals};
-use crate::error::ErrorKind;
+use crate::dataset::Mode;
+use crate::flows::Act;
+use crate::flows::ingest::{self, IngestError, IngestRequest, IngestSummary, Source};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -34,7 +37,82 @@ pub struct IngestArgs {
 /// Takes the export in.
 ///
 /// # Errors
-/// Always, until the flow behind it is wired.
-pub fn run(_args: IngestArgs, _globals: &Globals) -> Result<(), CliError> {
-    Err(CliError::failed(ErrorKind::Fault, "this build does not have this command yet"))
+/// If nothing was published; the same command can be given again.
+pub fn run(args: IngestArgs, globals: &Globals) -> Result<(), CliError> {
+    let app = globals.app_or_init()?;
+    let (output, progress) = (globals.output(), globals.output().progress());
+    let request = IngestRequest {
+        source: Source::Path(args.dir),
+        contributor: args.contributor,
+        dataset: args.dataset,
+        profile: args.profile.unwrap_or_else(|| app.config.ingest.profile.clone()),
+        mode: if args.incremental { Mode::Incremental } else { Mode::Full },
+        linkage: args.linkage,
+        act: Act::operator(&*app.entropy),
+    };
+    let summary = app.with_ingest(|ctx| ingest::run(ctx, request, &*progress)).map_err(|e| failed(&e))?;
+    drop(progress);
+    output.result(&summary, human)
+}
+
+// Every command that ingests, loads or remaps fails alike.
+impl From<IngestError> for CliError {
+    fn from(error: IngestError) -> Self {
+        failed(&error)
+    }
+}
+
+fn failed(error: &IngestError) -> CliError {
+    CliError::failed(error.kind(), error)
+}
+
+/// What people read.
+fn human(summary: &IngestSummary) -> String {
+    let mut text = format!(
+        "{} version {} ({}): {} people in {:.1} s\n\n",
+        summary.dataset, summary.version, summary.profile, summary.persons, summary.seconds
+    );
+    let width = summary.tables.keys().map(String::len).chain([12]).max().unwrap_or(12);
+    for (table, rows) in &summary.tables {
+        text.push_str(&format!("  {table:width$} {rows:>12}\n"));
+    }
+    let lines = &summary.lines;
+    text.push_str(&format!(
+        "\n  {:width$} {:>12}\n  {:width$} {:>12}\n  {:width$} {:>12}\n  {:width$} {:>12}\n",
+        "lines read",
+        lines.read,
+        "mapped",
+        lines.mapped,
+        "unmapped",
+        lines.unmapped,
+        "quarantined",
+        lines.quarantined
+    ));
+    for (reason, n) in &summary.reasons {
+        text.push_str(&format!("    {reason:inner$} {n:>12}\n", inner = width.saturating_sub(2)));
+    }
+    if summary.persons_linked > 0 {
+        text.push_str(&format!("\n  {} people are known from another hospital\n", summary.persons_linked));
+    }
+    if summary.consents.found > 0 {
+        let recorded = summary.consents.taken.as_ref().map_or(0, |taken| taken.recorded + taken.already);
+        text.push_str(&format!("\n  consents: {} found, {recorded} recorded\n", summary.consents.found));
+    }
+    text.push_str(&format!(
+        "\nPublished by ledger entry {}. The de-identification report lies in datasets/{}/v{}/reports.\n",
+        summary.ledger_seq, summary.dataset, summary.version
+    ));
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::ErrorKind;
+
+    #[test]
+    fn an_export_that_cannot_be_read_is_invalid() {
+        let error = IngestError::NotPossible("x".to_owned());
+        assert!(matches!(failed(&error), CliError::Failed { kind: ErrorKind::Invalid, .. }));
+    }
 }

@@ -7,7 +7,8 @@ use almoner_model::DatasetId;
 use clap::Subcommand;
 
 use super::{CliError, Globals};
-use crate::error::ErrorKind;
+use crate::flows::Act;
+use crate::flows::vocabulary;
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -37,7 +38,35 @@ pub enum VocabularyCommand {
 /// Does it.
 ///
 /// # Errors
-/// Always, until the flow behind it is wired.
-pub fn run(_args: VocabularyArgs, _globals: &Globals) -> Result<(), CliError> {
-    Err(CliError::failed(ErrorKind::Fault, "this build does not have this command yet"))
+/// If the tables cannot be read, or nothing was published.
+pub fn run(args: VocabularyArgs, globals: &Globals) -> Result<(), CliError> {
+    let app = globals.app_or_init()?;
+    let (output, progress) = (globals.output(), globals.output().progress());
+    match args.command {
+        VocabularyCommand::Load { dir } => {
+            let folder = app.folder.vocabulary();
+            let act = Act::operator(&*app.entropy);
+            let loaded = app.with_ingest(|ctx| vocabulary::load(&ctx, &dir, &folder, &act, &*progress))?;
+            drop(progress);
+            output.result(&loaded, |loaded| {
+                let stats = &loaded.loaded.stats;
+                format!(
+                    "vocabulary {}: {} concepts, {} codes of known systems, {} maps, {} local codes, {} ancestor pairs\n\
+                     Map a dataset anew with `almoner vocabulary remap DATASET`.",
+                    stats.version, stats.concepts, stats.codes, stats.maps, stats.local, loaded.loaded.ancestors
+                )
+            })
+        }
+        VocabularyCommand::Remap { dataset } => {
+            let act = Act::operator(&*app.entropy);
+            let summary = app.with_ingest(|ctx| vocabulary::remap(ctx, &dataset, act, &*progress))?;
+            drop(progress);
+            output.result(&summary, |s| {
+                format!(
+                    "{} version {}: {} rows have a code, {} of them no known one",
+                    s.dataset, s.version, s.concepts.coded, s.concepts.unknown
+                )
+            })
+        }
+    }
 }

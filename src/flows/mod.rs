@@ -13,6 +13,7 @@ pub mod decide;
 pub mod download;
 pub mod evidence;
 pub mod ingest;
+pub mod inspect;
 pub mod participant;
 pub mod permitted;
 pub mod question;

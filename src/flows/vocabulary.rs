@@ -90,8 +90,7 @@ pub fn remap(
         ));
     };
     let update = Update::begin(ctx, dataset, act, progress)?;
-    let hasher = KeyedHasher::new(&ctx.keys.scoped(label::ROW_KEY, update.contributor().as_str()));
-    let mapper = || ConceptMapper::new(ctx.tables, &vocabulary.index, hasher.clone(), Assign::Known);
+    let mapper = || ConceptMapper::new(ctx.tables, &vocabulary.index, Assign::Known);
     let done = update.remap(&mapper)?;
     Ok(Remapped {
         dataset: dataset.clone(),

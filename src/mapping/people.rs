@@ -50,18 +50,6 @@ impl KeyedHasher {
         hasher.finish()
     }
 
-    /// The key of one of several rows that come from one source record (a component of an Observation), from 1.
-    /// Part 0 is [`Self::row_key`] itself.
-    pub fn part_key(&self, row_key: u64, part: u32) -> u64 {
-        if part == 0 {
-            return row_key;
-        }
-        let mut hasher = self.row;
-        hasher.write(&row_key.to_le_bytes());
-        hasher.write(&part.to_le_bytes());
-        hasher.finish()
-    }
-
     /// The key of a person: of `Patient.id` or `person_id`.
     pub fn person_key(&self, id: &str) -> u128 {
         let mut hasher = self.person;
@@ -277,9 +265,6 @@ mod tests {
         assert_ne!(a.row_key("Encounter", "1"), b.row_key("Encounter", "1"));
         assert_ne!(a.row_key("Encounter", "1"), a.row_key("Condition", "1"));
         assert_ne!(a.person_key("1"), b.person_key("1"));
-        let row = a.row_key("Observation", "1");
-        assert_eq!(a.part_key(row, 0), row);
-        assert_ne!(a.part_key(row, 1), a.part_key(row, 2));
     }
 
     #[test]

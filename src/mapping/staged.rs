@@ -7,7 +7,7 @@
 //! |---|---|---|
 //! | `_person` | UInt32 | ordinal in the [`PersonIndex`](super::PersonIndex) |
 //! | `_ordinal` | UInt64 | file ordinal << 40 \| record line: the locator, and the order of events |
-//! | `_row_key` | UInt64 | keyed hash of table or resource type and source id; duplicates, updates and deletions find rows by it |
+//! | `_row_key` | UInt64 | keyed hash of table or resource type and source id, the same for all rows of one record; duplicates, updates and deletions find rows by it |
 //! | `_visit_key` | UInt64? | `_row_key` of the visit (in `visit_occurrence`: of the preceding visit) |
 //! | `_detail_key` | UInt64? | `_row_key` of the visit detail (in `visit_detail`: of the parent) |
 //!

@@ -40,7 +40,7 @@ pub(super) struct Mapped<'p> {
     /// Locators of all quarantined lines, one JSON object a line.
     pub quarantine: PathBuf,
     /// Removed with its files when the run ends, however it ends.
-    pub folder: WorkingFolder,
+    pub _folder: WorkingFolder,
 }
 
 /// A folder for working files of one run.
@@ -112,7 +112,17 @@ pub(super) fn map<'p>(
     report.strangers = export.strangers.clone();
     report.quarantine = quarantine.into_listed();
     let (findings, consents, deletions) = fhir;
-    Ok(Mapped { gathering, report, findings, noted, concepts, consents, deletions, quarantine: path, folder })
+    Ok(Mapped {
+        gathering,
+        report,
+        findings,
+        noted,
+        concepts,
+        consents,
+        deletions,
+        quarantine: path,
+        _folder: folder,
+    })
 }
 
 fn cancelled(run: &Run<'_>, error: IngestError) -> IngestError {

@@ -38,9 +38,6 @@ use crate::mapping::fhir::Deletion;
 use crate::mapping::vocabulary::{ConceptMapper, ConceptReport};
 use crate::state::records;
 
-/// Parts of a record that may have rows of their own: components, and further concepts of its code.
-const PARTS: [std::ops::Range<u32>; 2] = [1..64, (1 << 20)..(1 << 20) + 8];
-
 /// Rows of one table, by the table's index.
 type Part = (usize, RecordBatch);
 
@@ -76,7 +73,7 @@ pub(super) fn base(
 
 /// What an export of changes asks for beside new rows.
 struct Changes {
-    /// Row keys that are deleted, parts included.
+    /// Keys of records that are deleted.
     rows: HashSet<i64>,
     /// People who are deleted.
     persons: HashSet<i64>,
@@ -86,15 +83,11 @@ struct Changes {
 
 impl Changes {
     fn of(run: &Run<'_>, found: &Found, deletions: &[Deletion]) -> Result<Self, IngestError> {
-        let hasher = found.persons.hasher();
         let mut changes = Self { rows: HashSet::new(), persons: HashSet::new(), moved: BTreeMap::new() };
         for deletion in deletions {
             match deletion {
                 Deletion::Row { row_key, .. } => {
                     changes.rows.insert(*row_key as i64);
-                    let parts =
-                        PARTS.into_iter().flatten().map(|part| hasher.part_key(*row_key, part) as i64);
-                    changes.rows.extend(parts);
                 }
                 Deletion::Person { person } => {
                     changes.persons.extend(found.persons.subject(*person).map(SubjectId::get));
