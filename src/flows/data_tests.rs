@@ -43,7 +43,7 @@ struct House {
     folder: tempfile::TempDir,
     tables: Tables,
     store: Arc<dyn Store>,
-    registry: Registry,
+    registry: std::sync::Arc<Registry>,
     keys: Keyring,
     clock: Arc<ManualClock>,
     entropy: Arc<SeededEntropy>,
@@ -69,7 +69,7 @@ impl House {
         let blobs = |name: &str| Blobs::local(&folder.path().join(name)).expect("opens");
         Self {
             tables: Tables::embedded().expect("consistent"),
-            registry: Registry::in_memory(&keys).expect("opens"),
+            registry: std::sync::Arc::new(Registry::in_memory(&keys).expect("opens")),
             catalog: Catalog::new(blobs("datasets"), Arc::clone(&store)),
             documents: blobs("blobs"),
             index: ConsentIndex::new(),
@@ -93,7 +93,7 @@ impl House {
     fn with<T>(&self, work: impl FnOnce(&DataContext<'_>) -> T) -> T {
         let access = AccessContext {
             store: self.store.as_ref(),
-            people: &self.registry,
+            people: &*self.registry,
             documents: &self.documents,
             index: &self.index,
             clock: self.clock.as_ref(),
