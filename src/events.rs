@@ -9,11 +9,12 @@ use std::collections::BTreeMap;
 use almoner_model::{
     ContributorId, DatasetId, Date, Digest, Duo, ProjectId, RecipientId, ReleaseId, RequestId, Seq, Timestamp,
 };
+use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 /// Who acted. Stands in the leaf as a salted commitment only.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct Actor {
     /// `operator`, `contributor`, `board`, `researcher`, `participant` or `system`.
     pub role: String,
@@ -34,6 +35,11 @@ macro_rules! events {
             /// The leaf's `type`.
             pub const fn kind(&self) -> &'static str {
                 match self { $(Self::$variant(_) => $kind),* }
+            }
+
+            /// The JSON Schema (2020-12) of every kind's payload, in the order of [`Event::KINDS`].
+            pub fn schemas() -> Vec<(&'static str, Value)> {
+                vec![$(($kind, schemars::schema_for!($body).to_value())),*]
             }
 
             /// The payload.
@@ -102,7 +108,7 @@ events! {
 }
 
 /// See [`Event::ContributorRegistered`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ContributorRegistered {
     /// Its id.
     pub contributor: ContributorId,
@@ -115,7 +121,7 @@ pub struct ContributorRegistered {
 }
 
 /// See [`Event::ContractPublished`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ContractPublished {
     /// Whose.
     pub contributor: ContributorId,
@@ -124,7 +130,7 @@ pub struct ContractPublished {
 }
 
 /// See [`Event::DatasetPublished`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DatasetPublished {
     /// The dataset.
     pub dataset: DatasetId,
@@ -145,7 +151,7 @@ pub struct DatasetPublished {
 }
 
 /// See [`Event::VocabularyLoaded`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct VocabularyLoaded {
     /// Digest of the loaded vocabulary.
     pub vocabulary: Digest,
@@ -154,7 +160,7 @@ pub struct VocabularyLoaded {
 }
 
 /// See [`Event::ConsentRecorded`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConsentRecorded {
     /// Through which hospital it was given.
     pub contributor: ContributorId,
@@ -165,7 +171,7 @@ pub struct ConsentRecorded {
 }
 
 /// See [`Event::ConsentWithdrawn`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ConsentWithdrawn {
     /// Through which hospital; none when by the person, for all of them.
     pub contributor: Option<ContributorId>,
@@ -176,7 +182,7 @@ pub struct ConsentWithdrawn {
 }
 
 /// See [`Event::InvitationIssued`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct InvitationIssued {
     /// By which hospital.
     pub contributor: ContributorId,
@@ -187,7 +193,7 @@ pub struct InvitationIssued {
 }
 
 /// See [`Event::LegalBasisRecorded`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct LegalBasisRecorded {
     /// Its id.
     pub id: String,
@@ -212,7 +218,7 @@ pub struct LegalBasisRecorded {
 }
 
 /// See [`Event::ProjectCreated`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ProjectCreated {
     /// Its id.
     pub project: ProjectId,
@@ -223,7 +229,7 @@ pub struct ProjectCreated {
 }
 
 /// The determination of an ethics board.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct EthicsDetermination {
     /// Protocol number.
     pub protocol: String,
@@ -234,7 +240,7 @@ pub struct EthicsDetermination {
 }
 
 /// See [`Event::RequestSubmitted`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RequestSubmitted {
     /// Its id.
     pub request: RequestId,
@@ -272,7 +278,7 @@ pub struct RequestSubmitted {
 }
 
 /// See [`Event::RequestDecided`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct RequestDecided {
     /// Which request.
     pub request: RequestId,
@@ -287,7 +293,7 @@ pub struct RequestDecided {
 }
 
 /// See [`Event::TermsSigned`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TermsSigned {
     /// For which request.
     pub request: RequestId,
@@ -300,7 +306,7 @@ pub struct TermsSigned {
 }
 
 /// See [`Event::PermitDecided`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct PermitDecided {
     /// For which request.
     pub request: RequestId,
@@ -315,7 +321,7 @@ pub struct PermitDecided {
 }
 
 /// See [`Event::CountAnswered`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct CountAnswered {
     /// For which project.
     pub project: ProjectId,
@@ -332,7 +338,7 @@ pub struct CountAnswered {
 }
 
 /// See [`Event::ReleaseBuilt`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseBuilt {
     /// Its id.
     pub release: ReleaseId,
@@ -359,7 +365,7 @@ pub struct ReleaseBuilt {
 }
 
 /// See [`Event::ReleaseRefused`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct ReleaseRefused {
     /// For which request.
     pub request: RequestId,
@@ -372,7 +378,7 @@ pub struct ReleaseRefused {
 }
 
 /// See [`Event::DownloadOpened`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DownloadOpened {
     /// Its id.
     pub download: String,
@@ -383,7 +389,7 @@ pub struct DownloadOpened {
 }
 
 /// See [`Event::DownloadClosed`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct DownloadClosed {
     /// Its id.
     pub download: String,
@@ -394,7 +400,7 @@ pub struct DownloadClosed {
 }
 
 /// See [`Event::TokenIssued`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TokenIssued {
     /// Its public id.
     pub token: String,
@@ -405,7 +411,7 @@ pub struct TokenIssued {
 }
 
 /// See [`Event::TokenRevoked`].
-#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct TokenRevoked {
     /// Its public id.
     pub token: String,
@@ -414,6 +420,20 @@ pub struct TokenRevoked {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_schemas_that_are_checked_in_are_those_of_the_types() {
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/events");
+        let schemas = Event::schemas();
+        for (kind, schema) in &schemas {
+            let file = dir.join(format!("{kind}.json"));
+            let text = std::fs::read_to_string(&file).unwrap_or_default();
+            let kept: Value = serde_json::from_str(&text).unwrap_or_default();
+            assert_eq!(kept, *schema, "regenerate with `almoner schema events --to schemas/events` ({kind})");
+        }
+        let files = std::fs::read_dir(dir).expect("schemas/events").count();
+        assert_eq!(files, schemas.len(), "no schema of a kind that is gone");
+    }
 
     #[test]
     fn an_event_reads_back_as_itself() {

@@ -1,13 +1,15 @@
 //! `almoner contributor`: registers contributors and publishes their contracts.
 
-use clap::Args;
 use std::path::PathBuf;
 
 use almoner_model::ContributorId;
-use clap::Subcommand;
+use clap::{Args, Subcommand};
+use serde_json::{Value, json};
 
+use super::owner::Owner;
 use super::{CliError, Globals};
-use crate::error::ErrorKind;
+use crate::events::ContributorRegistered;
+use crate::flows::{Act, contributor};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -48,10 +50,55 @@ pub enum ContributorCommand {
     },
 }
 
-/// Does it.
+/// Does it, here or in the server that owns the data folder.
 ///
 /// # Errors
-/// Always, until the flow behind it is wired.
-pub fn run(_args: ContributorArgs, _globals: &Globals) -> Result<(), CliError> {
-    Err(CliError::failed(ErrorKind::Fault, "this build does not have this command yet"))
+/// If the id is taken or unknown, the contract is not one, or the folder cannot be opened.
+pub fn run(args: ContributorArgs, globals: &Globals) -> Result<(), CliError> {
+    let owner = Owner::of(globals)?;
+    let output = globals.output();
+    match args.command {
+        ContributorCommand::Add { id, name, linkage, k_min } => {
+            let new = ContributorRegistered { contributor: id.clone(), name, linkage, k_min };
+            let made = match &owner {
+                Owner::Here(app) => {
+                    json!(contributor::register(&app.access(), &Act::operator(&*app.entropy), new)?)
+                }
+                Owner::There(server) => server.call("POST", "/v1/contributors", Some(&json!(new)))?,
+            };
+            output.result(&made, |_| format!("{id} is registered"))
+        }
+        ContributorCommand::List => {
+            let items = match &owner {
+                Owner::Here(app) => json!({"items": contributor::list(&app.access())?}),
+                Owner::There(server) => server.call("GET", "/v1/contributors", None)?,
+            };
+            output.result(&items, table)
+        }
+        ContributorCommand::Contract { id, file } => {
+            let policy = std::fs::read_to_string(&file)?;
+            let made = match &owner {
+                Owner::Here(app) => {
+                    let act = Act::operator(&*app.entropy);
+                    json!(contributor::publish_contract(&app.access(), &act, &id, &policy)?)
+                }
+                Owner::There(server) => {
+                    let path = format!("/v1/contributors/{id}/contract");
+                    server.call("PUT", &path, Some(&json!({"policy": policy})))?
+                }
+            };
+            output.result(&made, |_| format!("the contract of {id} is in force"))
+        }
+    }
+}
+
+fn table(items: &Value) -> String {
+    let mut out = format!("{:<26}{:<9}{:<7}{}\n", "ID", "LINKAGE", "K_MIN", "NAME");
+    for item in items["items"].as_array().into_iter().flatten() {
+        let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
+        let linkage = if item["linkage"] == true { "yes" } else { "no" };
+        let k = item["k_min"].as_u64().map_or_else(String::new, |k| k.to_string());
+        out += &format!("{:<26}{linkage:<9}{k:<7}{}\n", text("contributor"), text("name"));
+    }
+    out
 }

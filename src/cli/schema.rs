@@ -10,6 +10,9 @@ use crate::config::Config;
 pub struct SchemaArgs {
     /// Of what
     pub of: SchemaOf,
+    /// The folder to write to, where there is one file for each kind
+    #[arg(long, value_name = "DIR")]
+    pub to: Option<std::path::PathBuf>,
 }
 
 /// What can be described.
@@ -19,6 +22,8 @@ pub enum SchemaOf {
     Config,
     /// The HTTP interface: openapi/almoner.json
     Openapi,
+    /// The payloads of ledger entries, one for each kind: schemas/events
+    Events,
 }
 
 /// Prints it.
@@ -30,6 +35,17 @@ pub fn run(args: SchemaArgs, _globals: &Globals) -> Result<(), CliError> {
         SchemaOf::Config => Config::schema(),
         SchemaOf::Openapi => {
             serde_json::to_value(crate::web::openapi::document()).map_err(std::io::Error::other)?
+        }
+        SchemaOf::Events => {
+            let schemas = crate::events::Event::schemas();
+            let Some(dir) = &args.to else {
+                let all = schemas.into_iter().map(|(kind, schema)| (kind.to_owned(), schema)).collect();
+                return Output::new(false).result(&serde_json::Value::Object(all), |v| format!("{v:#}"));
+            };
+            for (kind, schema) in schemas {
+                std::fs::write(dir.join(format!("{kind}.json")), format!("{schema:#}\n"))?;
+            }
+            return Ok(());
         }
     };
     Output::new(false).result(&value, |v| format!("{v:#}"))

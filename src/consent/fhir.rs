@@ -349,7 +349,6 @@ fn labels(list: &Value, out: &mut Provision, path: &str, unclear: &mut Vec<Strin
             "ETH" | "ETHUD" | "OPIOIDUD" | "SUD" | "ALC" => Category::SubstanceUse,
             "HIV" => Category::Hiv,
             "SEX" | "STD" | "PREG" => Category::SexualHealth,
-            "GDIS" | "SICKLE" => Category::Genetics,
             "DV" | "SDV" | "VIO" => Category::Violence,
             _ => {
                 unclear.push(format!("{path}.securityLabel[{n}]"));

@@ -7,6 +7,7 @@
 //! An answer is exact for one ledger size: entries from `as_of` on are not seen. People whom the registry knows under
 //! several ids are evaluated over everything that was said under any of them, so that the stricter holds.
 
+use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -286,10 +287,10 @@ impl Inner {
         as_of: Seq,
     ) -> Result<SubjectState, AccessError> {
         for row in &record.directives {
-            if !self.shapes.contains_key(&row.shape) {
+            if let Entry::Vacant(place) = self.shapes.entry(row.shape) {
                 let shape = read::shape(&state, &row.shape)?
                     .ok_or(AccessError::Read(ReadError::Malformed("shape")))?;
-                self.shapes.insert(row.shape, Arc::new(shape));
+                place.insert(Arc::new(shape));
             }
         }
         let said = record.state(&|digest| self.shapes.get(digest).cloned());

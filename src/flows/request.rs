@@ -57,10 +57,10 @@ pub fn submit(
 ) -> Result<Appended, AccessError> {
     request.cohort = Digest::of(definition);
     let as_of = ctx.store.size();
-    if ctx.repeated(act)?.is_none() {
-        if let Some(flaw) = flaws(ctx, tables, &request)?.into_iter().next() {
-            return Err(AccessError::Invalid { pointer: flaw.pointer, reason: flaw.reason });
-        }
+    if ctx.repeated(act)?.is_none()
+        && let Some(flaw) = flaws(ctx, tables, &request)?.into_iter().next()
+    {
+        return Err(AccessError::Invalid { pointer: flaw.pointer, reason: flaw.reason });
     }
     ctx.documents.put(definition).map_err(AccessError::Failed)?;
     let topics = vec![topic::request(&request.request), topic::project(&request.project)];

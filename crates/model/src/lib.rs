@@ -11,6 +11,8 @@ pub mod digest;
 pub mod duo;
 pub mod entropy;
 pub mod ids;
+#[cfg(feature = "schema")]
+mod schema;
 pub mod sensitive;
 pub mod tables;
 

@@ -65,12 +65,18 @@ impl Category {
     }
 
     /// Whether data of category `other` is, or could reveal, data of this category. Dates of life and death and the
-    /// person row reveal no sensitive category; everything clinical could, visits (a ward) and notes included.
+    /// person row reveal no sensitive category; everything clinical could, visits (a ward) and notes included. Genetics is
+    /// the results of genetic tests: they show where results, specimens, procedures and notes are.
     pub const fn shows_in(self, other: Self) -> bool {
-        self as u8 == other as u8
-            || (self.is_sensitive()
-                && !other.is_sensitive()
-                && !matches!(other, Self::Demographics | Self::Deaths))
+        if self as u8 == other as u8 {
+            return true;
+        }
+        if !self.is_sensitive() || other.is_sensitive() {
+            return false;
+        }
+        let revealed_by_nothing = matches!(other, Self::Demographics | Self::Deaths);
+        let no_test_result = matches!(other, Self::Visits | Self::Conditions | Self::Drugs | Self::Devices);
+        !revealed_by_nothing && !(matches!(self, Self::Genetics) && no_test_result)
     }
 }
 
@@ -189,9 +195,12 @@ mod tests {
     #[test]
     fn a_sensitive_category_shows_in_notes_drugs_and_labs() {
         for sensitive in Category::ALL.iter().filter(|c| c.is_sensitive()) {
-            for reveals in [Category::Notes, Category::Drugs, Category::Measurements, Category::Conditions] {
+            for reveals in [Category::Notes, Category::Measurements] {
                 assert!(sensitive.shows_in(reveals));
             }
+            let treated = *sensitive != Category::Genetics;
+            assert_eq!(sensitive.shows_in(Category::Drugs), treated, "{sensitive}");
+            assert_eq!(sensitive.shows_in(Category::Conditions), treated, "{sensitive}");
             assert!(!sensitive.shows_in(Category::Demographics));
         }
         assert!(!Category::Drugs.shows_in(Category::Notes));

@@ -59,6 +59,26 @@ pub enum Statement {
     StigmatizedDiseases,
 }
 
+impl Statement {
+    /// All of them.
+    pub const ALL: &'static [Self] = &[
+        Self::CollaboratorRequired,
+        Self::Other,
+        Self::SecondaryOther,
+        Self::EthicsApprovalRequired,
+        Self::Controls,
+        Self::Population,
+        Self::Gender,
+        Self::Pediatric,
+        Self::VulnerablePopulations,
+        Self::IllegalBehavior,
+        Self::SexualDiseases,
+        Self::PsychologicalTraits,
+        Self::NotHealth,
+        Self::StigmatizedDiseases,
+    ];
+}
+
 /// The purpose of a use.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 pub struct Purpose {

@@ -15,177 +15,27 @@
 //!
 //! The model that answers are compared with is written here from scratch and knows nothing of the code under test.
 
-use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex};
+mod people;
+mod world;
+
+use std::collections::BTreeSet;
 
 use almoner::consent::{
     Category, CategorySet, Coverage, Directive, Effect, Period, Provision, Purpose, Signed, Source, Status,
     Use, WithdrawalMode,
 };
 use almoner::events::{
-    Actor, ContributorRegistered, DatasetPublished, EthicsDetermination, Event, LegalBasisRecorded,
-    ProjectCreated, RequestDecided, RequestSubmitted, TermsSigned,
+    EthicsDetermination, LegalBasisRecorded, ProjectCreated, RequestDecided, RequestSubmitted, TermsSigned,
 };
 use almoner::flows::consent::{NewConsent, Whose};
 use almoner::flows::permitted::verdict;
-use almoner::flows::{
-    AccessContext, AccessError, Act, ConsentIndex, Documents, People, PeopleError, consent, contributor,
-    decide, permitted_subjects, request, withdraw,
-};
-use almoner::state::Projections;
-use almoner::store::memory::MemoryStore;
-use almoner::store::{NewEntry, Store};
-use almoner_ledger::LogKey;
-use almoner_model::{
-    Clock, ContributorId, DatasetId, Date, Digest, Duo, Entropy, ManualClock, SeededEntropy, SourcePatientId,
-    SubjectId, Tables, Timestamp,
-};
+use almoner::flows::{AccessError, consent, decide, permitted_subjects, request, withdraw};
+use almoner::store::Store;
+use almoner_model::{Clock, Date, Digest, Duo, Entropy, SourcePatientId, Tables, Timestamp};
+
+use world::{World, dataset, north};
 
 const DAY: i64 = 86_400_000;
-
-/// A registry that makes ids from record numbers.
-#[derive(Default)]
-struct Register(Mutex<BTreeMap<(String, String), SubjectId>>);
-
-impl People for Register {
-    fn subject_of_record(
-        &self,
-        contributor: &ContributorId,
-        number: &SourcePatientId,
-        entropy: &dyn Entropy,
-    ) -> Result<SubjectId, PeopleError> {
-        let mut known = self.0.lock().expect("not poisoned");
-        let key = (contributor.to_string(), number.expose().clone());
-        let fresh = || SubjectId::from_bits(entropy.u64()).expect("not zero");
-        Ok(*known.entry(key).or_insert_with(fresh))
-    }
-
-    fn find_record(
-        &self,
-        contributor: &ContributorId,
-        number: &SourcePatientId,
-    ) -> Result<Option<SubjectId>, PeopleError> {
-        let key = (contributor.to_string(), number.expose().clone());
-        Ok(self.0.lock().expect("not poisoned").get(&key).copied())
-    }
-
-    fn aliases(&self) -> Result<Vec<(SubjectId, SubjectId)>, PeopleError> {
-        Ok(Vec::new())
-    }
-}
-
-#[derive(Default)]
-struct Shelf(Mutex<BTreeMap<Digest, Vec<u8>>>);
-
-impl Documents for Shelf {
-    fn put(&self, bytes: &[u8]) -> Result<Digest, String> {
-        let digest = Digest::of(bytes);
-        self.0.lock().expect("not poisoned").insert(digest, bytes.to_vec());
-        Ok(digest)
-    }
-
-    fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, String> {
-        Ok(self.0.lock().expect("not poisoned").get(digest).cloned())
-    }
-}
-
-struct World {
-    clock: Arc<ManualClock>,
-    entropy: Arc<SeededEntropy>,
-    store: MemoryStore,
-    people: Register,
-    shelf: Shelf,
-    index: ConsentIndex,
-}
-
-fn north() -> ContributorId {
-    "north".parse().expect("slug")
-}
-
-fn dataset() -> DatasetId {
-    "north-main".parse().expect("slug")
-}
-
-fn by(role: &str) -> Actor {
-    Actor { role: role.into(), id: "test".into() }
-}
-
-impl World {
-    fn new(seed: u64) -> Self {
-        let clock = Arc::new(ManualClock::at(Timestamp::parse("2026-01-05T09:00:00Z").expect("a time")));
-        let entropy = Arc::new(SeededEntropy::new(seed));
-        let key = LogKey::new("almoner.local/simulation", &[7; 32]).expect("a key");
-        let store =
-            MemoryStore::new(key, clock.clone(), entropy.clone(), Arc::new(Projections)).expect("a store");
-        let world = Self {
-            clock,
-            entropy,
-            store,
-            people: Register::default(),
-            shelf: Shelf::default(),
-            index: ConsentIndex::new(),
-        };
-        let ctx = world.ctx();
-        contributor::register(
-            &ctx,
-            &world.act("operator"),
-            ContributorRegistered { contributor: north(), name: "North".into(), linkage: false, k_min: None },
-        )
-        .expect("registered");
-        world.publish();
-        world
-    }
-
-    fn publish(&self) {
-        let event = Event::DatasetPublished(DatasetPublished {
-            dataset: dataset(),
-            version: 1,
-            contributor: north(),
-            manifest: Digest::of(b"manifest"),
-            profile: "date-shifted".into(),
-            mode: "full".into(),
-            persons: 8,
-            tables: BTreeMap::new(),
-        });
-        let act = self.act("system");
-        let entry = NewEntry {
-            event_id: act.event_id,
-            kind: event.kind(),
-            actor: act.actor,
-            subject: None,
-            payload: event.payload().expect("JSON"),
-            policy: None,
-            decision: None,
-            as_of: None,
-            topics: vec![],
-        };
-        self.store.append(vec![entry], &[]).expect("published");
-    }
-
-    fn ctx(&self) -> AccessContext<'_> {
-        AccessContext {
-            store: &self.store,
-            people: &self.people,
-            documents: &self.shelf,
-            index: &self.index,
-            clock: &*self.clock,
-            entropy: &*self.entropy,
-        }
-    }
-
-    fn act(&self, role: &str) -> Act {
-        Act::new(by(role), &*self.entropy)
-    }
-
-    fn subject(&self, n: usize) -> SubjectId {
-        let number = SourcePatientId::new(format!("MRN-{n}"));
-        self.people.subject_of_record(&north(), &number, &*self.entropy).expect("known")
-    }
-
-    fn pick(&self, n: u64) -> u64 {
-        self.entropy.u64() % n
-    }
-}
 
 fn directive(source: Source, signed: Signed, permit: bool, until: Option<Timestamp>) -> Directive {
     let mut rules = Provision::permit([Duo::HealthResearch]);
