@@ -17,3 +17,6 @@ pub mod topic;
 pub use fold::Projections;
 pub use projection::{ProjectedEntry, Projector, Rejection, View, Write};
 pub use read::{Read, ReadError};
+
+#[cfg(test)]
+mod tests;

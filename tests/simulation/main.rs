@@ -31,7 +31,7 @@ use almoner::flows::consent::{NewConsent, Whose};
 use almoner::flows::permitted::verdict;
 use almoner::flows::{AccessError, consent, decide, permitted_subjects, request, withdraw};
 use almoner::store::Store;
-use almoner_model::{Clock, Date, Digest, Duo, Entropy, SourcePatientId, Tables, Timestamp};
+use almoner_model::{Clock, Date, Digest, Duo, Entropy as _, SourcePatientId, Tables, Timestamp};
 
 use world::{World, dataset, north};
 
@@ -66,11 +66,14 @@ fn health(at: Timestamp) -> Use {
     }
 }
 
+/// When a consent was signed and recorded: the last governs.
+type Order = (Date, Timestamp, u64);
+
 /// What the model remembers of a person: the consent that governs (when it was signed and recorded, whether it permits,
 /// until when), and withdrawals with whether they stand.
 #[derive(Clone, Default)]
 struct Said {
-    governing: Option<((Date, Timestamp, u64), bool, Option<Timestamp>)>,
+    governing: Option<(Order, bool, Option<Timestamp>)>,
     withdrawals: Vec<(u64, Timestamp, bool)>,
 }
 
@@ -201,17 +204,12 @@ fn check(world: &World, model: &[Said], past: &mut Vec<(u64, Use, BTreeSet<i64>)
     past.push((answer.as_of, wanted, ids));
 }
 
-/// A request with everything that a permit needs, but for what `leave_out` names.
-fn ask(world: &World, leave_out: &str) -> Result<(), Vec<String>> {
-    let ctx = world.ctx();
-    let date = |text: &str| text.parse::<Date>().expect("a date");
-    let project = ProjectCreated {
-        project: "stroke".parse().expect("slug"),
-        title: "Stroke".into(),
-        recipient: "institute".parse().expect("slug"),
-    };
-    request::create_project(&ctx, &world.act("operator"), project).expect("created");
-    let submitted = RequestSubmitted {
+fn date(text: &str) -> Date {
+    text.parse().expect("a date")
+}
+
+fn submitted() -> RequestSubmitted {
+    RequestSubmitted {
         request: "r1".parse().expect("slug"),
         project: "stroke".parse().expect("slug"),
         recipient: "institute".parse().expect("slug"),
@@ -231,53 +229,72 @@ fn ask(world: &World, leave_out: &str) -> Result<(), Vec<String>> {
             board: "City".into(),
             expires: date("2026-06-30"),
         },
-    };
-    let tables = Tables::embedded().expect("consistent");
-    let act = world.act("researcher");
-    let first = request::submit(&ctx, &act, &tables, submitted.clone(), b"{}").expect("submitted");
-    let again = request::submit(&ctx, &act, &tables, submitted, b"{}").expect("the same act again");
-    assert_eq!(first, again);
-    let decision = |word: &str| RequestDecided {
+    }
+}
+
+fn decided(word: &str) -> RequestDecided {
+    RequestDecided {
         request: "r1".parse().expect("slug"),
         contributor: north(),
         decision: word.into(),
         delegate: None,
         reason: "as discussed".into(),
+    }
+}
+
+fn terms(recipient: &str) -> TermsSigned {
+    TermsSigned {
+        request: "r1".parse().expect("slug"),
+        recipient: recipient.parse().expect("slug"),
+        signatory: "A. Dean".into(),
+        document: Digest::of(b""),
+    }
+}
+
+fn basis() -> LegalBasisRecorded {
+    LegalBasisRecorded {
+        id: "expert-1".into(),
+        contributor: north(),
+        kind: "expert_determination".into(),
+        profile: "date-shifted".into(),
+        by: "Dr. Expert".into(),
+        method: "k-map over the state".into(),
+        scope: "all tables".into(),
+        document: Digest::of(b""),
+        expires: Some(date("2026-12-31")),
+        no_actual_knowledge: false,
+    }
+}
+
+/// A request with everything that a permit needs, but for what `leave_out` names.
+fn ask(world: &World, leave_out: &str) -> Result<(), Vec<String>> {
+    let ctx = world.ctx();
+    let project = ProjectCreated {
+        project: "stroke".parse().expect("slug"),
+        title: "Stroke".into(),
+        recipient: "institute".parse().expect("slug"),
     };
+    request::create_project(&ctx, &world.act("operator"), project).expect("created");
+    let tables = Tables::embedded().expect("consistent");
+    let act = world.act("researcher");
+    let first = request::submit(&ctx, &act, &tables, submitted(), b"{}").expect("submitted");
+    let again = request::submit(&ctx, &act, &tables, submitted(), b"{}").expect("the same act again");
+    assert_eq!(first, again);
     if leave_out != "approval" {
         let word = if leave_out == "consent of the committee" { "refused" } else { "approved" };
-        decide::decide(&ctx, &world.act("board"), decision(word)).expect("decided");
-        decide::decide(&ctx, &world.act("board"), decision("refused")).expect_err("a committee decides once");
+        decide::decide(&ctx, &world.act("board"), decided(word)).expect("decided");
+        decide::decide(&ctx, &world.act("board"), decided("refused")).expect_err("a committee decides once");
     }
     if leave_out == "standing approval" {
-        decide::decide(&ctx, &world.act("board"), decision("revoked")).expect("revoked");
+        decide::decide(&ctx, &world.act("board"), decided("revoked")).expect("revoked");
     }
     if leave_out != "terms" {
-        let terms = TermsSigned {
-            request: "r1".parse().expect("slug"),
-            recipient: "institute".parse().expect("slug"),
-            signatory: "A. Dean".into(),
-            document: Digest::of(b""),
-        };
-        let stranger = TermsSigned { recipient: "other".parse().expect("slug"), ..terms.clone() };
-        decide::sign_terms(&ctx, &world.act("researcher"), stranger, b"terms")
+        decide::sign_terms(&ctx, &world.act("researcher"), terms("other"), b"terms")
             .expect_err("not the recipient");
-        decide::sign_terms(&ctx, &world.act("researcher"), terms, b"terms").expect("signed");
+        decide::sign_terms(&ctx, &world.act("researcher"), terms("institute"), b"terms").expect("signed");
     }
     if leave_out != "legal basis" {
-        let basis = LegalBasisRecorded {
-            id: "expert-1".into(),
-            contributor: north(),
-            kind: "expert_determination".into(),
-            profile: "date-shifted".into(),
-            by: "Dr. Expert".into(),
-            method: "k-map over the state".into(),
-            scope: "all tables".into(),
-            document: Digest::of(b""),
-            expires: Some(date("2026-12-31")),
-            no_actual_knowledge: false,
-        };
-        decide::record_legal_basis(&ctx, &world.act("contributor"), basis, b"pdf").expect("recorded");
+        decide::record_legal_basis(&ctx, &world.act("contributor"), basis(), b"pdf").expect("recorded");
     }
     if leave_out == "valid ethics" {
         world.clock.advance_days(200);
