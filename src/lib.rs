@@ -48,6 +48,9 @@ pub mod jobs;
 // Synthetic exports with planted identifiers
 pub mod synth;
 
+// The whole line, to watch
+pub mod demo;
+
 // The outside
 pub mod app;
 pub mod cli;

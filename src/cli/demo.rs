@@ -1,8 +1,12 @@
 //! `almoner demo`: the whole line on two synthetic hospitals.
 
+use std::io::Write as _;
+use std::time::Instant;
+
 use clap::Args;
 
 use super::{CliError, Globals};
+use crate::demo::{self, DemoError, Options, Story};
 use crate::error::ErrorKind;
 
 /// Arguments.
@@ -11,21 +15,44 @@ pub struct DemoArgs {
     /// End when the story is told instead of staying up
     #[arg(long)]
     pub exit: bool,
-    /// Patients in each hospital
-    #[arg(long, default_value_t = 400)]
-    pub patients: u32,
+    /// People in the synthetic population
+    #[arg(long, default_value_t = 1200, value_name = "N")]
+    pub patients: u64,
     /// Seed of the synthetic data
-    #[arg(long, default_value_t = 1)]
+    #[arg(long, default_value_t = 1, value_name = "S")]
     pub seed: u64,
-    /// Address and port to stay up on
+    /// Address and port to serve on [default: a free port of this machine]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
 }
 
-/// Runs the demonstration.
+/// Runs the demonstration in a new data folder: the one named by `--data`, or the next free name after it.
 ///
 /// # Errors
-/// Always, until the flow behind it is wired.
-pub fn run(_args: DemoArgs, _globals: &Globals) -> Result<(), CliError> {
-    Err(CliError::failed(ErrorKind::Fault, "this build does not have this command yet"))
+/// At the first thing that does not work.
+#[expect(clippy::disallowed_methods, reason = "how long the demonstration takes is shown")]
+pub fn run(args: DemoArgs, globals: &Globals) -> Result<(), CliError> {
+    let output = globals.output();
+    let options =
+        Options { data: globals.data.clone(), patients: args.patients, seed: args.seed, listen: args.listen };
+    let since = Instant::now();
+    let (mut story, serving) = demo::run(&options, output).map_err(failed)?;
+    story.seconds = (since.elapsed().as_secs_f64() * 10.0).round() / 10.0;
+    output.result(&story, Story::told)?;
+    if args.exit {
+        return Ok(serving.stop()?);
+    }
+    output.note("Serving until interrupted (Ctrl-C).");
+    std::io::stderr().flush()?;
+    Ok(serving.wait()?)
+}
+
+fn failed(error: DemoError) -> CliError {
+    let kind = match &error {
+        DemoError::Open(cause) => cause.kind(),
+        DemoError::Serve(cause) => cause.kind(),
+        DemoError::Refused { .. } => ErrorKind::Refused,
+        _ => ErrorKind::Fault,
+    };
+    CliError::failed(kind, error)
 }
