@@ -20,7 +20,8 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::SystemTime;
 
 use almoner_deid::Zip3;
 use almoner_ledger::LogKey;
@@ -35,9 +36,11 @@ use crate::error::ErrorKind;
 use crate::flows::access::{AccessContext, AccessError};
 use crate::flows::ingest::{self, IngestContext, IngestError};
 use crate::flows::permitted::ConsentIndex;
+use crate::flows::release;
 use crate::flows::tokens::Tokens;
 use crate::flows::uploads::{Busy, UploadLimits, Uploads};
 use crate::flows::{DataContext, DataError};
+use crate::intake::vocabulary::{LoadError, LoadedVocabulary};
 use crate::intake::{Limits, vocabulary};
 use crate::jobs::Jobs;
 use crate::keys::{Keyring, label};
@@ -126,6 +129,9 @@ pub enum OpenError {
     /// A folder of files.
     #[error(transparent)]
     Blob(#[from] BlobError),
+    /// What a crash left of a release.
+    #[error("a release that was cut short: {0}")]
+    Release(#[from] DataError),
 }
 
 impl OpenError {
@@ -135,6 +141,7 @@ impl OpenError {
             Self::Store(e) => e.kind(),
             Self::Registry(e) => e.kind(),
             Self::Blob(e) => e.kind(),
+            Self::Release(e) => e.kind(),
             Self::Catalog(e) => e.kind(),
             Self::Owned(_) => ErrorKind::Conflict,
             Self::File { .. } => ErrorKind::Fault,
@@ -179,6 +186,8 @@ pub struct App {
     zip3: Arc<Zip3>,
     /// Who permits what, kept between calls.
     pub consents: ConsentIndex,
+    /// The loaded vocabulary, kept until its folder changes.
+    vocabulary: Mutex<Option<(SystemTime, Option<Arc<LoadedVocabulary>>)>>,
     /// Held as long as the folder is open.
     _lock: File,
 }
@@ -247,7 +256,7 @@ impl App {
         ingest::remove_leftovers(&spool);
         let releases = folder.releases();
         let zip3 = Arc::new(Zip3::current().expect("the embedded areas are checked by a test"));
-        Ok(Self {
+        let app = Self {
             config,
             folder,
             marker,
@@ -265,8 +274,12 @@ impl App {
             releases,
             zip3,
             consents: ConsentIndex::default(),
+            vocabulary: Mutex::default(),
             _lock: lock,
-        })
+        };
+        // What a crash left of a release: completed if the ledger has it, removed if not.
+        app.with_data(release::recover)?;
+        Ok(app)
     }
 
     /// Runs `work` with what an ingest works on.
@@ -298,6 +311,21 @@ impl App {
         })
     }
 
+    /// The loaded vocabulary. It is read once; loading another renames files into its folder, which then is newer.
+    fn vocabulary(&self) -> Result<Option<Arc<LoadedVocabulary>>, LoadError> {
+        let folder = self.folder.vocabulary();
+        let changed = folder.metadata()?.modified()?;
+        let mut kept = self.vocabulary.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some((when, vocabulary)) = &*kept
+            && *when == changed
+        {
+            return Ok(vocabulary.clone());
+        }
+        let vocabulary = vocabulary::open(&folder)?.map(Arc::new);
+        *kept = Some((changed, vocabulary.clone()));
+        Ok(vocabulary)
+    }
+
     /// Runs `work` with what counts, releases and downloads work on.
     ///
     /// # Errors
@@ -311,13 +339,13 @@ impl App {
         let offset_days = |subject: i64| {
             SubjectId::new(subject).map_or(0, |subject| self.registry.offset_days(subject, epoch))
         };
-        let vocabulary = vocabulary::open(&self.folder.vocabulary()).map_err(|e| failed(e.to_string()))?;
+        let vocabulary = self.vocabulary().map_err(|e| failed(e.to_string()))?;
         work(&DataContext {
             access: self.access(),
             catalog: &self.catalog,
             keys: &self.keys,
             tables: &self.tables,
-            vocabulary: vocabulary.as_ref().map(|v| v as &dyn Concepts),
+            vocabulary: vocabulary.as_deref().map(|v| v as &dyn Concepts),
             zip3: &self.zip3,
             offset_days: &offset_days,
             releases: &self.releases,

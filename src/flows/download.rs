@@ -7,6 +7,7 @@
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use almoner_model::{Digest, ReleaseId, Seq, SubjectId, Timestamp};
 use base64::Engine as _;
@@ -17,11 +18,11 @@ use super::Act;
 use super::access::{AccessError, entry};
 use super::permitted::verdict;
 use super::question::{DataContext, DataError};
-use super::release::{members, package_folder};
+use super::release::{manifest_of, members, package_folder};
 use crate::consent::{Use, WithdrawalMode};
 use crate::events::{DownloadClosed, DownloadOpened, Event};
 use crate::release::ReleaseError;
-use crate::release::manifest::{FileEntry, Manifest};
+use crate::release::manifest::FileEntry;
 use crate::state::{read, topic};
 use crate::store::{Precondition, StoreError, Write};
 
@@ -29,6 +30,8 @@ use crate::store::{Precondition, StoreError, Write};
 const MINUTES: i64 = 60;
 /// How often withdrawals are checked again because one came in between.
 const ATTEMPTS: usize = 3;
+/// Held while a total is read and written: ranges of one download come at once, and only one process owns the folder.
+static COUNTING: Mutex<()> = Mutex::new(());
 /// Kind of the primary records of capabilities.
 const KIND: &str = "download-capability";
 
@@ -159,8 +162,7 @@ fn still_permitted(
 /// What can be fetched of a release.
 fn files(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Vec<DownloadFile>, DataError> {
     let dir = package_folder(ctx.releases, release);
-    let bytes = std::fs::read(dir.join("release.json")).map_err(ReleaseError::from)?;
-    let manifest: Manifest = serde_json::from_slice(&bytes).map_err(|_| ReleaseError::Tables)?;
+    let manifest = manifest_of(ctx, release)?;
     let mut out: Vec<DownloadFile> = Vec::new();
     for name in ["release.json", "SHA256SUMS", "ledger/entry.json", "ledger/entry.tlog-proof", "ledger/vkey"]
     {
@@ -232,6 +234,7 @@ pub fn file(ctx: &DataContext<'_>, capability: &str, path: &str) -> Result<OpenF
 /// # Errors
 /// Denied if the capability does not work (any more).
 pub fn sent(ctx: &DataContext<'_>, capability: &str, bytes: u64) -> Result<(), DataError> {
+    let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let mut record = find(ctx, capability)?;
     record.bytes_sent += bytes;
     write(ctx, capability, &record)
@@ -242,6 +245,7 @@ pub fn sent(ctx: &DataContext<'_>, capability: &str, bytes: u64) -> Result<(), D
 /// # Errors
 /// Denied if there is no such capability.
 pub fn close(ctx: &DataContext<'_>, act: &Act, capability: &str) -> Result<u64, DataError> {
+    let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
     let denied = || AccessError::Denied("there is no such download".into());
     let value =
         ctx.access.store.get_primary(KIND, &Digest::of(capability).to_string())?.ok_or_else(denied)?;

@@ -96,6 +96,40 @@ pub fn release(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<
     Err(AccessError::Conflict("what members permit keeps changing; try again".into()).into())
 }
 
+/// Whether a request could be released now.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Explanation {
+    /// Whether nothing stands against it but, perhaps, the gate, which measures the people themselves.
+    pub permitted: bool,
+    /// What stands against it, each a sentence.
+    pub reasons: Vec<String>,
+}
+
+/// Whether `request` could be released now, with everything that stands against it. The decision is logged, as each is.
+///
+/// # Errors
+/// [`DataError`] where it cannot be said: an unknown request, a cohort that the data cannot answer, or a fault.
+pub fn explain(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<Explanation, DataError> {
+    let no = |reasons| Ok(Explanation { permitted: false, reasons });
+    match Case::new(ctx, act, request).and_then(|case| case.profile(ctx)) {
+        Ok(_) => Ok(Explanation { permitted: true, reasons: Vec::new() }),
+        Err(DataError::Access(AccessError::Refused(refusal))) => no(refusal.reasons),
+        Err(DataError::Nobody { reasons }) => no(reasons),
+        Err(weaker @ DataError::Weaker { .. }) => no(vec![weaker.to_string()]),
+        Err(other) => Err(other),
+    }
+}
+
+/// What a finished release says about itself.
+///
+/// # Errors
+/// If its package cannot be read.
+pub fn manifest_of(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Manifest, DataError> {
+    let bytes = fs::read(package_folder(ctx.releases, release).join("release.json"));
+    let bytes = bytes.map_err(ReleaseError::from)?;
+    Ok(serde_json::from_slice(&bytes).map_err(|_| ReleaseError::Tables)?)
+}
+
 fn release_id(act: &Act) -> Result<ReleaseId, DataError> {
     let digest = Digest::of(act.event_id(0)).to_string();
     format!("rel-{}", &digest[..16]).parse().map_err(|_| DataError::failed("a release id is not a slug"))

@@ -74,7 +74,8 @@ fn base() -> OpenApi {
 }
 
 fn complete(item: &mut PathItem) {
-    let operations = [&mut item.get, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
+    let operations =
+        [&mut item.get, &mut item.head, &mut item.put, &mut item.post, &mut item.delete, &mut item.patch];
     for operation in operations.into_iter().flatten() {
         let body = operation.request_body.is_some();
         let extra = if body { WITH_BODY } else { &WITH_BODY[..1] };

@@ -36,12 +36,15 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(me::decide::decide).service(me::withdraw::withdraw)
         // Researchers ask, committees decide
         .service(projects::create::create).service(projects::list::list).service(projects::read::read)
-        .service(counts::ask::ask)
+        .service(counts::ask::ask).service(counts::list::list)
         .service(requests::submit::submit).service(requests::list::list).service(requests::show::read)
         .service(requests::decide::decide).service(requests::terms::terms)
+        .service(requests::permit::permit)
         // Releases leave
         .service(releases::build::build).service(releases::list::list).service(releases::show::read)
-        .service(releases::download::download).service(downloads::fetch::fetch).service(downloads::close::close)
+        .service(releases::manifest::manifest).service(releases::evidence::evidence_pack)
+        .service(releases::download::download).service(downloads::fetch::fetch)
+        .service(downloads::describe::describe).service(downloads::close::close)
         // Long work
         .service(jobs::list::list).service(jobs::read::read).service(jobs::events::events).service(jobs::cancel::cancel);
 }

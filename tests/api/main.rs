@@ -4,4 +4,5 @@
 mod house;
 mod openapi;
 mod permissions;
+mod story;
 mod v1;

@@ -141,6 +141,8 @@ permissions! {
     SignTerms "sign_terms" [Researcher];
     /// Count cohorts.
     CountCohorts "count_cohorts" [Operator, Researcher];
+    /// See which counts were answered.
+    ReadCounts "read_counts" [Operator, Contributor, Board, Researcher];
     /// Build releases.
     BuildReleases "build_releases" [Operator, Researcher];
     /// See releases.

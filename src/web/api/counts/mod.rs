@@ -1,3 +1,4 @@
 //! Counts of cohorts, protected.
 
 pub mod ask;
+pub mod list;

@@ -12,7 +12,9 @@ use crate::web::schema::{Instant, Sha256Hex, Slug};
 
 pub mod build;
 pub mod download;
+pub mod evidence;
 pub mod list;
+pub mod manifest;
 #[path = "read.rs"]
 pub mod show;
 

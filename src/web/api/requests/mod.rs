@@ -13,6 +13,7 @@ use crate::web::schema::{DuoTerm, Instant, Sha256Hex, Slug};
 
 pub mod decide;
 pub mod list;
+pub mod permit;
 #[path = "read.rs"]
 pub mod show;
 pub mod submit;
