@@ -281,9 +281,10 @@ fn write_export(dir: &Path, hospital: &str) {
         let _ = writeln!(persons, "{id},{},{},5,17,0,0,{hospital}-{n}", 8507 + 25 * (n % 2), 1970 + n % 3);
         for (row, concept) in [(0, 201_826), (1, 201_826), (2, 201_826), (3, 316_866)] {
             if row < 3 || n % 2 == 0 {
-                let (year, month) = (2015 + row, 1 + n % 12);
-                let _ =
-                    writeln!(conditions, "{},{id},{concept},{year}-{month:02}-15,32817", n * 10 + row + 1);
+                // Nobody's intervals are another's, so that equal date vectors are the same person's.
+                let apart = 200 + 2 * n + i64::from(hospital == "south");
+                let date = Date::from_ymd(2015, 1, 1).expect("valid").plus_days((n + row * apart) as i32);
+                let _ = writeln!(conditions, "{},{id},{concept},{date},32817", n * 10 + row + 1);
             }
         }
     }
@@ -340,6 +341,8 @@ fn a_release_is_verified_offline_and_two_recipients_get_different_people_numbers
     };
     assert!(pseudonyms(&built.release).is_disjoint(&pseudonyms(&second.release)));
 
+    keep(&[&built.release, &second.release], &house);
+
     // Each file, one byte changed: found and named.
     for name in [
         "tables/person.parquet",
@@ -361,6 +364,26 @@ fn a_release_is_verified_offline_and_two_recipients_get_different_people_numbers
     }
     fs::write(package.join("tables/extra.parquet"), b"x").expect("written");
     assert!(!verify_package(&package, Some(&house.key())).intact, "a file in no list");
+}
+
+/// For `.ci/bars/release-opens`: copies packages to the folder that `ALMONER_KEEP_RELEASES` names.
+#[expect(clippy::disallowed_methods, reason = "a bar asks for it")]
+fn keep(releases: &[&almoner_model::ReleaseId], house: &House) {
+    let Ok(to) = std::env::var("ALMONER_KEEP_RELEASES") else { return };
+    for id in releases {
+        let mut folders = vec![PathBuf::from(id.as_str()).join("package")];
+        while let Some(folder) = folders.pop() {
+            fs::create_dir_all(Path::new(&to).join(&folder)).expect("made");
+            for item in fs::read_dir(house.releases().join(&folder)).expect("there") {
+                let path = folder.join(item.expect("listed").file_name());
+                if house.releases().join(&path).is_dir() {
+                    folders.push(path);
+                } else {
+                    fs::copy(house.releases().join(&path), Path::new(&to).join(&path)).expect("copied");
+                }
+            }
+        }
+    }
 }
 
 /// How many people the gate left out.
