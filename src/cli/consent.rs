@@ -69,8 +69,8 @@ pub fn run(args: ConsentArgs, globals: &Globals) -> Result<(), CliError> {
         Owner::There(server) => {
             let list =
                 String::from_utf8(list).map_err(|_| CliError::Usage("the list is not UTF-8".into()))?;
-            let body = json!({"list": list, "forms": forms});
-            server.call("POST", &format!("/v1/contributors/{contributor}/consents/import"), Some(&body))?
+            let body = json!({"contributor": contributor, "list": list, "forms": forms});
+            server.call("POST", "/v1/consents/import", Some(&body))?["summary"].take()
         }
     };
     globals.output().result(&summary, told)

@@ -10,6 +10,7 @@ use super::owner::Owner;
 use super::{CliError, Globals};
 use crate::events::ContributorRegistered;
 use crate::flows::{Act, contributor};
+use crate::state::records::{Contract, Contributor};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -59,18 +60,29 @@ pub fn run(args: ContributorArgs, globals: &Globals) -> Result<(), CliError> {
     let output = globals.output();
     match args.command {
         ContributorCommand::Add { id, name, linkage, k_min } => {
-            let new = ContributorRegistered { contributor: id.clone(), name, linkage, k_min };
             let made = match &owner {
                 Owner::Here(app) => {
-                    json!(contributor::register(&app.access(), &Act::operator(&*app.entropy), new)?)
+                    let new = ContributorRegistered { contributor: id.clone(), name, linkage, k_min };
+                    contributor::register(&app.access(), &Act::operator(&*app.entropy), new)?;
+                    shown(contributor::show(&app.access(), &id)?)
                 }
-                Owner::There(server) => server.call("POST", "/v1/contributors", Some(&json!(new)))?,
+                Owner::There(server) => {
+                    let new = json!({"id": id, "name": name, "linkage": linkage, "k_min": k_min});
+                    server.call("POST", "/v1/contributors", Some(&new))?
+                }
             };
             output.result(&made, |_| format!("{id} is registered"))
         }
         ContributorCommand::List => {
             let items = match &owner {
-                Owner::Here(app) => json!({"items": contributor::list(&app.access())?}),
+                Owner::Here(app) => {
+                    let ctx = app.access();
+                    let mut items = Vec::new();
+                    for found in contributor::list(&ctx)? {
+                        items.push(shown(contributor::show(&ctx, &found.body.contributor)?));
+                    }
+                    json!({"items": items})
+                }
                 Owner::There(server) => server.call("GET", "/v1/contributors", None)?,
             };
             output.result(&items, table)
@@ -80,7 +92,8 @@ pub fn run(args: ContributorArgs, globals: &Globals) -> Result<(), CliError> {
             let made = match &owner {
                 Owner::Here(app) => {
                     let act = Act::operator(&*app.entropy);
-                    json!(contributor::publish_contract(&app.access(), &act, &id, &policy)?)
+                    contributor::publish_contract(&app.access(), &act, &id, &policy)?;
+                    shown(contributor::show(&app.access(), &id)?)
                 }
                 Owner::There(server) => {
                     let path = format!("/v1/contributors/{id}/contract");
@@ -92,13 +105,22 @@ pub fn run(args: ContributorArgs, globals: &Globals) -> Result<(), CliError> {
     }
 }
 
+/// As the HTTP interface shows a contributor.
+fn shown((record, contract): (Contributor, Option<Contract>)) -> Value {
+    json!({
+        "id": record.body.contributor, "name": record.body.name, "linkage": record.body.linkage,
+        "k_min": record.body.k_min, "registered": record.origin.time,
+        "contract": contract.map(|c| c.body.policy),
+    })
+}
+
 fn table(items: &Value) -> String {
     let mut out = format!("{:<26}{:<9}{:<7}{}\n", "ID", "LINKAGE", "K_MIN", "NAME");
     for item in items["items"].as_array().into_iter().flatten() {
         let text = |key: &str| item[key].as_str().unwrap_or_default().to_owned();
         let linkage = if item["linkage"] == true { "yes" } else { "no" };
         let k = item["k_min"].as_u64().map_or_else(String::new, |k| k.to_string());
-        out += &format!("{:<26}{linkage:<9}{k:<7}{}\n", text("contributor"), text("name"));
+        out += &format!("{:<26}{linkage:<9}{k:<7}{}\n", text("id"), text("name"));
     }
     out
 }

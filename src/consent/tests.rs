@@ -353,3 +353,25 @@ fn a_denied_sensitive_category_withholds_notes_and_what_reveals_it() {
     let withheld: Vec<Category> = verdict.limits.withheld.iter().collect();
     assert_eq!(withheld, [Category::Drugs, Category::Measurements, Category::Notes]);
 }
+
+#[test]
+fn the_examples_of_the_documentation_are_right() {
+    let text = include_str!("../../docs/consent.md");
+    let block = |kind: &str| {
+        let from = text.split_once(&format!("```{kind}\n")).expect("a block").1;
+        from.split_once("```").expect("its end").0
+    };
+    let directive: Directive = serde_json::from_str(block("json")).expect("a directive");
+    let state = SubjectState { directives: vec![said(1, directive)], withdrawals: vec![] };
+    let bound = Purpose::of(Duo::HealthResearch, [Duo::NonCommercial]);
+    let at =
+        |category| Use { at: Timestamp::from_millis(1_800_000_000_000), ..wanted(bound.clone(), category) };
+    assert!(evaluate(&state, &north(), &at(Category::Demographics)).permit);
+    let drugs = evaluate(&state, &north(), &at(Category::Drugs));
+    assert_eq!(drugs.main_reason(), Some(Reason::CategoryDenied));
+    let forms = form::Forms::load(block("toml")).expect("definitions");
+    assert!(forms.find("broad@2").is_some() && forms.find("2").is_some() && forms.find("3").is_none());
+    for category in Category::ALL {
+        assert!(text.contains(category.name()), "{category} is documented");
+    }
+}
