@@ -198,10 +198,13 @@ fn main() {
     times.sort_unstable();
     let (median, greatest) = (times[4], times[8]);
     println!(
-        "count-million: {persons} persons, {rows} rows, {} members of {} permitted; first {cold:.0?}, warm median \
-         {median:.0?}, greatest of nine {greatest:.0?}",
+        "count-million: {persons} persons, {rows} rows, {} members of {} permitted; first {} ms, warm median {} \
+         ms, greatest of nine {} ms",
         found.members.len(),
-        found.report.permitted
+        found.report.permitted,
+        cold.as_millis(),
+        median.as_millis(),
+        greatest.as_millis()
     );
     assert!(!found.members.is_empty(), "the cohort has members");
     assert!(persons < 1_000_000 || median < Duration::from_secs(1), "the bar is one second");

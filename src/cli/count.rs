@@ -55,7 +55,7 @@ pub fn run(args: CountArgs, globals: &Globals) -> Result<(), CliError> {
     match Owner::of(globals)? {
         Owner::Here(app) => {
             let answer = here(&app, args, definition)?;
-            globals.output().result(&answer, |a| told(a))
+            globals.output().result(&answer, told)
         }
         Owner::There(server) => {
             let not_json = |_| CliError::failed(ErrorKind::Invalid, "the cohort definition is not JSON");

@@ -76,7 +76,7 @@ impl Category {
         }
         let revealed_by_nothing = matches!(other, Self::Demographics | Self::Deaths);
         let no_test_result = matches!(other, Self::Visits | Self::Conditions | Self::Drugs | Self::Devices);
-        !revealed_by_nothing && !(matches!(self, Self::Genetics) && no_test_result)
+        !(revealed_by_nothing || matches!(self, Self::Genetics) && no_test_result)
     }
 }
 
