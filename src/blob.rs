@@ -88,18 +88,38 @@ impl Blobs {
     /// # Errors
     /// [`BlobError::Store`]; the object is then as it was, or whole.
     pub fn put(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
-        let at = object_store::path::Path::from(name);
-        block_on(self.store.put(&at, PutPayload::from_bytes(bytes))).map_err(|e| BlobError::of(name, e))?;
-        self.sync(name)
+        self.put_part(name, bytes)?;
+        // Folders between the object and the root may be new with it.
+        let path = self.path(name);
+        let folders = path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root));
+        folders.into_iter().try_for_each(|folder| sync(folder).map_err(|e| BlobError::io(name, &e)))
     }
 
-    fn sync(&self, name: &str) -> Result<(), BlobError> {
-        let path = self.path(name);
-        let sync = |path: &Path| File::open(path).and_then(|file| file.sync_all());
-        sync(&path).map_err(|e| BlobError::io(name, &e))?;
-        // Folders between the object and the root may be new with it.
-        for folder in path.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root)) {
-            sync(folder).map_err(|e| BlobError::io(name, &e))?;
+    /// Writes one of many objects: its bytes are durable on return, its name after [`Self::settle`].
+    ///
+    /// # Errors
+    /// [`BlobError::Store`].
+    pub fn put_part(&self, name: &str, bytes: Bytes) -> Result<(), BlobError> {
+        let at = object_store::path::Path::from(name);
+        block_on(self.store.put(&at, PutPayload::from_bytes(bytes))).map_err(|e| BlobError::of(name, e))?;
+        sync(&self.path(name)).map_err(|e| BlobError::io(name, &e))
+    }
+
+    /// Makes the names of all objects below `prefix` durable.
+    ///
+    /// # Errors
+    /// [`BlobError::Store`].
+    pub fn settle(&self, prefix: &str) -> Result<(), BlobError> {
+        let failed = |e: std::io::Error| BlobError::io(prefix, &e);
+        let mut folders = vec![self.path(prefix)];
+        while let Some(folder) = folders.pop() {
+            for item in std::fs::read_dir(&folder).map_err(failed)? {
+                let item = item.map_err(failed)?;
+                if item.file_type().map_err(failed)?.is_dir() {
+                    folders.push(item.path());
+                }
+            }
+            sync(&folder).map_err(failed)?;
         }
         Ok(())
     }
@@ -149,7 +169,7 @@ impl Blobs {
     }
 
     /// Makes `to` an object with the bytes of `from`, without a second copy where the disk allows it. Objects are never
-    /// written in place, so sharing them is safe.
+    /// written in place, so sharing them is safe. Durable after [`Self::settle`].
     ///
     /// # Errors
     /// [`BlobError`].
@@ -167,7 +187,7 @@ impl Blobs {
         if std::fs::hard_link(&source, &target).is_err() {
             std::fs::copy(&source, &target).map_err(|e| BlobError::io(from, &e))?;
         }
-        self.sync(to)
+        sync(&target).map_err(|e| BlobError::io(to, &e))
     }
 
     /// Removes an object; one that is not there is removed already.
@@ -236,6 +256,10 @@ impl Blobs {
         let bytes = self.get(&name)?;
         if Digest::of(&bytes) == *digest { Ok(bytes) } else { Err(BlobError::Altered(name)) }
     }
+}
+
+fn sync(path: &Path) -> std::io::Result<()> {
+    File::open(path)?.sync_all()
 }
 
 fn document(digest: &Digest) -> String {

@@ -34,7 +34,7 @@ impl<'w> VersionWriter<'w> {
         Ok(Self { blobs, tables, folder })
     }
 
-    /// Writes the tables of one bucket; durable on return.
+    /// Writes the tables of one bucket; durable when the version is sealed.
     ///
     /// # Errors
     /// [`DatasetError`]; the version cannot be completed then.
@@ -74,12 +74,16 @@ impl<'w> VersionWriter<'w> {
         Ok(ReportEntry { path, sha256, bytes })
     }
 
-    /// Writes the manifest, which makes the version complete, though not yet visible. Gives its digest.
+    /// Makes all files durable, then writes the manifest, which makes the version complete, though not yet visible. Gives its digest.
     ///
     /// # Errors
     /// [`DatasetError`].
     pub fn seal(&self, manifest: &Manifest) -> Result<Digest, DatasetError> {
-        Ok(self.put("manifest.json", manifest.to_bytes().into())?.0)
+        self.blobs.settle(&self.folder)?;
+        let bytes: Bytes = manifest.to_bytes().into();
+        let digest = Digest::of(&bytes);
+        self.blobs.put(&format!("{}/manifest.json", self.folder), bytes)?;
+        Ok(digest)
     }
 
     /// Removes what was written.
@@ -92,7 +96,7 @@ impl<'w> VersionWriter<'w> {
 
     fn put(&self, path: &str, bytes: Bytes) -> Result<(Digest, u64), DatasetError> {
         let (digest, size) = (Digest::of(&bytes), bytes.len() as u64);
-        self.blobs.put(&format!("{}/{path}", self.folder), bytes)?;
+        self.blobs.put_part(&format!("{}/{path}", self.folder), bytes)?;
         Ok((digest, size))
     }
 }
