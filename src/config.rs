@@ -273,6 +273,13 @@ impl Config {
     }
 }
 
+/// `XDG_STATE_HOME` and `HOME`, where programs keep what outlives them (XDG Base Directory Specification).
+#[expect(clippy::disallowed_methods, reason = "the one place that reads the environment")]
+pub fn state_home() -> (Option<PathBuf>, Option<PathBuf>) {
+    let folder = |name| std::env::var(name).ok().map(PathBuf::from).filter(|p| p.is_absolute());
+    (folder("XDG_STATE_HOME"), folder("HOME"))
+}
+
 /// A key of the configuration: its path, and whether its value is text.
 struct Key {
     path: Vec<String>,

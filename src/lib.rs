@@ -55,6 +55,7 @@ pub mod demo;
 pub mod app;
 pub mod cli;
 pub mod config;
+pub mod push;
 pub mod system;
 pub mod tls;
 pub mod web;

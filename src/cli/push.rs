@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use almoner_model::{ContributorId, DatasetId};
 
 use super::{CliError, Globals};
-use crate::error::ErrorKind;
+use crate::push::{self, Push, PushError, Server};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -41,10 +41,54 @@ pub struct PushArgs {
     pub ca: Option<PathBuf>,
 }
 
-/// Pushes.
+impl From<PushError> for CliError {
+    fn from(e: PushError) -> Self {
+        match e {
+            PushError::Address(_) => Self::Usage(e.to_string()),
+            PushError::Problem { kind, detail, measured, .. } => {
+                Self::Failed { kind, message: detail, details: Some(measured).filter(|m| !m.is_null()) }
+            }
+            e => Self::failed(e.kind(), e),
+        }
+    }
+}
+
+/// Pushes, and waits until the dataset version is published.
 ///
 /// # Errors
-/// Always, until the flow behind it is wired.
-pub fn run(_args: PushArgs, _globals: &Globals) -> Result<(), CliError> {
-    Err(CliError::failed(ErrorKind::Fault, "this build does not have this command yet"))
+/// If it is not published; the same command goes on where this one stopped.
+pub fn run(args: PushArgs, globals: &Globals) -> Result<(), CliError> {
+    let server = Server::new(&args.server, &args.token, args.ca.as_deref())?;
+    let push = Push {
+        dir: args.dir,
+        server,
+        contributor: args.contributor,
+        dataset: args.dataset,
+        profile: args.profile,
+        incremental: args.incremental,
+        state: args.state.or_else(default_state).ok_or_else(|| {
+            CliError::Usage(
+                "there is no home folder to keep the key of the push in: name one with --state".into(),
+            )
+        })?,
+    };
+    let output = globals.output();
+    let progress = output.progress();
+    let summary = push::push(&push, &*progress)?;
+    drop(progress);
+    output.result(&summary, |s| {
+        format!(
+            "Published {} version {}: {} people, ledger entry {}.",
+            s["dataset"].as_str().unwrap_or_default(),
+            s["version"],
+            s["persons"],
+            s["ledger_seq"]
+        )
+    })
+}
+
+/// The XDG state folder of the account.
+fn default_state() -> Option<PathBuf> {
+    let (state, home) = crate::config::state_home();
+    state.or_else(|| home.map(|h| h.join(".local/state"))).map(|base| base.join("almoner"))
 }

@@ -1,0 +1,315 @@
+//! The client of uploads: sends an export to a server, goes on where it stopped, and ends well only when the dataset
+//! version is published.
+//!
+//! The client makes the key under which the server spools the export. It keeps it, readable by its owner only, in a state
+//! file beside what it needs to find its upload again; the same command after a crash on either side resumes. When the
+//! version is published the state file goes. Names of files stay here: the server is told what a file holds
+//! (`intake::canonical_name`), its size and its digest.
+//!
+//! What it does not do: send anything in clear to another machine, or follow a redirect.
+
+use std::fs::{self, File};
+use std::io::{self, Read, Seek, SeekFrom};
+use std::path::{Path, PathBuf};
+use std::thread;
+use std::time::Duration;
+
+use almoner_model::{ContributorId, DatasetId, Digest};
+use serde_json::{Value, json};
+use sha2::{Digest as _, Sha256};
+
+use crate::error::ErrorKind;
+use crate::intake::canonical_name;
+use crate::jobs::{Progress, Unit};
+
+mod client;
+mod state;
+
+pub use client::Server;
+use state::State;
+
+/// Bytes of one request.
+const PIECE: u64 = 8 << 20;
+/// How often a piece or a look is tried again when the server cannot be reached.
+const TRIES: u32 = 12;
+/// How often a job that a restart of the server cut short is asked for again.
+const COMMITS: u32 = 20;
+/// Folders deeper than this are not followed.
+const DEPTH_MAX: usize = 16;
+
+/// What to push, and where.
+pub struct Push {
+    /// The export.
+    pub dir: PathBuf,
+    /// The server.
+    pub server: Server,
+    /// Whose data; the contributor of the token where none is named.
+    pub contributor: Option<ContributorId>,
+    /// The dataset.
+    pub dataset: Option<DatasetId>,
+    /// The profile.
+    pub profile: Option<String>,
+    /// Changes instead of everything.
+    pub incremental: bool,
+    /// Where state files are kept.
+    pub state: PathBuf,
+}
+
+/// Why a push did not end well.
+#[derive(Debug, thiserror::Error)]
+pub enum PushError {
+    /// The server's address.
+    #[error("{0}")]
+    Address(String),
+    /// Nothing to send.
+    #[error("{} holds no FHIR NDJSON and no OMOP table", .0.display())]
+    Empty(PathBuf),
+    /// A local file.
+    #[error("{}: {cause}", path.display())]
+    File {
+        /// Which.
+        path: PathBuf,
+        /// Why.
+        cause: io::Error,
+    },
+    /// A file changed while it was sent.
+    #[error("{} changed while it was being sent; push again when the export is complete", .0.display())]
+    Changed(PathBuf),
+    /// The server cannot be reached.
+    #[error("the server cannot be reached ({0}); the same command goes on where this one stopped")]
+    Unreachable(String),
+    /// The server said no.
+    #[error("{detail}")]
+    Problem {
+        /// The HTTP status; 0 for the failure of a job.
+        status: u16,
+        /// Which kind.
+        kind: ErrorKind,
+        /// What it said.
+        detail: String,
+        /// What it measured.
+        measured: Value,
+    },
+}
+
+impl PushError {
+    /// What kind of no.
+    pub const fn kind(&self) -> ErrorKind {
+        match self {
+            Self::Problem { kind, .. } => *kind,
+            Self::Changed(_) => ErrorKind::Conflict,
+            Self::Unreachable(_) => ErrorKind::Fault,
+            _ => ErrorKind::Invalid,
+        }
+    }
+
+    fn status(&self) -> u16 {
+        if let Self::Problem { status, .. } = self { *status } else { 0 }
+    }
+}
+
+fn at(path: &Path) -> impl FnOnce(io::Error) -> PushError + '_ {
+    move |cause| PushError::File { path: path.to_owned(), cause }
+}
+
+/// A file to be sent.
+struct Local {
+    path: PathBuf,
+    name: String,
+    bytes: u64,
+    sha256: Digest,
+}
+
+/// Sends the export and waits until it is published. Gives what the ingest came to.
+///
+/// # Errors
+/// [`PushError`]; the same call goes on where this one stopped.
+pub fn push(push: &Push, progress: &dyn Progress) -> Result<Value, PushError> {
+    let files = look(&push.dir, progress)?;
+    let declared = declaration(push, &files);
+    let mut state = State::find_or_make(&push.state, &push.server, &declared)?;
+    let mut commits = 0;
+    loop {
+        let Some(upload) = open(push, &mut state, &declared)? else { continue };
+        if upload["published"] == true {
+            // The job ended after this client had gone. Its result is with the job.
+            let done = follow(push, &upload["job"], progress)?;
+            state.remove();
+            return Ok(done);
+        }
+        send(push, &state, &upload, &files, progress)?;
+        let committed = commit(push, &state)?;
+        match follow(push, &committed["id"], progress) {
+            Ok(result) => {
+                state.remove();
+                return Ok(result);
+            }
+            // Cut short by a restart of the server, or bytes were damaged at rest: go on.
+            Err(PushError::Problem { kind: ErrorKind::Conflict, .. }) if commits < COMMITS => {
+                commits += 1;
+                thread::sleep(Duration::from_secs(1));
+            }
+            Err(e) => return Err(e),
+        }
+    }
+}
+
+/// Finds and hashes the inputs, in order of their paths.
+fn look(dir: &Path, progress: &dyn Progress) -> Result<Vec<Local>, PushError> {
+    let mut found = Vec::new();
+    if dir.is_dir() {
+        walk(dir, "", 0, &mut found)?;
+    } else {
+        let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
+        found.push((name, dir.to_owned()));
+    }
+    found.sort();
+    let inputs: Vec<(String, PathBuf)> =
+        found.into_iter().filter_map(|(name, path)| Some((canonical_name(&name)?, path))).collect();
+    if inputs.is_empty() {
+        return Err(PushError::Empty(dir.to_owned()));
+    }
+    let total = inputs.iter().filter_map(|(_, path)| fs::metadata(path).ok()).map(|m| m.len()).sum();
+    progress.stage("hash", Some(total), Unit::Bytes);
+    inputs.into_iter().map(|(name, path)| hash(name, path, progress)).collect()
+}
+
+fn walk(dir: &Path, prefix: &str, depth: usize, out: &mut Vec<(String, PathBuf)>) -> Result<(), PushError> {
+    for item in fs::read_dir(dir).map_err(at(dir))? {
+        let item = item.map_err(at(dir))?;
+        let name = format!("{prefix}{}", item.file_name().to_string_lossy());
+        let kind = item.file_type().map_err(at(dir))?;
+        if kind.is_dir() && depth < DEPTH_MAX {
+            walk(&item.path(), &format!("{name}/"), depth + 1, out)?;
+        } else if fs::metadata(item.path()).is_ok_and(|m| m.is_file()) {
+            out.push((name, item.path()));
+        }
+    }
+    Ok(())
+}
+
+fn hash(name: String, path: PathBuf, progress: &dyn Progress) -> Result<Local, PushError> {
+    let mut file = File::open(&path).map_err(at(&path))?;
+    let (mut hash, mut bytes, mut buffer) = (Sha256::new(), 0, vec![0; 1 << 20]);
+    loop {
+        let n = file.read(&mut buffer).map_err(at(&path))?;
+        if n == 0 {
+            return Ok(Local { path, name, bytes, sha256: Digest(hash.finalize().into()) });
+        }
+        hash.update(&buffer[..n]);
+        bytes += n as u64;
+        progress.advance(n as u64);
+    }
+}
+
+fn declaration(push: &Push, files: &[Local]) -> Value {
+    let files: Vec<Value> =
+        files.iter().map(|f| json!({"name": f.name, "bytes": f.bytes, "sha256": f.sha256})).collect();
+    json!({
+        "contributor": push.contributor, "dataset": push.dataset, "profile": push.profile,
+        "incremental": push.incremental, "files": files,
+    })
+}
+
+/// The upload, declared where it is not yet. `None` if it had run out and must be declared anew.
+fn open(push: &Push, state: &mut State, declared: &Value) -> Result<Option<Value>, PushError> {
+    if let Some(id) = &state.upload {
+        match patiently(|| push.server.get(&format!("/v1/uploads/{id}"))) {
+            Err(e) if e.status() == 404 => {
+                state.renew()?;
+                return Ok(None);
+            }
+            other => return other.map(Some),
+        }
+    }
+    let upload = patiently(|| push.server.post("/v1/uploads", Some(declared), state))?;
+    let id = upload["id"].as_str().ok_or_else(strange)?;
+    state.opened(id)?;
+    Ok(Some(upload))
+}
+
+fn send(
+    push: &Push,
+    state: &State,
+    upload: &Value,
+    files: &[Local],
+    progress: &dyn Progress,
+) -> Result<(), PushError> {
+    progress.stage("upload", Some(files.iter().map(|f| f.bytes).sum()), Unit::Bytes);
+    let id = upload["id"].as_str().ok_or_else(strange)?;
+    for (ordinal, file) in files.iter().enumerate() {
+        let mut offset = upload["files"][ordinal]["received"].as_u64().ok_or_else(strange)?;
+        progress.advance(offset);
+        let mut open = File::open(&file.path).map_err(at(&file.path))?;
+        while offset < file.bytes {
+            let piece = read(&mut open, offset, file)?;
+            let path = format!("/v1/uploads/{id}/files/{ordinal}?offset={offset}");
+            let received = match patiently(|| push.server.patch(&path, &piece, state)) {
+                Ok(answer) => answer["received"].as_u64(),
+                Err(PushError::Problem { status: 409, measured, .. }) if measured["received"].is_u64() => {
+                    measured["received"].as_u64()
+                }
+                Err(e) => return Err(e),
+            };
+            let received = received.ok_or_else(strange)?;
+            progress.advance(received.saturating_sub(offset));
+            offset = received;
+        }
+    }
+    Ok(())
+}
+
+fn read(open: &mut File, offset: u64, file: &Local) -> Result<Vec<u8>, PushError> {
+    let wanted = PIECE.min(file.bytes - offset);
+    let mut piece = Vec::new();
+    open.seek(SeekFrom::Start(offset)).map_err(at(&file.path))?;
+    open.take(wanted).read_to_end(&mut piece).map_err(at(&file.path))?;
+    if piece.len() as u64 == wanted { Ok(piece) } else { Err(PushError::Changed(file.path.clone())) }
+}
+
+fn commit(push: &Push, state: &State) -> Result<Value, PushError> {
+    let id = state.upload.as_deref().unwrap_or_default();
+    patiently(|| push.server.post_keyed(&format!("/v1/uploads/{id}/commit"), state))
+}
+
+/// Follows a job to its end.
+fn follow(push: &Push, job: &Value, progress: &dyn Progress) -> Result<Value, PushError> {
+    let id = job.as_str().ok_or_else(strange)?;
+    let mut seen = crate::cli::owner::Seen::default();
+    loop {
+        let job = patiently(|| push.server.get(&format!("/v1/jobs/{id}")))?;
+        seen.tell(&job["progress"], progress);
+        match job["state"].as_str() {
+            Some("queued" | "running") => thread::sleep(Duration::from_millis(300)),
+            Some("done") => return Ok(job["result"].clone()),
+            Some("failed") => return Err(client::problem(0, &job["failure"])),
+            Some("interrupted") => {
+                return Err(job_over(ErrorKind::Conflict, "the server stopped before the end"));
+            }
+            _ => return Err(job_over(ErrorKind::Denied, "the job was cancelled")),
+        }
+    }
+}
+
+fn job_over(kind: ErrorKind, detail: &str) -> PushError {
+    PushError::Problem { status: 0, kind, detail: detail.into(), measured: Value::Null }
+}
+
+/// Tries again while the server cannot be reached or is not ready, ever slower.
+fn patiently<T>(call: impl Fn() -> Result<T, PushError>) -> Result<T, PushError> {
+    let mut wait = Duration::from_millis(200);
+    for _ in 1..TRIES {
+        match call() {
+            Err(PushError::Unreachable(_) | PushError::Problem { status: 502..=504, .. }) => {
+                thread::sleep(wait)
+            }
+            other => return other,
+        }
+        wait = (wait * 2).min(Duration::from_secs(10));
+    }
+    call()
+}
+
+fn strange() -> PushError {
+    PushError::Address("what answers there is not an almoner server".into())
+}
