@@ -6,6 +6,9 @@ use clap::Args;
 
 use almoner_model::{ContributorId, DatasetId};
 
+use serde_json::json;
+
+use super::owner::Owner;
 use super::{CliError, Globals};
 use crate::dataset::Mode;
 use crate::flows::Act;
@@ -39,8 +42,28 @@ pub struct IngestArgs {
 /// # Errors
 /// If nothing was published; the same command can be given again.
 pub fn run(args: IngestArgs, globals: &Globals) -> Result<(), CliError> {
-    let app = globals.app_or_init()?;
     let (output, progress) = (globals.output(), globals.output().progress());
+    let app = match Owner::of_new(globals)? {
+        Owner::Here(app) => app,
+        Owner::There(server) => {
+            let body = json!({
+                "path": args.dir.canonicalize()?, "contributor": args.contributor, "dataset": args.dataset,
+                "profile": args.profile, "incremental": args.incremental, "linkage": args.linkage,
+            });
+            let job = server.call("POST", "/v1/ingests", Some(&body))?;
+            let summary = server.follow(&job, &*progress)?;
+            drop(progress);
+            return output.result(&summary, |s| {
+                format!(
+                    "{} version {}: {} people; published by ledger entry {}",
+                    s["dataset"].as_str().unwrap_or_default(),
+                    s["version"],
+                    s["persons"],
+                    s["ledger_seq"]
+                )
+            });
+        }
+    };
     let request = IngestRequest {
         source: Source::Path(args.dir),
         contributor: args.contributor,

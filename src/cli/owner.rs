@@ -30,6 +30,26 @@ impl Owner {
     /// # Errors
     /// If the folder cannot be opened for another reason, or is in use by something that cannot be asked.
     pub fn of(globals: &Globals) -> Result<Self, CliError> {
+        Self::open(globals, false)
+    }
+
+    /// As [`Owner::of`], and makes the folder first where there is none.
+    ///
+    /// # Errors
+    /// As [`Owner::of`], or if it cannot be made.
+    pub fn of_new(globals: &Globals) -> Result<Self, CliError> {
+        Self::open(globals, true)
+    }
+
+    fn open(globals: &Globals, make: bool) -> Result<Self, CliError> {
+        if make && !globals.folder().marker().exists() {
+            App::init(
+                &globals.folder(),
+                &globals.config()?,
+                &crate::system::SystemClock,
+                &crate::system::SystemEntropy,
+            )?;
+        }
         let opened = App::open(
             globals.folder(),
             globals.config()?,

@@ -6,6 +6,9 @@ use std::path::PathBuf;
 use almoner_model::DatasetId;
 use clap::Subcommand;
 
+use serde_json::json;
+
+use super::owner::Owner;
 use super::{CliError, Globals};
 use crate::flows::Act;
 use crate::flows::vocabulary;
@@ -40,8 +43,23 @@ pub enum VocabularyCommand {
 /// # Errors
 /// If the tables cannot be read, or nothing was published.
 pub fn run(args: VocabularyArgs, globals: &Globals) -> Result<(), CliError> {
-    let app = globals.app_or_init()?;
     let (output, progress) = (globals.output(), globals.output().progress());
+    let app = match Owner::of_new(globals)? {
+        Owner::Here(app) => app,
+        Owner::There(server) => {
+            let job = match args.command {
+                VocabularyCommand::Load { dir } => {
+                    server.call("POST", "/v1/vocabularies", Some(&json!({"path": dir.canonicalize()?})))?
+                }
+                VocabularyCommand::Remap { dataset } => {
+                    server.call("POST", &format!("/v1/datasets/{dataset}/remap"), None)?
+                }
+            };
+            let done = server.follow(&job, &*progress)?;
+            drop(progress);
+            return output.result(&done, |d| format!("Done; ledger entry {}.", d["ledger_seq"]));
+        }
+    };
     match args.command {
         VocabularyCommand::Load { dir } => {
             let folder = app.folder.vocabulary();

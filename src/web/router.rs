@@ -4,7 +4,7 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::api::{
     consents, contributors, counts, datasets, downloads, health, ingests, invitations, jobs, ledger,
-    legal_bases, me, projects, releases, requests, tokens, uploads, withdrawals,
+    legal_bases, me, projects, releases, requests, tokens, uploads, vocabularies, withdrawals,
 };
 
 /// Registers every operation.
@@ -26,6 +26,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(uploads::create::create).service(uploads::list::list).service(uploads::read::read)
         .service(uploads::write::write).service(uploads::commit::commit).service(uploads::discard::discard)
         .service(ingests::run::run)
+        .service(vocabularies::load::load).service(vocabularies::list::list).service(vocabularies::remap::remap)
         .service(datasets::list::list).service(datasets::read::read)
         .service(datasets::versions::versions).service(datasets::reports::reports)
         // Patients decide, through their hospital

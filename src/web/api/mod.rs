@@ -17,4 +17,5 @@ pub mod releases;
 pub mod requests;
 pub mod tokens;
 pub mod uploads;
+pub mod vocabularies;
 pub mod withdrawals;
