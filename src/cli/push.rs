@@ -2,6 +2,7 @@
 
 use clap::Args;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use almoner_model::{ContributorId, DatasetId};
 
@@ -66,6 +67,7 @@ pub fn run(args: PushArgs, globals: &Globals) -> Result<(), CliError> {
         dataset: args.dataset,
         profile: args.profile,
         incremental: args.incremental,
+        patience: Duration::from_secs(120),
         state: args.state.or_else(default_state).ok_or_else(|| {
             CliError::Usage(
                 "there is no home folder to keep the key of the push in: name one with --state".into(),

@@ -30,8 +30,6 @@ use state::State;
 
 /// Bytes of one request.
 const PIECE: u64 = 8 << 20;
-/// How often a piece or a look is tried again when the server cannot be reached.
-const TRIES: u32 = 12;
 /// How often a job that a restart of the server cut short is asked for again.
 const COMMITS: u32 = 20;
 /// Folders deeper than this are not followed.
@@ -53,6 +51,8 @@ pub struct Push {
     pub incremental: bool,
     /// Where state files are kept.
     pub state: PathBuf,
+    /// How long to wait, in all, for a server that cannot be reached.
+    pub patience: Duration,
 }
 
 /// Why a push did not end well.
@@ -214,7 +214,7 @@ fn declaration(push: &Push, files: &[Local]) -> Value {
 /// The upload, declared where it is not yet. `None` if it had run out and must be declared anew.
 fn open(push: &Push, state: &mut State, declared: &Value) -> Result<Option<Value>, PushError> {
     if let Some(id) = &state.upload {
-        match patiently(|| push.server.get(&format!("/v1/uploads/{id}"))) {
+        match push.patiently(|| push.server.get(&format!("/v1/uploads/{id}"))) {
             Err(e) if e.status() == 404 => {
                 state.renew()?;
                 return Ok(None);
@@ -222,7 +222,7 @@ fn open(push: &Push, state: &mut State, declared: &Value) -> Result<Option<Value
             other => return other.map(Some),
         }
     }
-    let upload = patiently(|| push.server.post("/v1/uploads", Some(declared), state))?;
+    let upload = push.patiently(|| push.server.post("/v1/uploads", Some(declared), state))?;
     let id = upload["id"].as_str().ok_or_else(strange)?;
     state.opened(id)?;
     Ok(Some(upload))
@@ -244,7 +244,7 @@ fn send(
         while offset < file.bytes {
             let piece = read(&mut open, offset, file)?;
             let path = format!("/v1/uploads/{id}/files/{ordinal}?offset={offset}");
-            let received = match patiently(|| push.server.patch(&path, &piece, state)) {
+            let received = match push.patiently(|| push.server.patch(&path, &piece, state)) {
                 Ok(answer) => answer["received"].as_u64(),
                 Err(PushError::Problem { status: 409, measured, .. }) if measured["received"].is_u64() => {
                     measured["received"].as_u64()
@@ -269,7 +269,7 @@ fn read(open: &mut File, offset: u64, file: &Local) -> Result<Vec<u8>, PushError
 
 fn commit(push: &Push, state: &State) -> Result<Value, PushError> {
     let id = state.upload.as_deref().unwrap_or_default();
-    patiently(|| push.server.post_keyed(&format!("/v1/uploads/{id}/commit"), state))
+    push.patiently(|| push.server.post_keyed(&format!("/v1/uploads/{id}/commit"), state))
 }
 
 /// Follows a job to its end.
@@ -277,7 +277,7 @@ fn follow(push: &Push, job: &Value, progress: &dyn Progress) -> Result<Value, Pu
     let id = job.as_str().ok_or_else(strange)?;
     let mut seen = crate::cli::owner::Seen::default();
     loop {
-        let job = patiently(|| push.server.get(&format!("/v1/jobs/{id}")))?;
+        let job = push.patiently(|| push.server.get(&format!("/v1/jobs/{id}")))?;
         seen.tell(&job["progress"], progress);
         match job["state"].as_str() {
             Some("queued" | "running") => thread::sleep(Duration::from_millis(300)),
@@ -295,19 +295,22 @@ fn job_over(kind: ErrorKind, detail: &str) -> PushError {
     PushError::Problem { status: 0, kind, detail: detail.into(), measured: Value::Null }
 }
 
-/// Tries again while the server cannot be reached or is not ready, ever slower.
-fn patiently<T>(call: impl Fn() -> Result<T, PushError>) -> Result<T, PushError> {
-    let mut wait = Duration::from_millis(200);
-    for _ in 1..TRIES {
-        match call() {
-            Err(PushError::Unreachable(_) | PushError::Problem { status: 502..=504, .. }) => {
-                thread::sleep(wait)
+impl Push {
+    /// Tries again while the server cannot be reached or is not ready, ever slower, as long as there is patience.
+    fn patiently<T>(&self, call: impl Fn() -> Result<T, PushError>) -> Result<T, PushError> {
+        let (mut wait, mut waited) = (Duration::from_millis(200), Duration::ZERO);
+        while waited < self.patience {
+            match call() {
+                Err(PushError::Unreachable(_) | PushError::Problem { status: 502..=504, .. }) => {
+                    thread::sleep(wait)
+                }
+                other => return other,
             }
-            other => return other,
+            waited += wait;
+            wait = (wait * 2).min(Duration::from_secs(10));
         }
-        wait = (wait * 2).min(Duration::from_secs(10));
+        call()
     }
-    call()
 }
 
 fn strange() -> PushError {

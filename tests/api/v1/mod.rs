@@ -1,5 +1,6 @@
 //! `/v1`
 
 mod problems;
+mod push;
 mod tokens;
 mod uploads;

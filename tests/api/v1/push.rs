@@ -1,0 +1,173 @@
+//! `almoner push` against a real server: published or repeatable, resumed after either side broke, nothing in clear.
+
+use std::fs;
+use std::io::{self, Read as _, Write as _};
+use std::net::{Shutdown, TcpListener, TcpStream};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicI64, Ordering};
+use std::thread;
+use std::time::Duration;
+
+use almoner::jobs::Recorded;
+use almoner::push::{Push, PushError, Server, push};
+use serde_json::Value;
+
+use crate::house::House;
+
+fn sample() -> PathBuf {
+    Path::new(env!("CARGO_MANIFEST_DIR")).join("datasets/two-hospitals-20/north-general/fhir")
+}
+
+fn to(house: &House, dir: PathBuf, token: &str, state: &Path) -> Push {
+    Push {
+        dir,
+        server: Server::new(house.url(), token, None).expect("loopback"),
+        contributor: None,
+        dataset: None,
+        profile: None,
+        incremental: false,
+        state: state.to_owned(),
+        patience: Duration::from_millis(300),
+    }
+}
+
+fn spooled(house: &House) -> usize {
+    fs::read_dir(&house.app.spool).expect("spool").count()
+}
+
+#[test]
+fn a_push_ends_when_the_version_is_published_and_can_be_repeated() {
+    let house = House::open();
+    let token = house.token("contributor", &["north-general"]);
+    let state = tempfile::tempdir().expect("folder");
+    let progress = Recorded::default();
+    let done = push(&to(&house, sample(), &token, state.path()), &progress).expect("published");
+    assert_eq!((done["dataset"].as_str(), done["version"].as_u64()), (Some("north-general"), Some(1)));
+    assert!(done["persons"].as_u64() > Some(10), "{done}");
+    let lines = &done["lines"];
+    let sum =
+        ["mapped", "unmapped", "quarantined"].iter().map(|k| lines[k].as_u64().unwrap_or(0)).sum::<u64>();
+    assert_eq!(lines["read"].as_u64(), Some(sum));
+    let stages: Vec<&str> = progress.stages().iter().map(|(name, _)| *name).collect();
+    assert_eq!(stages[..2], ["hash", "upload"]);
+
+    assert_eq!(fs::read_dir(state.path()).expect("state").count(), 0, "the key is forgotten");
+    assert_eq!(spooled(&house), 0, "and so are the bytes");
+    let again = push(&to(&house, sample(), &token, state.path()), &progress).expect("published again");
+    assert_eq!((again["version"].as_u64(), &again["persons"]), (Some(2), &done["persons"]));
+    assert_eq!(again["persons_new"], 0, "the same people");
+}
+
+#[test]
+fn the_same_command_goes_on_with_what_the_server_has() {
+    let house = House::open();
+    let token = house.token("contributor", &["north-general"]);
+    let place = tempfile::tempdir().expect("folder");
+    let (dir, state) = (place.path().join("export"), place.path().join("state"));
+    fs::create_dir(&dir).expect("made");
+    for file in fs::read_dir(sample()).expect("sample").flatten() {
+        fs::copy(file.path(), dir.join(file.file_name())).expect("copied");
+    }
+    // A file of more than one piece, so that a break falls inside it.
+    let line =
+        r#"{"resourceType":"Basic","id":"0","code":{"text":"padding of no meaning to anybody at all"}}"#;
+    fs::write(dir.join("Basic.ndjson"), format!("{line}\n").repeat(130_000)).expect("written");
+    assert!(fs::metadata(dir.join("Basic.ndjson")).expect("there").len() > 9 << 20);
+
+    // The first attempt goes through a relay that breaks the connection in the middle of the large file.
+    let relay = Relay::to(house.url(), 6 << 20);
+    let mut through = to(&house, dir.clone(), &token, &state);
+    through.server = Server::new(&relay.url, &token, None).expect("loopback");
+    let declared_under = fs::read_dir(&state).map_or(0, Iterator::count);
+    assert_eq!(declared_under, 0);
+    let broken = push(&through, &Recorded::default());
+    assert!(matches!(broken, Err(PushError::Unreachable(_))), "{broken:?}");
+    let kept: Vec<_> = fs::read_dir(&state).expect("state").flatten().collect();
+    assert_eq!(kept.len(), 1, "the key is kept");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&kept[0].metadata().expect("there").permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let uploads = house.get("/v1/uploads", Some(&token)).expect(200).json();
+    let id = uploads["items"][0]["id"].as_str().expect("declared").to_owned();
+    let here: u64 = uploads["items"][0]["files"]
+        .as_array()
+        .expect("files")
+        .iter()
+        .map(|f| f["received"].as_u64().expect("bytes"))
+        .sum();
+    assert!(here >= 1 << 20, "some of it is here: {here}");
+    let stored = fs::read(house.app.spool.join(&id).join("000000")).expect("spooled");
+    assert!(memchr::memmem::find(&stored, b"resourceType").is_none(), "nothing in clear at rest");
+
+    relay.heal();
+    let done = push(&through, &Recorded::default()).expect("published");
+    assert_eq!(done["version"], 1);
+    let uploads = house.get("/v1/uploads", Some(&token)).expect(200).json();
+    assert_eq!(uploads["items"].as_array().map(Vec::len), Some(1), "the same upload went on");
+    assert_eq!(uploads["items"][0]["id"], id.as_str());
+}
+
+#[test]
+fn a_wrong_token_an_empty_folder_and_a_refused_export_are_told() {
+    let house = House::open();
+    let state = tempfile::tempdir().expect("folder");
+    let researcher = house.token("researcher", &["p"]);
+    let refused = push(&to(&house, sample(), &researcher, state.path()), &Recorded::default());
+    assert!(matches!(refused, Err(PushError::Problem { status: 403, .. })), "{refused:?}");
+
+    let token = house.token("contributor", &["north-general"]);
+    let empty = tempfile::tempdir().expect("folder");
+    let nothing = push(&to(&house, empty.path().to_owned(), &token, state.path()), &Recorded::default());
+    assert!(matches!(nothing, Err(PushError::Empty(_))));
+
+    fs::write(empty.path().join("Patient.ndjson"), "Marine542 is not JSON\n").expect("written");
+    let nobody = push(&to(&house, empty.path().to_owned(), &token, state.path()), &Recorded::default());
+    let Err(PushError::Problem { status: 0, detail, measured, .. }) = nobody else { panic!("{nobody:?}") };
+    assert!(!detail.contains("542"), "{detail}");
+    assert_eq!(measured, Value::Null);
+}
+
+/// Passes bytes on to a server, and breaks every connection once `limit` bytes went through, until healed.
+struct Relay {
+    url: String,
+    left: Arc<AtomicI64>,
+}
+
+impl Relay {
+    fn to(url: &str, limit: i64) -> Self {
+        let target = url.trim_start_matches("http://").to_owned();
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        let url = format!("http://{}", listener.local_addr().expect("bound"));
+        let left = Arc::new(AtomicI64::new(limit));
+        let shared = Arc::clone(&left);
+        thread::spawn(move || {
+            for client in listener.incoming().flatten() {
+                let (target, left) = (target.clone(), Arc::clone(&shared));
+                thread::spawn(move || {
+                    if left.load(Ordering::SeqCst) <= 0 {
+                        return;
+                    }
+                    let Ok(server) = TcpStream::connect(target) else { return };
+                    let (up, down) =
+                        (client.try_clone().expect("clones"), server.try_clone().expect("clones"));
+                    let back = thread::spawn(move || io::copy(&mut &down, &mut &up));
+                    let mut buffer = [0; 16 << 10];
+                    while let Ok(n @ 1..) = (&client).read(&mut buffer) {
+                        if left.fetch_sub(n as i64, Ordering::SeqCst) <= 0
+                            || (&server).write_all(&buffer[..n]).is_err()
+                        {
+                            break;
+                        }
+                    }
+                    let _ = (client.shutdown(Shutdown::Both), server.shutdown(Shutdown::Both));
+                    let _ = back.join();
+                });
+            }
+        });
+        Self { url, left }
+    }
+
+    fn heal(&self) {
+        self.left.store(i64::MAX, Ordering::SeqCst);
+    }
+}
