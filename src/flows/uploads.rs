@@ -8,7 +8,7 @@
 //!
 //! What it does not do: ingest. The job that does is `flows::ingest` on what [`Uploads::entries`] gives.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
@@ -102,7 +102,7 @@ pub enum UploadError {
         received: u64,
     },
     /// Another request writes to the file.
-    #[error("another request is writing this file")]
+    #[error("a later request is writing this file")]
     Busy,
     /// More bytes than declared.
     #[error("the file has more bytes than were declared")]
@@ -134,19 +134,53 @@ impl UploadError {
     }
 }
 
-/// Files that are being written.
-#[derive(Clone, Debug, Default)]
-pub struct Busy(Arc<Mutex<HashSet<(String, u32)>>>);
+type Turns = HashMap<(String, u32), Arc<Mutex<u64>>>;
 
-/// Keeps others from writing to a file until dropped.
-pub struct Writing {
-    busy: Busy,
-    file: (String, u32),
+/// Whose turn it is to write each file. The last request to begin has it: a request whose client has gone may linger
+/// until its connection times out, and must not keep the client from going on.
+#[derive(Clone, Debug, Default)]
+pub struct Busy(Arc<Mutex<Turns>>);
+
+impl Busy {
+    fn turn(&self, id: &str, ordinal: u32) -> Arc<Mutex<u64>> {
+        let mut turns = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        Arc::clone(turns.entry((id.to_owned(), ordinal)).or_default())
+    }
+
+    fn forget(&self, id: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).retain(|(upload, _), _| upload != id);
+    }
 }
 
-impl Drop for Writing {
-    fn drop(&mut self) {
-        self.busy.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.file);
+/// A request that writes to a file, as long as it is its turn.
+pub struct Writing {
+    turn: Arc<Mutex<u64>>,
+    mine: u64,
+    writer: SpoolWriter,
+}
+
+impl Writing {
+    /// Takes more bytes.
+    ///
+    /// # Errors
+    /// [`UploadError::Busy`] if a later request writes now; [`UploadError::TooLong`], [`UploadError::Disk`].
+    pub fn push(&mut self, bytes: &[u8], entropy: &dyn Entropy) -> Result<(), UploadError> {
+        let turn = self.turn.lock().unwrap_or_else(PoisonError::into_inner);
+        if *turn != self.mine {
+            return Err(UploadError::Busy);
+        }
+        match self.writer.push(bytes, entropy) {
+            Err(e) if e.kind() == io::ErrorKind::InvalidData => Err(UploadError::TooLong),
+            other => Ok(other?),
+        }
+    }
+
+    /// Makes what was taken durable. Returns the bytes that are here now.
+    ///
+    /// # Errors
+    /// [`UploadError::Disk`].
+    pub fn finish(self) -> Result<u64, UploadError> {
+        Ok(self.writer.finish()?)
     }
 }
 
@@ -264,30 +298,31 @@ impl Uploads<'_> {
             .collect()
     }
 
-    /// Goes on writing a file at `offset`, keeping other requests from it until the guard is dropped.
+    /// Goes on writing a file at `offset`, in place of any request that still does.
     ///
     /// # Errors
-    /// [`UploadError`] if key, file or offset are not right, or another request writes.
+    /// [`UploadError`] if key, file or offset are not right.
     pub fn write(
         &self,
         id: &str,
         ordinal: u32,
         offset: u64,
         key: &UploadKey,
-    ) -> Result<(Writing, SpoolWriter), UploadError> {
+    ) -> Result<Writing, UploadError> {
         let record = self.open(id, key)?;
         let file = self.file(&record, ordinal, key)?;
-        let slot = (id.to_owned(), ordinal);
-        if !self.busy.0.lock().unwrap_or_else(PoisonError::into_inner).insert(slot.clone()) {
-            return Err(UploadError::Busy);
-        }
-        let writing = Writing { busy: self.busy.clone(), file: slot };
+        let turn = self.busy.turn(id, ordinal);
+        let mut at = turn.lock().unwrap_or_else(PoisonError::into_inner);
         let received = file.received()?;
         if received != offset {
             return Err(UploadError::Offset { received });
         }
         fs::create_dir_all(self.folder(id))?;
-        Ok((writing, file.write_at(offset)?))
+        let writer = file.write_at(offset)?;
+        *at += 1;
+        let mine = *at;
+        drop(at);
+        Ok(Writing { turn, mine, writer })
     }
 
     /// The next attempt to publish an upload: its record, with the job's id.
@@ -424,6 +459,7 @@ impl Uploads<'_> {
     }
 
     fn remove_bytes(&self, id: &str) -> io::Result<()> {
+        self.busy.forget(id);
         match fs::remove_dir_all(self.folder(id)) {
             Err(e) if e.kind() != io::ErrorKind::NotFound => Err(e),
             _ => Ok(()),

@@ -9,8 +9,8 @@ use zeroize::Zeroizing;
 
 use super::{KeyHeader, find, key};
 use crate::app::App;
-use crate::flows::uploads::UploadError;
-use crate::spool::{CHUNK, SpoolWriter};
+use crate::flows::uploads::{UploadError, Writing};
+use crate::spool::CHUNK;
 use crate::web::answer::blocking;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::PushExports;
@@ -70,7 +70,7 @@ pub async fn write(
         find(app, &principal, &id)?;
         Ok::<_, Problem>(app.uploads().write(&id, ordinal, at.offset, &key)?)
     });
-    let (writing, mut writer) = begun.await?;
+    let mut writing = begun.await?;
     let mut pending = Zeroizing::new(Vec::with_capacity(CHUNK as usize));
     while let Some(piece) = body.next().await {
         // A broken connection: what came in whole chunks stays.
@@ -79,24 +79,22 @@ pub async fn write(
         pending.extend_from_slice(&piece);
         if pending.len() as u64 >= CHUNK {
             let full = std::mem::replace(&mut pending, Zeroizing::new(Vec::with_capacity(CHUNK as usize)));
-            writer = push(&app, writer, full).await?;
+            writing = push(&app, writing, full).await?;
         }
     }
-    let writer = push(&app, writer, pending).await?;
-    let received = blocking(&app, move |_| writer.finish().map_err(UploadError::Disk)).await?;
-    drop(writing);
+    let writing = push(&app, writing, pending).await?;
+    let received = blocking(&app, move |_| writing.finish()).await?;
     Ok(web::Json(Received { received }))
 }
 
 async fn push(
     app: &web::Data<App>,
-    mut writer: SpoolWriter,
+    mut writing: Writing,
     bytes: Zeroizing<Vec<u8>>,
-) -> Result<SpoolWriter, Problem> {
-    blocking(app, move |app| match writer.push(&bytes, &*app.entropy) {
-        Ok(()) => Ok(writer),
-        Err(e) if e.kind() == std::io::ErrorKind::InvalidData => Err(UploadError::TooLong),
-        Err(e) => Err(UploadError::Disk(e)),
+) -> Result<Writing, Problem> {
+    blocking(app, move |app| {
+        writing.push(&bytes, &*app.entropy)?;
+        Ok::<_, UploadError>(writing)
     })
     .await
 }
