@@ -66,6 +66,20 @@ pub struct ConsentSummary {
 }
 
 impl ConsentSummary {
+    /// Adds what became of others.
+    pub fn add(&mut self, other: Self) {
+        self.read += other.read;
+        self.recorded += other.recorded;
+        self.already += other.already;
+        self.withdrawn += other.withdrawn;
+        self.not_understood += other.not_understood;
+        for (rule, n) in other.rejected {
+            *self.rejected.entry(rule).or_default() += n;
+        }
+        self.errors.extend(other.errors);
+        self.errors.truncate(ERRORS_MAX);
+    }
+
     fn reject(&mut self, line: u64, rule: &str) {
         *self.rejected.entry(rule.to_owned()).or_insert(0) += 1;
         if self.errors.len() < ERRORS_MAX {

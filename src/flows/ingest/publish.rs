@@ -20,7 +20,7 @@ use super::{Consents, IngestError, IngestSummary, Lines, Run, entry, reports};
 use crate::catalog::Facts;
 use crate::dataset::{FORMAT, FileEntry, Manifest, Mode, ProfileEntry, TableEntry, VersionWriter};
 use crate::events::{DatasetPublished, Event};
-use crate::flows::consent;
+use crate::flows::consent::{self, ConsentSummary};
 use crate::gather::{Dropped, GatherReport, Gathering};
 use crate::intake::{Export, IntakeReport, Quarantined};
 use crate::jobs::Unit;
@@ -35,6 +35,9 @@ use crate::store::Precondition;
 /// What recipients must agree to, whatever else a contributor asks for.
 pub(super) const TERMS_OF_USE: &str = "Only for the approved purpose. No attempt to identify or contact anyone, and no \
      linkage with other data that could. No onward transfer. Whoever is identified by accident is reported at once.";
+
+/// Consents that are held unpacked at a time.
+const CONSENTS_AT_ONCE: usize = 512;
 
 /// What the threads that write buckets have in common.
 pub(super) struct Buckets<'b> {
@@ -429,20 +432,27 @@ fn take_consents(run: &Run<'_>, found: &Found, consents: &[ConsentFound]) -> Con
     let mut outcome = Consents { found: consents.len() as u64, ..Consents::default() };
     let Some(access) = run.ctx.consents.as_ref().filter(|_| !consents.is_empty()) else { return outcome };
     run.progress.stage("consents", Some(outcome.found), Unit::Steps);
-    let read: Vec<(u64, SubjectId, Value)> = consents
-        .iter()
-        .filter_map(|consent| {
-            let subject = found.persons.subject(consent.person)?;
-            Some((consent.at.line, subject, serde_json::from_str(consent.json.expose()).ok()?))
-        })
-        .collect();
     let key = run.ctx.keys.key(label::CONSENT_LINEAGE);
     let contributor = &run.contributor.body.contributor;
-    let items = read.iter().map(|(line, subject, json)| (*line, *subject, json));
-    match consent::record_fhir(access, &run.act.actor, contributor, &key, items) {
-        Ok(taken) => outcome.taken = Some(taken),
-        Err(error) => outcome.failed = Some(error.to_string()),
+    let mut all = ConsentSummary::default();
+    for some in consents.chunks(CONSENTS_AT_ONCE) {
+        let read: Vec<(u64, SubjectId, Value)> = some
+            .iter()
+            .filter_map(|consent| {
+                let subject = found.persons.subject(consent.person)?;
+                Some((consent.at.line, subject, serde_json::from_str(consent.json.expose()).ok()?))
+            })
+            .collect();
+        let items = read.iter().map(|(line, subject, json)| (*line, *subject, json));
+        match consent::record_fhir(access, &run.act.actor, contributor, &key, items) {
+            Ok(taken) => all.add(taken),
+            Err(error) => {
+                outcome.failed = Some(error.to_string());
+                break;
+            }
+        }
+        run.progress.advance(some.len() as u64);
     }
-    run.progress.advance(outcome.found);
+    outcome.taken = Some(all);
     outcome
 }
