@@ -89,7 +89,7 @@ proptest! {
         all in rows(5), seed in any::<u64>(), sinks in 1..4usize, bits in 0..3u8,
     ) {
         let index = persons(5);
-        let plain = gather(&index, &[all.clone()], bits, usize::MAX);
+        let plain = gather(&index, std::slice::from_ref(&all), bits, usize::MAX);
         let mut shuffled = all;
         let mut state = seed;
         for at in (1..shuffled.len()).rev() {

@@ -31,7 +31,7 @@ use almoner::flows::consent::{NewConsent, Whose};
 use almoner::flows::permitted::verdict;
 use almoner::flows::{AccessError, consent, decide, permitted_subjects, request, withdraw};
 use almoner::store::Store;
-use almoner_model::{Clock, Date, Digest, Duo, Entropy as _, SourcePatientId, Tables, Timestamp};
+use almoner_model::{Clock, Date, Digest, Duo, SourcePatientId, Tables, Timestamp};
 
 use world::{World, dataset, north};
 
