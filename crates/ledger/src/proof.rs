@@ -87,7 +87,13 @@ fn perfect<T: Tiles>(tiles: &T, height: u32, index: u64) -> Result<Hash, ProveEr
 
 /// Whether the leaves `[start, end)` form a subtree of every larger tree.
 const fn is_subtree(start: u64, end: u64) -> bool {
-    start < end && start.is_multiple_of((end - start).next_power_of_two())
+    if start >= end {
+        return false;
+    }
+    match (end - start).checked_next_power_of_two() {
+        Some(width) => start.is_multiple_of(width),
+        None => start == 0,
+    }
 }
 
 /// The proof that leaf `index` is in the tree of `size` leaves (RFC 9162 §2.1.3.1).
@@ -229,6 +235,14 @@ pub fn check_subtree_consistency(
     root: &Hash,
     proof: &[Hash],
 ) -> Result<(), ProofError> {
+    if start == end && end <= size {
+        // Every tree has the empty subtree, whose root is fixed.
+        return match (proof.is_empty(), *subtree == EMPTY_ROOT) {
+            (true, true) => Ok(()),
+            (true, false) => Err(ProofError::Root),
+            (false, _) => Err(ProofError::Length),
+        };
+    }
     if !is_subtree(start, end) || end > size {
         return Err(ProofError::OutOfRange);
     }
