@@ -149,7 +149,7 @@ fn check(case: &Case, profile: &str) {
 
 #[expect(clippy::disallowed_methods, reason = "a bar chooses what is run")]
 fn under(profile: &str) {
-    let wanted = std::env::var("ALMONER_PROFILES").unwrap_or_else(|_| "date-shifted".into());
+    let wanted = std::env::var("REAL_EXPORTS_PROFILES").unwrap_or_else(|_| "date-shifted".into());
     if wanted.split(',').any(|w| w == profile || w == "all") {
         for case in &CASES {
             check(case, profile);
