@@ -23,15 +23,15 @@ pub struct VerifyArgs {
 pub fn run(args: VerifyArgs, globals: &Globals) -> Result<(), CliError> {
     let folder = globals.folder();
     let options = super::ledger::options(globals)?;
-    let found = verify(options, &folder.datasets(), &folder.releases(), !args.ledger_only)?;
+    let found = verify(options, &folder.datasets(), &folder.releases(), &folder.blobs(), !args.ledger_only)?;
     globals.output().result(&found, tell)?;
     if found.intact {
         Ok(())
     } else {
         let first = found.ledger.findings.first().map(|f| format!("{} {}: {}", f.class, f.row, f.problem));
-        let files = found.datasets.iter().chain(&found.releases);
-        let first = first
-            .or_else(|| files.filter_map(|c| Some(format!("{}: {}", c.name, c.problem.as_ref()?))).next());
+        let mut files = found.files();
+        let first =
+            first.or_else(|| files.find_map(|c| Some(format!("{}: {}", c.name, c.problem.as_ref()?))));
         let message = format!("not intact: {}", first.unwrap_or_default());
         Err(CliError::failed(ErrorKind::Fault, message))
     }
@@ -49,7 +49,7 @@ fn tell(found: &Verification) -> String {
     for finding in &ledger.findings {
         let _ = writeln!(text, "  {} {}: {}", finding.class, finding.row, finding.problem);
     }
-    for checked in found.datasets.iter().chain(&found.releases) {
+    for checked in found.files() {
         let _ = match &checked.problem {
             None => {
                 writeln!(text, "{}: intact, {} files, {} bytes", checked.name, checked.files, checked.bytes)

@@ -1,17 +1,21 @@
 //! `verify`: the operator's own check of everything that is kept: ledger and state, every dataset version, every release
-//! package. Reads only; what the outside can check by itself is in `almoner-verify`.
+//! package, every document. Reads only; what the outside can check by itself is in `almoner-verify`.
 
+use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::Arc;
 
 use almoner_ledger::VerifierKey;
 use almoner_ledger::package::verify_package;
-use almoner_model::{DatasetId, ReleaseId};
+use almoner_model::{DatasetId, Digest, ReleaseId};
 use serde::Serialize;
 
+use super::access::Stored;
 use super::release::package_folder;
 use crate::blob::Blobs;
 use crate::catalog::{Catalog, CatalogError};
+use crate::state::read;
+use crate::state::records::{Contract, LegalBasis, Request};
 use crate::store::sqlite::audit::{StoreAudit, audit_file};
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Store, StoreError};
@@ -40,6 +44,8 @@ pub struct Verification {
     pub datasets: Vec<Checked>,
     /// Releases.
     pub releases: Vec<Checked>,
+    /// Documents: cohort definitions, contracts, legal bases, terms.
+    pub documents: Vec<Checked>,
 }
 
 /// Checks the ledger, and if it is whole and `all`, the files it speaks of.
@@ -50,20 +56,68 @@ pub fn verify(
     options: Options,
     datasets: &Path,
     releases: &Path,
+    documents: &Path,
     all: bool,
 ) -> Result<Verification, StoreError> {
     let vkey = VerifierKey::parse(&options.key.vkey()).map_err(|e| StoreError::Invalid(e.to_string()))?;
     let ledger = audit_file(&options.path, &vkey, &options.wrapping_key, &options.projector)?;
-    let mut done = Verification { intact: ledger.intact, ledger, datasets: Vec::new(), releases: Vec::new() };
+    let mut done = Verification {
+        intact: ledger.intact,
+        ledger,
+        datasets: Vec::new(),
+        releases: Vec::new(),
+        documents: Vec::new(),
+    };
     if all && done.intact {
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open_read_only(options)?);
         let blobs = Blobs::local(datasets).map_err(|e| StoreError::Unavailable(e.to_string()))?;
         let catalog = Catalog::new(blobs, Arc::clone(&store));
         done.datasets = check_datasets(&catalog).map_err(|e| StoreError::Unavailable(e.to_string()))?;
         done.releases = check_releases(&*store, releases, &vkey)?;
-        done.intact = done.datasets.iter().chain(&done.releases).all(|c| c.problem.is_none());
+        done.documents.push(check_documents(&*store, documents)?);
+        let sound = done.files().all(|c| c.problem.is_none());
+        done.intact = sound;
     }
     Ok(done)
+}
+
+impl Verification {
+    /// Everything that consists of files.
+    pub fn files(&self) -> impl Iterator<Item = &Checked> {
+        self.datasets.iter().chain(&self.releases).chain(&self.documents)
+    }
+}
+
+/// Every document that the ledger names is there, and every document that is there has the digest that it is kept by.
+fn check_documents(store: &dyn Store, folder: &Path) -> Result<Checked, StoreError> {
+    let failed = |e: &dyn std::fmt::Display| StoreError::Unavailable(e.to_string());
+    let (blobs, state) = (Blobs::local(folder).map_err(|e| failed(&e))?, Stored(store));
+    let mut named: BTreeSet<Digest> = BTreeSet::new();
+    for contract in read::all::<Contract>(&state, "contract").map_err(|e| failed(&e))? {
+        named.insert(contract.body.policy);
+    }
+    for basis in read::all::<LegalBasis>(&state, "legal-basis").map_err(|e| failed(&e))? {
+        named.insert(basis.body.document);
+    }
+    for request in read::all::<Request>(&state, "request").map_err(|e| failed(&e))? {
+        named.insert(request.submitted.body.cohort);
+        named.extend(request.terms.map(|terms| terms.body.document));
+    }
+    let kept = blobs.list("").map_err(|e| failed(&e))?;
+    named.extend(kept.iter().filter_map(|name| name.rsplit('/').next()?.parse::<Digest>().ok()));
+    let mut checked = Checked { name: "documents".into(), files: 0, bytes: 0, problem: None };
+    for digest in named {
+        match blobs.document(&digest) {
+            Ok(bytes) => {
+                checked.files += 1;
+                checked.bytes += bytes.len() as u64;
+            }
+            Err(error) => {
+                checked.problem.get_or_insert(error.to_string());
+            }
+        }
+    }
+    Ok(checked)
 }
 
 fn check_datasets(catalog: &Catalog) -> Result<Vec<Checked>, CatalogError> {
