@@ -15,7 +15,7 @@ pub struct PushArgs {
     /// The export: FHIR R4 bulk NDJSON, or OMOP tables as CSV or Parquet
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// The server, e.g. https://almoner.example.org
+    /// The server, e.g. `https://almoner.example.org`
     #[arg(long, value_name = "URL", env = "ALMONER_SERVER")]
     pub server: String,
     /// An API token of the contributor

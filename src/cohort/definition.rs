@@ -2,7 +2,7 @@
 //! `schemas/cohort.schema.json`.
 //!
 //! Invariants: a value of [`SimpleCohort`] is well formed (known domains, codes with their system's syntax, ranges not
-//! empty). Whether datasets can answer it is [`super::plan`]'s question. Unknown keys are refused, because a key that is
+//! empty). Whether datasets can answer it is [`mod@super::plan`]'s question. Unknown keys are refused, because a key that is
 //! ignored changes who is meant.
 
 use almoner_model::{Code, Date};

@@ -1,6 +1,6 @@
 //! Cohorts: who is meant. `definition -> plan -> execute -> members`.
 //!
-//! [`definition`] reads the simple cohort JSON (`docs/cohort.md`), [`plan`] turns it into event queries and a program,
+//! [`definition`] reads the simple cohort JSON (`docs/cohort.md`), [`mod@plan`] turns it into event queries and a program,
 //! [`execute`] reads only the needed columns of dataset versions, and [`evaluate`] runs the program over one person's
 //! sorted events. What cannot be answered exactly as asked is refused with its JSON Pointer, never answered with 0.
 //!

@@ -27,7 +27,7 @@ impl std::fmt::Debug for Layout {
 }
 
 impl Layout {
-    /// A layout of `2^bits` buckets; bits above [`BITS_MAX`] are cut to it.
+    /// A layout of `2^bits` buckets; bits above `BITS_MAX` are cut to it.
     pub fn new(key: &[u8; 32], bits: u8) -> Self {
         let mac =
             <Hmac<Sha256> as Mac>::new_from_slice(key).expect("HMAC takes a key of any length (RFC 2104 §2)");

@@ -1,7 +1,7 @@
 //! The store: the ledger, the state folded from it, and the little primary state beside it, behind one narrow trait.
 //!
 //! This is where `flows` end: a flow decides, appends, and the entry is durable before anything is revealed. Two
-//! backends, [`memory`] for tests and [`sqlite`] for keeps, run the same sequencing code ([`batch`]) and pass the same
+//! backends, [`memory`] for tests and [`sqlite`] for keeps, run the same sequencing code (`batch`) and pass the same
 //! conformance suite.
 //!
 //! Invariants:
