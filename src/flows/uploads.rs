@@ -110,6 +110,9 @@ pub enum UploadError {
     /// Not all bytes are here, or they are not those declared.
     #[error("{0} files are not complete or not what was declared; send them again")]
     Incomplete(usize),
+    /// The same act declared another upload.
+    #[error("this `Idempotency-Key` was used to declare other files")]
+    Another,
     /// It was published.
     #[error("the upload was published; push again to publish anew")]
     Published,
@@ -127,7 +130,9 @@ impl UploadError {
         match self {
             Self::Unknown | Self::Declared(_) | Self::TooLong => ErrorKind::Invalid,
             Self::Key => ErrorKind::Denied,
-            Self::Offset { .. } | Self::Busy | Self::Incomplete(_) | Self::Published => ErrorKind::Conflict,
+            Self::Offset { .. } | Self::Busy | Self::Incomplete(_) | Self::Published | Self::Another => {
+                ErrorKind::Conflict
+            }
             Self::Store(e) => e.kind(),
             Self::Disk(_) => ErrorKind::Fault,
         }
@@ -221,7 +226,10 @@ impl Uploads<'_> {
         self.check(&new)?;
         let id = format!("upl_{}", hex::encode(&Digest::of(act.event_id.as_bytes()).as_bytes()[..8]));
         if let Some(known) = self.read(&id)? {
-            return Ok(known);
+            if key.check(&id) != known.key_check {
+                return Err(UploadError::Key);
+            }
+            return if known.files == new.files { Ok(known) } else { Err(UploadError::Another) };
         }
         let record = UploadRecord {
             key_check: key.check(&id),

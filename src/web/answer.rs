@@ -90,7 +90,7 @@ impl Paging {
     /// 400 if the cursor is not one.
     pub fn after(&self) -> Result<Option<String>, Problem> {
         let Some(cursor) = &self.cursor else { return Ok(None) };
-        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok();
+        let bytes = URL_SAFE_NO_PAD.decode(cursor).ok().filter(|_| (1..=512).contains(&cursor.len()));
         let key = bytes.and_then(|b| String::from_utf8(b).ok()).filter(|k| !k.contains('\0'));
         key.map(Some).ok_or_else(|| Problem::invalid("The cursor is not one that this list gave."))
     }

@@ -33,6 +33,10 @@ const KEEP_MILLIS: i64 = 24 * 3_600_000;
 /// Larger answers are not kept; no creating call has one.
 const ANSWER_BYTES_MAX: usize = 1 << 20;
 
+/// Calls that their flow knows again without a kept answer: the declaration of an upload may be large, and the upload itself
+/// is what it made.
+const KNOWN_BY_THEMSELVES: &[&str] = &["/v1/uploads"];
+
 /// Calls that are being answered now.
 #[derive(Clone, Default)]
 pub struct InProgress(Arc<Mutex<HashSet<String>>>);
@@ -81,7 +85,8 @@ pub async fn replay(
     next: Next<impl MessageBody + 'static>,
 ) -> Result<ServiceResponse<BoxBody>, Error> {
     let given = request.headers().get("idempotency-key").cloned();
-    let Some(given) = given.filter(|_| request.method() == Method::POST) else {
+    let known_by_itself = KNOWN_BY_THEMSELVES.contains(&request.path());
+    let Some(given) = given.filter(|_| request.method() == Method::POST && !known_by_itself) else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
     let (Some(app), Some(in_progress)) =

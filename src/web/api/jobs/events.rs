@@ -4,6 +4,8 @@ use std::time::Duration;
 
 use actix_web::{HttpResponse, get, web};
 use async_stream::stream;
+use serde::Serialize;
+use utoipa::ToSchema;
 
 use super::{Job, find};
 use crate::app::App;
@@ -18,13 +20,23 @@ const PACE: Duration = Duration::from_millis(200);
 /// How many looks without news until a comment keeps the connection open.
 const QUIET_MAX: u32 = 75;
 
+/// A server-sent event.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct JobEvent {
+    /// Always `job`.
+    #[schema(pattern = "^job$")]
+    pub event: String,
+    /// The job, as JSON text.
+    pub data: String,
+}
+
 /// Follows a job as server-sent events: an event `job` whenever something changed, the last one when it has ended.
 #[utoipa::path(
     tag = "jobs",
     operation_id = "follow_job",
     security(("token" = ["follow_jobs"])),
     params(("id" = OpaqueId, Path, description = "The job")),
-    responses((status = 200, body = String, content_type = "text/event-stream"))
+    responses((status = 200, body = JobEvent, content_type = "text/event-stream"))
 )]
 #[get("/v1/jobs/{id}/events")]
 pub async fn events(

@@ -1,6 +1,7 @@
 //! `POST /v1/uploads`
 
 use actix_web::{HttpRequest, post, web};
+use almoner_deid::Profile;
 use almoner_model::{ContributorId, DatasetId};
 use serde::Deserialize;
 use utoipa::ToSchema;
@@ -54,7 +55,7 @@ pub async fn create(
     let key = key(&request)?;
     let body = body.into_inner();
     let contributor = caller.contributor(body.contributor)?;
-    if body.profile.as_ref().is_some_and(|p| p.len() > 64) {
+    if body.profile.as_ref().is_some_and(|p| Profile::named(p, &app.tables).is_err()) {
         return Err(Problem::unacceptable("There is no such profile.").at("/profile"));
     }
     let new = NewUpload {
