@@ -68,7 +68,11 @@ impl Server {
         &self.base
     }
 
-    pub(super) fn get(&self, path: &str) -> Result<Value, PushError> {
+    /// `GET`, as JSON.
+    ///
+    /// # Errors
+    /// [`PushError::Unreachable`] or the server's problem.
+    pub fn get(&self, path: &str) -> Result<Value, PushError> {
         self.call("GET", path, &[], "", &[])
     }
 

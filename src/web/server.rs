@@ -8,7 +8,7 @@ use std::io;
 use std::net::{SocketAddr, TcpListener};
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixListener;
-use std::sync::{Arc, mpsc};
+use std::sync::{Arc, Weak, mpsc};
 use std::thread::{self, JoinHandle};
 use std::time::Duration;
 
@@ -69,6 +69,7 @@ pub struct Serving {
     pub address: SocketAddr,
     /// `http://` or `https://` and the address.
     pub url: String,
+    app: Weak<App>,
     handle: ServerHandle,
     thread: Option<JoinHandle<io::Result<()>>>,
 }
@@ -92,6 +93,10 @@ impl Serving {
     }
 
     fn tell(&self) {
+        // Event streams end when jobs are told to stop; else they would hold the server for the whole of its grace.
+        if let Some(app) = self.app.upgrade() {
+            app.jobs.stop();
+        }
         // The message is sent when `stop` is called; the future only waits for the answer, which `join` does.
         drop(self.handle.stop(true));
     }
@@ -141,12 +146,13 @@ fn start(app: Arc<App>, signals: bool) -> Result<Serving, ServeError> {
     let listener = TcpListener::bind(listen).map_err(|cause| ServeError::Bind { address: listen, cause })?;
     let address = listener.local_addr()?;
     let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+    let weak = Arc::downgrade(&app);
     let (told, hear) = mpsc::channel();
     let thread = thread::Builder::new()
         .name("serve".into())
         .spawn(move || actix_web::rt::System::new().block_on(run(app, listener, tls, signals, told)))?;
     match hear.recv() {
-        Ok(handle) => Ok(Serving { address, url, handle, thread: Some(thread) }),
+        Ok(handle) => Ok(Serving { address, url, app: weak, handle, thread: Some(thread) }),
         Err(_) => match thread.join() {
             Ok(Err(cause)) => Err(ServeError::Io(cause)),
             _ => Err(ServeError::Io(io::Error::other("the server did not start"))),

@@ -167,6 +167,22 @@ impl House {
     }
 }
 
+impl House {
+    /// Stops the server, closes the folder, and opens both again.
+    pub fn restart(mut self) -> Self {
+        self.serving.take().expect("serving").stop().expect("stops");
+        let (folder, config) = (self.app.folder.clone(), self.app.config.clone());
+        let old = std::mem::replace(&mut self._place, tempfile::tempdir().expect("a folder"));
+        let agent = self.agent.clone();
+        drop(self);
+        let app =
+            App::open(folder, config, Arc::new(SystemClock), Arc::new(SystemEntropy)).expect("opens again");
+        let app = Arc::new(app);
+        let serving = web::spawn(Arc::clone(&app)).expect("serves again");
+        Self { app, serving: Some(serving), agent, _place: old }
+    }
+}
+
 impl Drop for House {
     fn drop(&mut self) {
         if let Some(serving) = self.serving.take() {

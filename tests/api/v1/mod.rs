@@ -2,5 +2,6 @@
 
 mod problems;
 mod push;
+mod server;
 mod tokens;
 mod uploads;
