@@ -134,15 +134,16 @@ fn a_server_says_and_keeps_no_identifier() {
     let planted = plant();
     let program = Program::on(planted.folder.path().join("data"));
     let token = program.must(&["init"])["token"].as_str().expect("an operator's token").to_owned();
-    for hospital in ["north-general", "southfield-clinic"] {
-        program.must(&[
-            "ingest",
-            arg(&planted.exports.join(hospital).join("fhir")),
-            "--contributor",
-            hospital,
-        ]);
-    }
     let server = program.serve();
+    let state = planted.folder.path().join("push-state");
+    for hospital in ["north-general", "southfield-clinic"] {
+        program.must(&["contributor", "register", hospital, "--name", "A Hospital", "--linkage"]);
+        let export = planted.exports.join(hospital).join("fhir");
+        let push =
+            ["push", arg(&export), "--server", &server.url, "--token", &token, "--contributor", hospital];
+        let said = program.must(&[&push[..], &["--state", arg(&state)]].concat());
+        assert!(said["lines"]["quarantined"].as_u64().is_some_and(|n| n >= 4), "{said}");
+    }
     let readable = paths(&server.call("GET", "/openapi.json", Some(&token), None).1);
     assert!(readable.len() > 10, "{readable:?}");
     for path in readable {

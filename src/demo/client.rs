@@ -33,6 +33,11 @@ impl Client {
         Self { token: token.to_owned(), ..self.clone() }
     }
 
+    /// Where the server is.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
     /// The secret that it calls with.
     pub fn token(&self) -> &str {
         &self.token

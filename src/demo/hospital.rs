@@ -1,12 +1,14 @@
 //! The hospitals' part: registered, given tokens, their contracts published, their exports and consents sent.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 
 use super::client::Client;
 use super::screen::Screen;
 use super::story::Story;
 use super::{DemoError, Place};
-use crate::app::App;
+use crate::push::{self, Push, Server};
 use crate::synth::{Hospital, Summary};
 
 /// The contract of the first hospital: only named recipients, only health research.
@@ -37,7 +39,6 @@ pub struct Taking {
 pub fn set_up(
     screen: &Screen,
     place: &Place,
-    app: &App,
     operator: &Client,
     made: &Summary,
     story: &mut Story,
@@ -49,7 +50,7 @@ pub fn set_up(
     }
     step.done("registered, each with a committee and a contract of its own");
     for (hospital, synthetic) in hospitals.iter().zip(&made.hospitals) {
-        send(screen, place, app, hospital, synthetic, story)?;
+        send(screen, place, hospital, synthetic, story)?;
     }
     let step = screen.step("consents on paper", None);
     for hospital in &hospitals {
@@ -112,14 +113,23 @@ pub fn token(operator: &Client, role: &str, scope: &[&str]) -> Result<Client, De
 fn send(
     screen: &Screen,
     place: &Place,
-    app: &App,
     hospital: &Taking,
     synthetic: &Hospital,
     story: &mut Story,
 ) -> Result<(), DemoError> {
     let step = screen.step("an export arrives", None);
     let export = place.exports.join(&hospital.id).join("fhir");
-    let said = super::push(app, &export, &hospital.id)?;
+    let push = Push {
+        dir: export,
+        server: Server::new(hospital.manager.url(), hospital.manager.token(), None)?,
+        contributor: None,
+        dataset: None,
+        profile: Some("date-shifted".into()),
+        incremental: false,
+        patience: Duration::from_secs(30),
+        state: place.exports.join("push-state"),
+    };
+    let said = push::push(&push, &step)?;
     let persons = number(&said, "persons");
     if persons != synthetic.persons {
         return Err(DemoError::broken(format!(

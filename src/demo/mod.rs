@@ -16,17 +16,12 @@ use std::net::{Ipv4Addr, SocketAddr, SocketAddrV4};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use almoner_model::ContributorId;
-use serde_json::Value;
-
 use crate::app::{App, Folder, OpenError};
 use crate::cli::Output;
 use crate::config::Config;
-use crate::dataset::Mode;
 use crate::flows::Act;
-use crate::flows::ingest::{self, IngestRequest, Source};
 use crate::flows::tokens::{NewToken, TokenError};
-use crate::jobs::Silent;
+use crate::push::PushError;
 use crate::synth::{self, SynthError};
 use crate::system::{SystemClock, SystemEntropy};
 use crate::web::{ServeError, Serving};
@@ -60,6 +55,9 @@ pub enum DemoError {
     /// The server.
     #[error(transparent)]
     Serve(#[from] ServeError),
+    /// An export was not taken in.
+    #[error(transparent)]
+    Push(#[from] PushError),
     /// The first token.
     #[error(transparent)]
     Token(#[from] TokenError),
@@ -121,9 +119,9 @@ pub fn run(options: &Options, output: Output) -> Result<(Story, Serving), DemoEr
         made.hospitals[0].shared,
         made.bytes as f64 / 1e6
     ));
-    let (app, serving, operator) = serve(&place, options.listen)?;
+    let (serving, operator) = serve(&place, options.listen)?;
     let mut story = Story::begin(&place, &serving.url, &made, &operator);
-    let hospitals = hospital::set_up(&screen, &place, &app, &operator, &made, &mut story)?;
+    let hospitals = hospital::set_up(&screen, &place, &operator, &made, &mut story)?;
     research::tell(&screen, &place, &operator, &hospitals, &mut story)?;
     Ok((story, serving))
 }
@@ -152,7 +150,7 @@ impl Place {
 }
 
 /// Makes the data folder and the operator's token, and serves.
-fn serve(place: &Place, listen: Option<SocketAddr>) -> Result<(Arc<App>, Serving, Client), DemoError> {
+fn serve(place: &Place, listen: Option<SocketAddr>) -> Result<(Serving, Client), DemoError> {
     let mut config = Config::default();
     config.http.listen = listen.unwrap_or(SocketAddr::V4(SocketAddrV4::new(Ipv4Addr::LOCALHOST, 0)));
     let folder = Folder::at(&place.data);
@@ -160,25 +158,7 @@ fn serve(place: &Place, listen: Option<SocketAddr>) -> Result<(Arc<App>, Serving
     let app = Arc::new(App::open(folder, config, Arc::new(SystemClock), Arc::new(SystemEntropy))?);
     let new = NewToken { role: "operator".into(), scope: Vec::new(), label: "demo".into(), days: None };
     let token = app.tokens().issue(new, Act::operator(&*app.entropy))?.token;
-    let serving = crate::web::spawn(Arc::clone(&app))?;
+    let serving = crate::web::spawn(app)?;
     let operator = Client::new(&serving.url, token.as_str());
-    Ok((app, serving, operator))
-}
-
-/// Takes an export in, and gives the summary.
-fn push(app: &App, export: &Path, contributor: &str) -> Result<Value, DemoError> {
-    let contributor: ContributorId =
-        contributor.parse().map_err(|_| DemoError::broken("the generator gave an id that is none"))?;
-    let request = IngestRequest {
-        source: Source::Path(export.to_owned()),
-        contributor,
-        dataset: None,
-        profile: "date-shifted".into(),
-        mode: Mode::Full,
-        linkage: true,
-        act: Act::operator(&*app.entropy),
-    };
-    let summary = app.with_ingest(|ctx| ingest::run(ctx, request, &Silent));
-    let summary = summary.map_err(|e| DemoError::broken(e.to_string()))?;
-    serde_json::to_value(summary).map_err(|e| DemoError::broken(e.to_string()))
+    Ok((serving, operator))
 }

@@ -7,6 +7,7 @@ use std::time::{Duration, Instant};
 use indicatif::{ProgressBar, ProgressStyle};
 
 use crate::cli::Output;
+use crate::jobs::{Progress, Unit};
 
 /// The screen.
 pub struct Screen {
@@ -33,13 +34,7 @@ impl Screen {
     pub fn step(&self, title: &'static str, total: Option<u64>) -> Step<'_> {
         let bar = self.terminal.then(|| {
             let bar = total.map_or_else(ProgressBar::new_spinner, ProgressBar::new);
-            let template = match total {
-                Some(_) => "  {spinner:.cyan} {msg:<28} {bar:24.cyan/dim} {percent:>3}%",
-                None => "  {spinner:.cyan} {msg}",
-            };
-            if let Ok(style) = ProgressStyle::with_template(template) {
-                bar.set_style(style.progress_chars("━╸ "));
-            }
+            bar.set_style(style(total.is_some()));
             bar.set_message(title);
             bar.enable_steady_tick(Duration::from_millis(90));
             bar
@@ -69,6 +64,35 @@ impl Step<'_> {
         }
         let seconds = Instant::now().duration_since(self.since).as_secs_f32();
         let tick = if self.screen.terminal { "\u{1b}[32m✓\u{1b}[0m" } else { "done" };
-        self.screen.output.note(&format!("  {tick} {:<28} {seconds:>5.1} s  {result}", self.title));
+        self.screen.output.note(&format!("  {tick} {:<30} {seconds:>5.1} s  {result}", self.title));
     }
+}
+
+impl Progress for Step<'_> {
+    fn stage(&self, name: &'static str, total: Option<u64>, _: Unit) {
+        if let Some(bar) = &self.bar {
+            bar.set_message(format!("{}: {name}", self.title));
+            bar.set_position(0);
+            match total {
+                Some(total) => {
+                    bar.set_length(total);
+                    bar.set_style(style(true));
+                }
+                None => bar.set_style(style(false)),
+            }
+        }
+    }
+
+    fn advance(&self, n: u64) {
+        Self::advance(self, n);
+    }
+}
+
+fn style(counted: bool) -> ProgressStyle {
+    let template = match counted {
+        true => "  {spinner:.cyan} {msg:<34} {bar:24.cyan/dim} {percent:>3}%",
+        false => "  {spinner:.cyan} {msg}",
+    };
+    let style = ProgressStyle::with_template(template).unwrap_or_else(|_| ProgressStyle::default_spinner());
+    style.progress_chars("━╸ ")
 }
