@@ -137,7 +137,7 @@ fn a_server_says_and_keeps_no_identifier() {
     let server = program.serve();
     let state = planted.folder.path().join("push-state");
     for hospital in ["north-general", "southfield-clinic"] {
-        program.must(&["contributor", "register", hospital, "--name", "A Hospital", "--linkage"]);
+        program.must(&["contributor", "add", hospital, "--name", "A Hospital", "--linkage"]);
         let export = planted.exports.join(hospital).join("fhir");
         let push =
             ["push", arg(&export), "--server", &server.url, "--token", &token, "--contributor", hospital];
