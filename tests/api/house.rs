@@ -174,7 +174,14 @@ impl House {
         let (folder, config) = (self.app.folder.clone(), self.app.config.clone());
         let old = std::mem::replace(&mut self._place, tempfile::tempdir().expect("a folder"));
         let agent = self.agent.clone();
+        let closing = Arc::downgrade(&self.app);
         drop(self);
+        // The threads of the server let go of the folder when they end, which may be a moment after it has stopped.
+        let mut moments = 0;
+        while closing.strong_count() > 0 && moments < 1_000 {
+            std::thread::sleep(Duration::from_millis(10));
+            moments += 1;
+        }
         let app =
             App::open(folder, config, Arc::new(SystemClock), Arc::new(SystemEntropy)).expect("opens again");
         let app = Arc::new(app);

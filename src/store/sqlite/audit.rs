@@ -4,7 +4,7 @@
 //! It reads one snapshot, so it runs while a server appends. It takes nothing on trust but the key: the signed checkpoint
 //! covers the root, the root every leaf, a leaf (through its commitments) its payload, and the payloads the state.
 
-use std::sync::Arc;
+use std::sync::{Arc, RwLock};
 
 use almoner_ledger::tree::{Edge, Hash};
 use almoner_ledger::{Checkpoint, Leaf, VerifierKey, leaf};
@@ -14,8 +14,10 @@ use serde::Serialize;
 use serde_json::Value;
 
 use super::SqliteStore;
-use super::read::Reader;
+use super::read::{Index, Reader};
+use super::recent::Recent;
 use super::schema::{self, tile_id, trouble};
+use super::seal::Sealer;
 use crate::store::batch::Base as _;
 use crate::store::prepare::subject_topic;
 use crate::store::rebuild::Folded;
@@ -73,8 +75,7 @@ impl SqliteStore {
     /// [`StoreError::Unavailable`] if the database cannot be opened; what is wrong inside it is in the result.
     pub fn audit(&self) -> Result<StoreAudit, StoreError> {
         let db = schema::open_reader(&self.path)?;
-        let reader = Reader { db: &db, sealer: &self.published.sealer };
-        Ok(audit(&reader, &self.vkey, &self.projector))
+        Ok(audit(&db, &self.published.sealer, &self.vkey, &self.projector))
     }
 }
 
@@ -89,14 +90,20 @@ pub fn audit_file(
     projector: &Arc<dyn Projector>,
 ) -> Result<StoreAudit, StoreError> {
     let db = schema::open_reader(path)?;
-    let sealer = super::seal::Sealer::new(wrapping_key);
-    Ok(audit(&Reader { db: &db, sealer: &sealer }, vkey, projector))
+    let sealer = Sealer::new(wrapping_key);
+    Ok(audit(&db, &sealer, vkey, projector))
 }
 
-fn audit(reader: &Reader<'_>, vkey: &VerifierKey, projector: &Arc<dyn Projector>) -> StoreAudit {
+fn audit(db: &Connection, sealer: &Sealer, vkey: &VerifierKey, projector: &Arc<dyn Projector>) -> StoreAudit {
     let mut found = StoreAudit { intact: true, entries: 0, erased: 0, records: 0, findings: Vec::new() };
-    let begun = reader.db.execute_batch("BEGIN").map_err(trouble);
-    found.check("database", "ledger.sqlite", begun.and_then(|()| whole(reader.db)));
+    let begun = db.execute_batch("BEGIN").map_err(trouble);
+    found.check("database", "ledger.sqlite", begun.and_then(|()| whole(db)));
+    let recent = Recent::load(db).unwrap_or_else(|error| {
+        found.check("event", "?", Err(error));
+        Recent::default()
+    });
+    let recent = RwLock::new(recent);
+    let reader = &Reader { db, sealer, index: Index::Memory(&recent) };
     let mut walk =
         Walk { reader, edge: Edge::new(), last: leaf::NO_PREV, time: Timestamp::from_millis(0), topics: 0 };
     let mut folded = Folded::default();
@@ -257,17 +264,17 @@ impl Walk<'_> {
             let n: i64 = self.reader.db.query_row(sql, [], |row| row.get(0)).map_err(trouble)?;
             Ok(n as u64)
         };
-        if count("SELECT count(*) FROM event")? > self.edge.size() {
+        let events = "SELECT (SELECT count(*) FROM event) + (SELECT count(*) FROM unindexed)";
+        if count(events)? > self.edge.size() {
             found.add("event", "?", "there are more event ids than entries");
         }
         if count("SELECT count(*) FROM payload")? > self.edge.size() {
             found.add("payload", "?", "there are more payloads than entries");
         }
+        let subjects = "SELECT (SELECT count(*) FROM topic WHERE topic >= 'subject:' AND topic < 'subject;')
+                             + (SELECT count(*) FROM unindexed WHERE instr(topics, char(10) || 'subject:') > 0)";
         let all_read = !found.findings.iter().any(|f| matches!(f.class, "entry" | "payload"));
-        if all_read
-            && count("SELECT count(*) FROM topic WHERE topic >= 'subject:' AND topic < 'subject;'")?
-                > self.topics
-        {
+        if all_read && count(subjects)? > self.topics {
             found.add("topic", "?", "more entries are listed under subjects than there are");
         }
         Ok(())

@@ -10,7 +10,7 @@
 //!    its preconditions hold, what does the fold make of it, what is its leaf. A request that is refused is answered and
 //!    leaves no trace. *A crash here loses requests that nobody was told of; their callers repeat them.*
 //! 2. **State**: the changes of the folded state and of the primary state.
-//! 3. **Entries**: leaves, encrypted payloads, indexes, and the keys of people who are new.
+//! 3. **Entries**: leaves, encrypted payloads, what is to be indexed, and the keys of people who are new.
 //! 4. **Tiles**: the hash tiles of the right edge.
 //! 5. **Checkpoint**: the new size and root, signed. It stands in the same transaction as the entries, so there is never
 //!    an entry without a signature over it, and never a signature over an entry that is not stored.
@@ -20,6 +20,9 @@
 //!    they repeat, and by their event ids learn the positions that the acts already have.*
 //! 7. **Publish** the new checkpoint to readers, and only then answer the callers.
 //!    *A crash here is the same: durable, and found by event id.*
+//!
+//! Now and then, and when the store is closed, a transaction of its own (**Index**) moves what is to be indexed into the
+//! tables of the indexes ([`recent`]). *A crash there leaves it where it was, which is as good.*
 //!
 //! A failure that is no crash (disk full, an I/O error) rolls the transaction back, tells every caller in it, reads the
 //! end of the log again and goes on; readers are not disturbed. After an error of the sync itself SQLite may leave either
@@ -42,13 +45,15 @@ use serde_json::Value;
 use super::batch::{Base as _, Tip};
 use super::prepare::{Request, prepare};
 use super::{Appended, Entry, EntryFilter, NewEntry, Precondition, Projector, Store, StoreError, Write};
-use read::{Reader, Records};
+use read::{Index, Reader, Records};
+use recent::Recent;
 use seal::Sealer;
 use writer::{Job, Writer};
 
 pub mod audit;
 pub mod boot;
 mod read;
+mod recent;
 mod schema;
 mod seal;
 mod writer;
@@ -70,10 +75,12 @@ pub enum Step {
     Commit,
     /// Readers see it.
     Publish,
+    /// Event ids and topics are moved into their indexes; no step of an append.
+    Index,
 }
 
 impl Step {
-    /// All of them.
+    /// All steps of an append.
     pub const ALL: [Self; 7] =
         [Self::Begin, Self::State, Self::Entries, Self::Tiles, Self::Checkpoint, Self::Commit, Self::Publish];
 }
@@ -114,6 +121,7 @@ pub struct Options {
 struct Published {
     checkpoint: RwLock<SignedCheckpoint>,
     sealer: Sealer,
+    recent: RwLock<Recent>,
 }
 
 impl Published {
@@ -147,8 +155,9 @@ impl SqliteStore {
         let empty = super::memory::sign(&Tip::empty(), &key)?;
         let db = schema::open_writer(&path, &empty.note)?;
         let sealer = Sealer::new(&wrapping_key);
-        let (tip, signed) = boot::check(&Reader { db: &db, sealer: &sealer }, &vkey)?;
-        let published = Arc::new(Published { checkpoint: RwLock::new(signed), sealer });
+        let (tip, signed) = boot::check(&Reader { db: &db, sealer: &sealer, index: Index::Table }, &vkey)?;
+        let recent = RwLock::new(Recent::load(&db)?);
+        let published = Arc::new(Published { checkpoint: RwLock::new(signed), sealer, recent });
         let (queue, jobs) = crossbeam_channel::bounded(16_384);
         let writer = Writer {
             db,
@@ -186,9 +195,10 @@ impl SqliteStore {
         let db = schema::open_reader(&path)?;
         let sealer = Sealer::new(&wrapping_key);
         db.execute_batch("BEGIN").map_err(schema::trouble)?;
-        let (_, signed) = boot::check(&Reader { db: &db, sealer: &sealer }, &vkey)?;
+        let (_, signed) = boot::check(&Reader { db: &db, sealer: &sealer, index: Index::Table }, &vkey)?;
         db.execute_batch("COMMIT").map_err(schema::trouble)?;
-        let published = Arc::new(Published { checkpoint: RwLock::new(signed), sealer });
+        let published =
+            Arc::new(Published { checkpoint: RwLock::new(signed), sealer, recent: RwLock::default() });
         let readers = Mutex::new(vec![db]);
         Ok(Self { path, vkey, entropy, projector, published, readers, queue: None, writer: None })
     }
@@ -204,7 +214,9 @@ impl SqliteStore {
             Some(db) => db,
             None => schema::open_reader(&self.path)?,
         };
-        let result = run(&Reader { db: &db, sealer: &self.published.sealer });
+        // Who cannot write does not know what the writing process has in memory.
+        let index = self.queue.as_ref().map_or(Index::Table, |_| Index::Memory(&self.published.recent));
+        let result = run(&Reader { db: &db, sealer: &self.published.sealer, index });
         self.readers.lock().unwrap_or_else(PoisonError::into_inner).push(db);
         result
     }

@@ -1,12 +1,15 @@
 //! Reading: one connection's view of the database, for the sequencer (inside its transaction) and for everyone else (a
 //! snapshot).
 
+use std::sync::{PoisonError, RwLock};
+
 use almoner_ledger::commitment::{Field, commit};
 use almoner_ledger::{Leaf, leaf};
 use almoner_model::{Digest, Seq, SubjectId};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
+use super::recent::{EventKey, Recent, joined};
 use super::schema::{tile_id, trouble};
 use super::seal::{Opened, Sealer};
 use crate::store::batch::{Base, Stored};
@@ -15,10 +18,20 @@ use crate::store::{Appended, Entry, Payload, StoreError};
 /// What is kept beside a leaf: whom it concerns, and what is under its commitments or by which entry it was erased.
 pub type Beside = (Option<SubjectId>, Result<Opened, Option<Seq>>);
 
-/// A connection and the keys to what it reads.
+/// A connection, the keys to what it reads, and the newest part of its indexes.
 pub struct Reader<'a> {
     pub db: &'a Connection,
     pub sealer: &'a Sealer,
+    pub index: Index<'a>,
+}
+
+/// Where what is not yet in the tables of the indexes is looked up.
+#[derive(Clone, Copy)]
+pub enum Index<'a> {
+    /// In the memory of the process that writes, or of a snapshot.
+    Memory(&'a RwLock<Recent>),
+    /// In the table `unindexed`: for a process that only reads, while another writes.
+    Table,
 }
 
 /// Which of the two tables of records.
@@ -64,9 +77,22 @@ fn json(text: &str) -> Result<Value, StoreError> {
     serde_json::from_str(text).map_err(|_| StoreError::NotIntact("a record of state is not JSON".into()))
 }
 
-/// The 16 bytes of a UUID whose form was checked.
-pub fn event_bytes(event_id: &str) -> Vec<u8> {
-    hex::decode(event_id.replace('-', "")).unwrap_or_default()
+/// The 16 bytes of a UUID; of what is none, bytes that no act has.
+pub fn event_bytes(event_id: &str) -> EventKey {
+    let mut bytes = EventKey::default();
+    let mut digits = [0; 32];
+    let mut count = 0;
+    for digit in event_id.bytes().filter(|b| *b != b'-') {
+        match digits.get_mut(count) {
+            Some(slot) => *slot = digit,
+            None => return EventKey::default(),
+        }
+        count += 1;
+    }
+    match hex::decode_to_slice(digits, &mut bytes) {
+        Ok(()) => bytes,
+        Err(_) => EventKey::default(),
+    }
 }
 
 impl Reader<'_> {
@@ -203,27 +229,63 @@ impl Reader<'_> {
         Ok(kinds.contains(&leaf.kind))
     }
 
-    /// Positions from `from` on, of one topic or of all entries.
+    /// Positions from `from` on, of one topic or of all entries, ascending.
     pub fn seqs(&self, from: Seq, topic: Option<&str>, limit: usize) -> Result<Vec<Seq>, StoreError> {
-        let sql = match topic {
-            Some(_) => "SELECT seq FROM topic WHERE seq >= ?1 AND topic = ?3 ORDER BY seq LIMIT ?2",
-            None => "SELECT seq FROM entry WHERE seq >= ?1 AND ?3 IS NULL ORDER BY seq LIMIT ?2",
+        let Some(topic) = topic else {
+            let sql = "SELECT seq FROM entry WHERE seq >= ?1 ORDER BY seq LIMIT ?2";
+            return self.positions(sql, params![from as i64, limit as i64]);
         };
+        let recent = self.recent_of_topic(topic, from)?;
+        let sql = "SELECT seq FROM topic WHERE seq >= ?1 AND topic = ?3 ORDER BY seq LIMIT ?2";
+        let mut seqs = self.positions(sql, params![from as i64, limit as i64, topic])?;
+        let known = seqs.last().copied();
+        // Recent ones come after all that are in the table, unless they have just been moved there.
+        seqs.extend(recent.into_iter().filter(|seq| known.is_none_or(|known| *seq > known)));
+        seqs.truncate(limit);
+        Ok(seqs)
+    }
+
+    fn positions(&self, sql: &str, given: impl rusqlite::Params) -> Result<Vec<Seq>, StoreError> {
         let mut statement = self.db.prepare_cached(sql).map_err(trouble)?;
-        let rows = statement
-            .query_map(params![from as i64, limit as i64, topic], |row| row.get::<_, i64>(0))
-            .map_err(trouble)?;
-        rows.map(|r| r.map(|s| s as Seq)).collect::<Result<_, _>>().map_err(trouble)
+        let rows = statement.query_map(given, |row| row.get::<_, i64>(0)).map_err(trouble)?;
+        rows.map(|row| row.map(|seq| seq as Seq).map_err(trouble)).collect()
+    }
+
+    /// Positions of a topic that may not yet be in its table, ascending.
+    fn recent_of_topic(&self, topic: &str, from: Seq) -> Result<Vec<Seq>, StoreError> {
+        match self.index {
+            Index::Memory(recent) => {
+                let recent = recent.read().unwrap_or_else(PoisonError::into_inner);
+                let seqs = recent.of_topic(topic);
+                Ok(seqs[seqs.partition_point(|seq| *seq < from)..].to_vec())
+            }
+            Index::Table => {
+                let sql = "SELECT seq FROM unindexed WHERE seq >= ?1 AND instr(topics, ?2) > 0 ORDER BY seq";
+                self.positions(sql, params![from as i64, joined(&[topic.to_owned()])])
+            }
+        }
+    }
+
+    fn recent_event(&self, event: &EventKey) -> Result<Option<Seq>, StoreError> {
+        match self.index {
+            Index::Memory(recent) => {
+                Ok(recent.read().unwrap_or_else(PoisonError::into_inner).event_seq(event))
+            }
+            Index::Table => {
+                let sql = "SELECT seq FROM unindexed WHERE event_id = ?1";
+                Ok(self.positions(sql, params![event])?.first().copied())
+            }
+        }
     }
 }
 
 impl Base for Reader<'_> {
     fn event_seq(&self, event_id: &str) -> Result<Option<Seq>, StoreError> {
-        let mut statement =
-            self.db.prepare_cached("SELECT seq FROM event WHERE event_id = ?1").map_err(trouble)?;
-        let seq: Option<i64> =
-            statement.query_row([event_bytes(event_id)], |row| row.get(0)).optional().map_err(trouble)?;
-        Ok(seq.map(|s| s as Seq))
+        let event = event_bytes(event_id);
+        if let Some(seq) = self.recent_event(&event)? {
+            return Ok(Some(seq));
+        }
+        Ok(self.positions("SELECT seq FROM event WHERE event_id = ?1", params![event])?.first().copied())
     }
 
     fn stored(&self, seq: Seq) -> Result<Option<Stored>, StoreError> {
@@ -235,10 +297,11 @@ impl Base for Reader<'_> {
     }
 
     fn topic_last(&self, topic: &str) -> Result<Option<Seq>, StoreError> {
-        let mut statement =
-            self.db.prepare_cached("SELECT max(seq) FROM topic WHERE topic = ?1").map_err(trouble)?;
-        let seq: Option<i64> = statement.query_row([topic], |row| row.get(0)).map_err(trouble)?;
-        Ok(seq.map(|s| s as Seq))
+        if let Some(last) = self.recent_of_topic(topic, 0)?.last() {
+            return Ok(Some(*last));
+        }
+        let sql = "SELECT seq FROM topic WHERE topic = ?1 ORDER BY seq DESC LIMIT 1";
+        Ok(self.positions(sql, params![topic])?.first().copied())
     }
 
     fn get(&self, kind: &str, key: &str) -> Result<Option<Value>, StoreError> {

@@ -1,8 +1,8 @@
 //! The tables of `ledger.sqlite`, and how a connection is set up.
 //!
 //! `entry` and `tile` are the public log; `payload` and `subject_key` are what erasure destroys; `event` and `topic` are
-//! indexes that can be made again from leaves and payloads (`topic` also holds what callers added); `folded` is a fold
-//! over the entries; `primary_state` is not.
+//! indexes that can be made again from leaves and payloads (`topic` also holds what callers added), and `unindexed` is
+//! what is still to be moved into them ([`super::recent`]); `folded` is a fold over the entries; `primary_state` is not.
 
 use std::path::Path;
 
@@ -20,6 +20,7 @@ CREATE TABLE payload (seq INTEGER PRIMARY KEY, subject INTEGER NOT NULL, sealed 
 CREATE TABLE subject_key (subject INTEGER PRIMARY KEY, wrapped BLOB NOT NULL);
 CREATE TABLE event (event_id BLOB PRIMARY KEY, seq INTEGER NOT NULL) WITHOUT ROWID;
 CREATE TABLE topic (topic TEXT NOT NULL, seq INTEGER NOT NULL, PRIMARY KEY (topic, seq)) WITHOUT ROWID;
+CREATE TABLE unindexed (seq INTEGER PRIMARY KEY, event_id BLOB NOT NULL, topics TEXT NOT NULL);
 CREATE TABLE tile (id INTEGER PRIMARY KEY, hashes BLOB NOT NULL);
 CREATE TABLE checkpoint (id INTEGER PRIMARY KEY CHECK (id = 1), note BLOB NOT NULL);
 CREATE TABLE folded (kind TEXT NOT NULL, key TEXT NOT NULL, value TEXT NOT NULL, PRIMARY KEY (kind, key)) WITHOUT ROWID;

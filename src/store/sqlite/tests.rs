@@ -235,7 +235,7 @@ fn a_consistent_rewrite_without_the_signing_key_is_found_at_the_next_start() {
     let path = dir.path().join("ledger.sqlite");
     let sealer = super::seal::Sealer::new(&[3; 32]);
     let db = Connection::open(&path).expect("opens");
-    let reader = super::read::Reader { db: &db, sealer: &sealer };
+    let reader = super::read::Reader { db: &db, sealer: &sealer, index: super::read::Index::Table };
     let (mut edge, mut prev) = (Edge::new(), leaf::NO_PREV);
     for seq in 0..300 {
         let mut leaf = Leaf::parse(&reader.leaf(seq).expect("readable").expect("stored")).expect("canonical");
@@ -293,4 +293,77 @@ fn nothing_said_about_a_person_lies_in_clear() {
         let bytes = std::fs::read(file.expect("readable").path()).expect("readable");
         assert!(!bytes.windows(20).any(|w| w == b"Quixotic-Needle-4711"));
     }
+}
+
+/// A store with more entries than stay unindexed, whose next move of them into the indexes fails.
+fn failing_index(after: bool) -> (tempfile::TempDir, SqliteStore, Arc<Fault>) {
+    let dir = tempfile::tempdir().expect("a folder");
+    let fault = Arc::new(Fault {
+        step: Step::Index,
+        after,
+        armed: AtomicUsize::new(1),
+        from: dir.path().into(),
+        to: Mutex::default(),
+    });
+    let mut given = options(dir.path(), Arc::new(ManualClock::at(noon())));
+    given.faults = Some(fault.clone());
+    let store = SqliteStore::open(given).expect("opens");
+    for first in (0..60).step_by(3) {
+        store.append(three(first), &[]).expect("acknowledged");
+    }
+    (dir, store, fault)
+}
+
+#[test]
+fn a_fault_while_indexing_loses_nothing() {
+    for after in [false, true] {
+        let (dir, store, fault) = failing_index(after);
+        let killed = fault.to.lock().expect("not poisoned").take().expect("struck");
+        let restarted = open(killed.path()).expect("opens");
+        assert_eq!(restarted.size(), 42, "the entry that filled the memory was durable before the fault");
+        for (store, entries) in [(&restarted, 42), (&store, 60)] {
+            assert_log_is_whole(store);
+            let audit = store.audit().expect("readable");
+            assert!(audit.intact, "{:?}", audit.findings);
+            for n in 0..entries {
+                let known = entry(n, "a.done", Some(1 + (n % 2) as i64), json!({"n": n}));
+                assert_eq!(store.find_event(&known.event_id), Ok(Some(n)), "after: {after}");
+                assert_eq!(store.append(vec![known], &[]).expect("known")[0].seq, n);
+            }
+            let topic = EntryFilter { topic: Some("subject:1".into()), ..EntryFilter::default() };
+            let listed = store.entries(0, 100, &topic).expect("readable");
+            assert_eq!(listed.len() as u64, entries / 2);
+            assert!(listed.is_sorted_by_key(|e| e.seq));
+        }
+        drop(store);
+        assert!(audit_of(dir.path()).intact);
+    }
+}
+
+#[test]
+fn who_only_reads_finds_what_is_not_yet_indexed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = open(dir.path()).expect("opens");
+    for first in (0..90).step_by(3) {
+        store.append(three(first), &[]).expect("acknowledged");
+    }
+    let unindexed: i64 = Connection::open(dir.path().join("ledger.sqlite"))
+        .and_then(|db| db.query_row("SELECT count(*) FROM unindexed", [], |row| row.get(0)))
+        .expect("readable");
+    assert!(unindexed > 0 && unindexed < 90, "some are in the indexes and some are not: {unindexed}");
+    let reading = SqliteStore::open_read_only(options(dir.path(), Arc::new(ManualClock::at(noon()))));
+    let reading = reading.expect("opens");
+    for n in 0..90 {
+        let known = entry(n, "a.done", Some(1 + (n % 2) as i64), json!({"n": n}));
+        assert_eq!(reading.find_event(&known.event_id), Ok(Some(n)));
+    }
+    let topic = EntryFilter { topic: Some("subject:2".into()), ..EntryFilter::default() };
+    let listed = reading.entries(0, 100, &topic).expect("readable");
+    assert_eq!(
+        listed.iter().map(|e| e.seq).collect::<Vec<_>>(),
+        (0..90).filter(|n| n % 2 == 1).collect::<Vec<_>>()
+    );
+    let db = Connection::open(dir.path().join("ledger.sqlite")).expect("opens");
+    flip(&db, "unindexed", "event_id", "seq = (SELECT max(seq) FROM unindexed)");
+    assert_eq!(audit_of(dir.path()).findings[0].class, "event");
 }

@@ -2,8 +2,8 @@
 //!
 //! The crash story is told in [`super`]; the steps here are its steps.
 
-use std::sync::Arc;
 use std::sync::mpsc::SyncSender;
+use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
 use almoner_model::Clock;
@@ -12,7 +12,8 @@ use rusqlite::{Connection, params};
 use serde_json::Value;
 
 use super::boot;
-use super::read::{Reader, Records, event_bytes};
+use super::read::{Index, Reader, Records, event_bytes};
+use super::recent::{Recent, UNINDEXED_MAX, joined};
 use super::schema::{tile_id, trouble};
 use super::{FaultHook, Published, Step};
 use crate::store::batch::{Batch, Tip};
@@ -72,7 +73,46 @@ impl Writer {
             for answer in answers {
                 answer.send(failure.as_ref());
             }
+            self.index(UNINDEXED_MAX);
         }
+        self.index(1);
+    }
+
+    /// Moves what is to be indexed into the indexes, if it is `at_least` so many entries. A failure leaves it where it
+    /// is, where it is found as well; it is tried again after the next append.
+    fn index(&mut self, at_least: usize) {
+        if self.recent().len() < at_least {
+            return;
+        }
+        if let Err(error) = self.step(Step::Index, |w| w.write_indexes()) {
+            tracing::error!(%error, "the ledger's indexes could not be brought up to date");
+            self.step_back();
+        } else {
+            *self.published.recent.write().unwrap_or_else(PoisonError::into_inner) = Recent::default();
+        }
+    }
+
+    fn write_indexes(&self) -> Result<(), StoreError> {
+        self.db.execute_batch("BEGIN IMMEDIATE").map_err(trouble)?;
+        let recent = self.recent();
+        let mut event = self.db.prepare_cached("INSERT INTO event VALUES (?1, ?2)").map_err(trouble)?;
+        for (id, seq) in recent.events_sorted() {
+            event.execute(params![id, seq as i64]).map_err(trouble)?;
+        }
+        let mut topic = self.db.prepare_cached("INSERT INTO topic VALUES (?1, ?2)").map_err(trouble)?;
+        for (name, seq) in recent.topics_sorted() {
+            topic.execute(params![name, seq as i64]).map_err(trouble)?;
+        }
+        self.db.execute_batch("DELETE FROM unindexed; COMMIT").map_err(trouble)
+    }
+
+    fn recent(&self) -> RwLockReadGuard<'_, Recent> {
+        self.published.recent.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn reader(&self) -> Reader<'_> {
+        let index = Index::Memory(&self.published.recent);
+        Reader { db: &self.db, sealer: &self.published.sealer, index }
     }
 
     fn transact(&mut self, jobs: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
@@ -83,7 +123,7 @@ impl Writer {
         for job in &mut jobs {
             match job {
                 Job::Append(request, to) => {
-                    let reader = Reader { db: &self.db, sealer: &self.published.sealer };
+                    let reader = self.reader();
                     let result = batch.stage(request, &reader, &*self.projector, &*self.clock);
                     answers.push(Answer::Append(result, to));
                 }
@@ -111,6 +151,7 @@ impl Writer {
         self.step(Step::Commit, |w| w.db.execute_batch("COMMIT").map_err(trouble))?;
         self.step(Step::Publish, |w| {
             w.published.sealer.saved(batch.rows.iter().map(|r| r.prepared.subject.map_or(0, |s| s.get())));
+            w.remember(&batch);
             w.tip = batch.tip;
             w.published.set(signed);
             Ok(())
@@ -144,10 +185,7 @@ impl Writer {
         let same = |w: &&Write| (&w.kind, &w.key) == (&first.kind, &first.key);
         let now = match pending.iter().rev().find(same) {
             Some(write) => write.value.clone(),
-            None => {
-                let reader = Reader { db: &self.db, sealer: &self.published.sealer };
-                reader.record(Records::Primary, &first.kind, &first.key)?
-            }
+            None => self.reader().record(Records::Primary, &first.kind, &first.key)?,
         };
         Ok(now == expected)
     }
@@ -183,23 +221,28 @@ impl Writer {
         let prepare = |sql| self.db.prepare_cached(sql).map_err(trouble);
         let mut entry = prepare("INSERT INTO entry VALUES (?1, ?2)")?;
         let mut payload = prepare("INSERT INTO payload VALUES (?1, ?2, ?3, NULL)")?;
-        let mut event = prepare("INSERT INTO event VALUES (?1, ?2)")?;
-        let mut topic = prepare("INSERT INTO topic VALUES (?1, ?2)")?;
+        let mut unindexed = prepare("INSERT INTO unindexed VALUES (?1, ?2, ?3)")?;
         let mut key = prepare("INSERT OR IGNORE INTO subject_key VALUES (?1, ?2)")?;
         for row in &batch.rows {
             let (seq, new) = (row.appended.seq as i64, &row.prepared);
             let subject = new.subject.map_or(0, almoner_model::SubjectId::get);
             entry.execute(params![seq, row.leaf]).map_err(trouble)?;
             payload.execute(params![seq, subject, new.sealed]).map_err(trouble)?;
-            event.execute(params![event_bytes(&new.event_id), seq]).map_err(trouble)?;
-            for name in &new.topics {
-                topic.execute(params![name, seq]).map_err(trouble)?;
-            }
+            let event = event_bytes(&new.event_id);
+            unindexed.execute(params![seq, event, joined(&new.topics)]).map_err(trouble)?;
             if let Some(wrapped) = &new.new_key {
                 key.execute(params![subject, wrapped]).map_err(trouble)?;
             }
         }
         Ok(())
+    }
+
+    fn remember(&self, batch: &Batch) {
+        let mut recent = self.published.recent.write().unwrap_or_else(PoisonError::into_inner);
+        for row in &batch.rows {
+            let topics = row.prepared.topics.iter().map(String::as_str);
+            recent.add(row.appended.seq, event_bytes(&row.prepared.event_id), topics);
+        }
     }
 
     fn write_tiles(&self, batch: &mut Batch) -> Result<(), StoreError> {
@@ -223,10 +266,11 @@ impl Writer {
         if !self.db.is_autocommit() && self.db.execute_batch("ROLLBACK").is_err() {
             tracing::error!("the ledger's transaction could not be undone");
         }
-        let reader = Reader { db: &self.db, sealer: &self.published.sealer };
-        match boot::check(&reader, &self.vkey) {
-            Ok((tip, signed)) => {
+        let read = boot::check(&self.reader(), &self.vkey).and_then(|end| Ok((end, Recent::load(&self.db)?)));
+        match read {
+            Ok(((tip, signed), recent)) => {
                 self.tip = tip;
+                *self.published.recent.write().unwrap_or_else(PoisonError::into_inner) = recent;
                 self.published.set(signed);
             }
             Err(error) => tracing::error!(%error, "the ledger could not be read again after a failure"),
