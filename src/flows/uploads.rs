@@ -16,6 +16,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use almoner_model::{Clock, ContributorId, DatasetId, Digest, Entropy, Timestamp};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use super::Act;
 use crate::error::ErrorKind;
@@ -79,6 +80,10 @@ pub struct UploadRecord {
     pub job: Option<String>,
     /// Whether its dataset version was published; its bytes are gone.
     pub published: bool,
+    /// What the ingest came to, once published: a client that was away then, or whose server stopped before the job's end
+    /// was noted, finds it here.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub result: Option<Value>,
     /// Its files.
     pub files: Vec<DeclaredFile>,
 }
@@ -243,6 +248,7 @@ impl Uploads<'_> {
             attempt: 0,
             job: None,
             published: false,
+            result: None,
             files: new.files,
         };
         fs::create_dir_all(self.folder(&record.id))?;
@@ -386,9 +392,10 @@ impl Uploads<'_> {
     ///
     /// # Errors
     /// If the store or the disk fails.
-    pub fn published(&self, id: &str) -> Result<(), UploadError> {
+    pub fn published(&self, id: &str, result: Value) -> Result<(), UploadError> {
         let mut record = self.find(id)?;
         record.published = true;
+        record.result = Some(result);
         self.save(&record)?;
         Ok(self.remove_bytes(id)?)
     }

@@ -132,10 +132,9 @@ pub fn push(push: &Push, progress: &dyn Progress) -> Result<Value, PushError> {
     loop {
         let Some(upload) = open(push, &mut state, &declared)? else { continue };
         if upload["published"] == true {
-            // The job ended after this client had gone. Its result is with the job.
-            let done = follow(push, &upload["job"], progress)?;
+            // The job ended after this client had gone, or its server stopped between publishing and saying so.
             state.remove();
-            return Ok(done);
+            return Ok(upload["result"].clone());
         }
         send(push, &state, &upload, &files, progress)?;
         let committed = commit(push, &state)?;

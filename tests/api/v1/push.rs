@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use almoner::jobs::Recorded;
 use almoner::push::{Push, PushError, Server, push};
+use almoner::store::Write;
 use serde_json::Value;
 
 use crate::house::House;
@@ -85,6 +86,7 @@ fn the_same_command_goes_on_with_what_the_server_has() {
     assert!(matches!(broken, Err(PushError::Unreachable(_))), "{broken:?}");
     let kept: Vec<_> = fs::read_dir(&state).expect("state").flatten().collect();
     assert_eq!(kept.len(), 1, "the key is kept");
+    let (state_file, state_kept) = (kept[0].path(), fs::read(kept[0].path()).expect("state"));
     let mode = std::os::unix::fs::PermissionsExt::mode(&kept[0].metadata().expect("there").permissions());
     assert_eq!(mode & 0o777, 0o600);
     let uploads = house.get("/v1/uploads", Some(&token)).expect(200).json();
@@ -105,6 +107,20 @@ fn the_same_command_goes_on_with_what_the_server_has() {
     let uploads = house.get("/v1/uploads", Some(&token)).expect(200).json();
     assert_eq!(uploads["items"].as_array().map(Vec::len), Some(1), "the same upload went on");
     assert_eq!(uploads["items"][0]["id"], id.as_str());
+
+    // A server that was killed after publication and before it noted that the job is done: the version is acknowledged
+    // all the same, and not made again.
+    fs::write(&state_file, state_kept).expect("as if the client had not heard");
+    let job = uploads["items"][0]["job"].as_str().expect("a job");
+    let mut record = house.app.store.get_primary("job", job).expect("store").expect("remembered");
+    record["state"] = "interrupted".into();
+    record["result"] = Value::Null;
+    let write = Write { kind: "job".into(), key: job.into(), value: Some(record) };
+    house.app.store.put_primary(vec![write]).expect("written");
+    let told = push(&through, &Recorded::default()).expect("published before");
+    assert_eq!(told, done);
+    let dataset = house.get("/v1/datasets/north-general", Some(&token)).expect(200).json();
+    assert_eq!(dataset["version"], 1, "{dataset}");
 }
 
 #[test]

@@ -72,6 +72,8 @@ fn publish(
     };
     let done = app.with_ingest(|ctx| ingest::run(ctx, request, progress));
     let summary = done.map_err(|e| Failure::new(e.kind(), e))?;
-    app.uploads().published(&record.id).map_err(failed)?;
-    serde_json::to_value(summary).map_err(|e| Failure::new(crate::error::ErrorKind::Fault, e))
+    let result =
+        serde_json::to_value(summary).map_err(|e| Failure::new(crate::error::ErrorKind::Fault, e))?;
+    app.uploads().published(&record.id, result.clone()).map_err(failed)?;
+    Ok(result)
 }

@@ -5,7 +5,7 @@ use almoner_model::Digest;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use utoipa::{IntoParams, ToSchema};
 use zeroize::Zeroizing;
 
@@ -79,6 +79,8 @@ pub struct Upload {
     pub job: Option<String>,
     /// Whether its dataset version is published. Nothing before that is an acknowledgement.
     pub published: bool,
+    /// What the ingest came to, once published.
+    pub result: Option<Value>,
     /// Its files, by ordinal from 0.
     pub files: Vec<FileState>,
 }
@@ -104,6 +106,7 @@ impl Upload {
             created: record.created.to_string(),
             job: record.job.clone(),
             published: record.published,
+            result: record.result.clone(),
             files: files.map(|(f, received)| FileState { bytes: f.bytes, received: *received }).collect(),
         }
     }
