@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! discover → reference pass (who is in it) → registry (subject ids) → map, in parallel → gather by bucket
-//!   → derive → deidentify → measure risk → write → manifest → ledger `dataset.published` → visible
+//!   → derive → deidentify → measure risk → write → manifest → consents → ledger `dataset.published` → visible
 //! ```
 //!
 //! Crash story. Until the ledger entry is durable nothing is visible; whatever else there is can be thrown away:
@@ -14,7 +14,8 @@
 //! - after the ledger entry: the version is visible, and repeating the command makes the next version of the same rows.
 //!
 //! Subject ids that the registry gave stay given; the same command finds them again. Only publication is an
-//! acknowledgement. Consents of the export are recorded after it, for subjects that exist by then.
+//! acknowledgement. Consents of the export are recorded just before it, for what they refuse must be heard before the rows
+//! can be asked for; a kill in between leaves them recorded, and the same command records nothing twice.
 
 mod export;
 mod people;
@@ -39,7 +40,7 @@ use crate::catalog::{Catalog, CatalogError};
 use crate::dataset::{DatasetError, Mode};
 use crate::error::ErrorKind;
 use crate::events::{ContributorRegistered, Event};
-use crate::flows::access::AccessContext;
+use crate::flows::access::{AccessContext, AccessError};
 use crate::flows::act::Act;
 use crate::flows::consent::ConsentSummary;
 use crate::gather::GatherError;
@@ -159,9 +160,6 @@ pub struct Consents {
     /// What became of them; `None` where they were not taken.
     #[serde(flatten)]
     pub taken: Option<ConsentSummary>,
-    /// Why they could not be recorded, though the version is published; the same command tries again.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub failed: Option<String>,
 }
 
 /// Why nothing was published.
@@ -194,6 +192,9 @@ pub enum IngestError {
     /// The vocabulary does not load.
     #[error(transparent)]
     Vocabulary(#[from] LoadError),
+    /// The consents of the export could not be recorded.
+    #[error("the consents of the export could not be recorded: {0}")]
+    Consents(#[from] AccessError),
     /// The ledger did not take the entry.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -226,6 +227,7 @@ impl IngestError {
             Self::Registry(error) => error.kind(),
             Self::Dataset(error) => error.kind(),
             Self::Catalog(error) => error.kind(),
+            Self::Consents(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Vocabulary(error) => error.kind(),
             Self::Profile(_) | Self::Nobody(..) | Self::NotPossible(_) => ErrorKind::Invalid,

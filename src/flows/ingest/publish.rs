@@ -30,7 +30,7 @@ use crate::mapping::outcome::Locator;
 use crate::mapping::vocabulary::ConceptReport;
 use crate::risk::{People, Population, RiskReport, measure};
 use crate::state::topic;
-use crate::store::Precondition;
+use crate::store::{Precondition, StoreError};
 
 /// What recipients must agree to, whatever else a contributor asks for.
 pub(super) const TERMS_OF_USE: &str = "Only for the approved purpose. No attempt to identify or contact anyone, and no \
@@ -76,30 +76,40 @@ pub(super) fn publish(
         }
         let bits = mapped.gathering.layout().bits();
         let manifest = manifest(run, &writer, bits, written, &risk, said(run, &mapped)?)?;
+        let consents = take_consents(run, found, &mapped.consents)?;
         let seq = seal(run, &writer, &manifest)?;
-        Ok((manifest, seq))
+        Ok(Published { manifest, consents, seq })
     });
-    let (manifest, seq) = match result {
-        Ok(done) => done,
-        Err(error) => {
-            // The error is what matters; a folder that stays is removed when its version is begun again.
-            let _ = writer.abandon();
-            return Err(error);
-        }
-    };
-    Ok(summary(run, export, found, &mapped, &manifest, seq))
+    let published = result.map_err(|error| give_up(&writer, error))?;
+    Ok(summary(run, export, found, &mapped, published))
 }
 
-/// Records consents and sums up.
+/// A version that is published, with the consents that came with it.
+pub(super) struct Published {
+    pub manifest: Manifest,
+    pub consents: Consents,
+    pub seq: Seq,
+}
+
+/// Removes a version that certainly is not published. Where the ledger could not say, it stays for the next start, which
+/// knows what the ledger took.
+pub(super) fn give_up(writer: &VersionWriter<'_>, error: IngestError) -> IngestError {
+    if !matches!(&error, IngestError::Store(StoreError::Unavailable(_) | StoreError::NotIntact(_))) {
+        // The error is what matters; a folder that stays is removed when its version is begun again.
+        let _ = writer.abandon();
+    }
+    error
+}
+
+/// Sums up.
 pub(super) fn summary(
     run: &Run<'_>,
     export: &Export,
     found: &Found,
     mapped: &Mapped<'_>,
-    manifest: &Manifest,
-    seq: Seq,
+    published: Published,
 ) -> IngestSummary {
-    let consents = take_consents(run, found, &mapped.consents);
+    let Published { manifest, consents, seq } = published;
     let total = mapped.report.lines.total;
     let mut strangers = BTreeMap::new();
     for stranger in &export.strangers {
@@ -418,19 +428,33 @@ fn publish_entry(
     };
     let topic = topic::dataset(&run.dataset);
     let topics = vec![topic.clone(), topic::contributor(&manifest.contributor)];
-    let entry = entry(&Event::DatasetPublished(body), run.act.event_id(0), &run.act, topics)?;
-    let appended = run.ctx.store.append(vec![entry], &[Precondition { topic, as_of: run.as_of }])?;
+    let event_id = run.act.event_id(0);
+    let entry = entry(&Event::DatasetPublished(body), event_id.clone(), &run.act, topics)?;
+    let appended = run.ctx.store.append(vec![entry], &[Precondition { topic, as_of: run.as_of }]);
+    let seq = match appended {
+        Ok(appended) => appended.first().map(|a| a.seq),
+        // The entry may have become durable without the store being able to say so.
+        Err(error @ StoreError::Unavailable(_)) => match run.ctx.store.find_event(&event_id)? {
+            Some(seq) => Some(seq),
+            None => return Err(error.into()),
+        },
+        Err(error) => return Err(error.into()),
+    };
     run.progress.advance(1);
-    appended
-        .first()
-        .map(|a| a.seq)
-        .ok_or_else(|| IngestError::Internal("the ledger acknowledged nothing".to_owned()))
+    seq.ok_or_else(|| IngestError::Internal("the ledger acknowledged nothing".to_owned()))
 }
 
-/// Records the export's consents. The version is published whatever becomes of them, and repeating is safe.
-fn take_consents(run: &Run<'_>, found: &Found, consents: &[ConsentFound]) -> Consents {
+/// Records the export's consents, before its version becomes visible: what a person refuses in an export is heard before
+/// anybody can ask for the rows that came with it. Repeating records nothing twice.
+pub(super) fn take_consents(
+    run: &Run<'_>,
+    found: &Found,
+    consents: &[ConsentFound],
+) -> Result<Consents, IngestError> {
     let mut outcome = Consents { found: consents.len() as u64, ..Consents::default() };
-    let Some(access) = run.ctx.consents.as_ref().filter(|_| !consents.is_empty()) else { return outcome };
+    let Some(access) = run.ctx.consents.as_ref().filter(|_| !consents.is_empty()) else {
+        return Ok(outcome);
+    };
     run.progress.stage("consents", Some(outcome.found), Unit::Steps);
     let key = run.ctx.keys.key(label::CONSENT_LINEAGE);
     let contributor = &run.contributor.body.contributor;
@@ -444,15 +468,9 @@ fn take_consents(run: &Run<'_>, found: &Found, consents: &[ConsentFound]) -> Con
             })
             .collect();
         let items = read.iter().map(|(line, subject, json)| (*line, *subject, json));
-        match consent::record_fhir(access, &run.act.actor, contributor, &key, items) {
-            Ok(taken) => all.add(taken),
-            Err(error) => {
-                outcome.failed = Some(error.to_string());
-                break;
-            }
-        }
+        all.add(consent::record_fhir(access, &run.act.actor, contributor, &key, items)?);
         run.progress.advance(some.len() as u64);
     }
     outcome.taken = Some(all);
-    outcome
+    Ok(outcome)
 }

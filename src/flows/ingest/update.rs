@@ -25,7 +25,9 @@ use serde_json::Value;
 
 use super::export::Mapped;
 use super::people::Found;
-use super::publish::{Buckets, Said, Written, account, manifest, said, seal, summary};
+use super::publish::{
+    Buckets, Published, Said, Written, account, give_up, manifest, said, seal, summary, take_consents,
+};
 use super::{IngestContext, IngestError, IngestSummary, Run};
 use crate::catalog::Claim;
 use crate::dataset::{DatasetVersion, Manifest, Mode, VersionWriter};
@@ -120,17 +122,12 @@ pub(super) fn publish(
             buckets.all(1 << bits, |bucket, written| merge.bucket(gathering, bucket, written))?;
         account(&mut mapped, export, run, &written.gather.dropped)?;
         let manifest = manifest(run, &writer, bits, written, &risk, said(run, &mapped)?)?;
+        let consents = take_consents(run, found, &mapped.consents)?;
         let seq = seal(run, &writer, &manifest)?;
-        Ok((manifest, seq))
+        Ok(Published { manifest, consents, seq })
     })();
-    let (manifest, seq): (Manifest, Seq) = match result {
-        Ok(done) => done,
-        Err(error) => {
-            let _ = writer.abandon();
-            return Err(error);
-        }
-    };
-    Ok(summary(run, export, found, &mapped, &manifest, seq))
+    let published = result.map_err(|error| give_up(&writer, error))?;
+    Ok(summary(run, export, found, &mapped, published))
 }
 
 /// Puts the version before and the changes together, bucket by bucket.
@@ -530,11 +527,7 @@ impl<'a> Update<'a> {
         let (run, base) = (&self.run, &self.base);
         let blobs = run.ctx.catalog.blobs();
         let writer = VersionWriter::begin(blobs, run.ctx.tables, &run.dataset, run.version)?;
-        let result = self.remap_into(&writer, mapper, base);
-        if result.is_err() {
-            let _ = writer.abandon();
-        }
-        result
+        self.remap_into(&writer, mapper, base).map_err(|error| give_up(&writer, error))
     }
 
     fn remap_into(

@@ -1,5 +1,6 @@
 //! `/v1`
 
+mod ingests;
 mod problems;
 mod push;
 mod server;

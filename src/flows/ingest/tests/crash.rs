@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::jobs::{Progress, Unit};
+use crate::store::sqlite::{FaultHook, Options, SqliteStore, Step};
 
 /// Asks the run to stop after a number of calls.
 struct StopAt {
@@ -154,4 +155,74 @@ fn a_flipped_byte_is_found_and_named() {
     version.verify().expect("whole again");
     std::fs::write(version.root.join("person/extra"), b"x").expect("written");
     assert!(version.verify().expect_err("found").to_string().contains("person/extra"));
+}
+
+/// A store whose next commit fails, after it was done or before, once the run comes to the ledger.
+struct Torn {
+    armed: AtomicU64,
+    after: bool,
+}
+
+impl Torn {
+    fn strike(&self, step: Step, after: bool) -> Result<(), String> {
+        let hit = step == Step::Commit && after == self.after && self.armed.swap(0, Ordering::SeqCst) == 1;
+        if hit { Err("a fault".into()) } else { Ok(()) }
+    }
+}
+
+impl FaultHook for Torn {
+    fn before(&self, step: Step) -> Result<(), String> {
+        self.strike(step, false)
+    }
+    fn after(&self, step: Step) -> Result<(), String> {
+        self.strike(step, true)
+    }
+}
+
+impl Progress for Torn {
+    fn stage(&self, name: &'static str, _: Option<u64>, _: Unit) {
+        self.armed.store(u64::from(name == "ledger"), Ordering::SeqCst);
+    }
+    fn advance(&self, _: u64) {}
+    fn cancelled(&self) -> bool {
+        false
+    }
+}
+
+#[test]
+fn a_version_stays_if_the_ledger_took_it_whatever_it_could_say() {
+    let dir = tempfile::tempdir().expect("a folder");
+    export(dir.path(), 0..5);
+    for after in [true, false] {
+        let torn = Arc::new(Torn { armed: AtomicU64::new(0), after });
+        let mut house = House::new();
+        let key = LogKey::new("almoner.test/ingest", &[3; 32]).expect("a key");
+        house.store = Arc::new(
+            SqliteStore::open(Options {
+                path: house.folder.path().join("ledger.sqlite"),
+                key,
+                wrapping_key: [4; 32],
+                clock: house.clock.clone(),
+                entropy: house.entropy.clone(),
+                projector: Arc::new(Projections),
+                faults: Some(torn.clone()),
+            })
+            .expect("opens"),
+        );
+        let blobs = Blobs::local(&house.folder.path().join("datasets")).expect("opens");
+        house.catalog = Catalog::new(blobs, Arc::clone(&house.store));
+        let first = house.with(|ctx| run(ctx, house.request(dir.path(), "north"), &*torn));
+        let listed = house.catalog.list().expect("lists").len();
+        match (first, after) {
+            (Ok(summary), true) => {
+                assert_eq!((summary.version, listed), (1, 1));
+                check(&house, &summary);
+            }
+            (Err(IngestError::Store(StoreError::Unavailable(_))), false) => assert_eq!(listed, 0),
+            (other, _) => panic!("after the commit: {after}, {other:?}"),
+        }
+        let again = house.ingest(dir.path(), "north").expect("published");
+        assert_eq!(again.version, if after { 2 } else { 1 });
+        check(&house, &again);
+    }
 }
