@@ -1,5 +1,7 @@
 //! What the flows of the access plane work on, and how they say no.
 
+use std::collections::{BTreeMap, BTreeSet};
+
 use almoner_model::{Clock, ContributorId, Digest, Entropy, Seq, SourcePatientId, SubjectId, Timestamp};
 use serde_json::Value;
 
@@ -123,6 +125,37 @@ pub trait Documents: Send + Sync {
     fn get(&self, digest: &Digest) -> Result<Option<Vec<u8>>, String>;
 }
 
+/// Ids that stand for one person, for everyone who has more than one.
+#[derive(Clone, Default, Debug)]
+pub struct SamePeople(BTreeMap<SubjectId, BTreeSet<SubjectId>>);
+
+impl SamePeople {
+    /// From pairs of ids that were found to be one person.
+    pub fn new(aliases: impl IntoIterator<Item = (SubjectId, SubjectId)>) -> Self {
+        let mut groups: BTreeMap<SubjectId, BTreeSet<SubjectId>> = BTreeMap::new();
+        for (a, b) in aliases {
+            let mut all = BTreeSet::from([a, b]);
+            for id in [a, b] {
+                all.extend(groups.get(&id).into_iter().flatten().copied());
+            }
+            for id in &all {
+                groups.insert(*id, all.clone());
+            }
+        }
+        Self(groups)
+    }
+
+    /// All ids of a person, that one included. What was said under any of them was said by the person.
+    pub fn of(&self, subject: SubjectId) -> BTreeSet<SubjectId> {
+        self.0.get(&subject).cloned().unwrap_or_else(|| BTreeSet::from([subject]))
+    }
+
+    /// Whether the person has more than one id.
+    pub fn is_merged(&self, subject: SubjectId) -> bool {
+        self.0.contains_key(&subject)
+    }
+}
+
 /// What the flows of the access plane work on.
 #[derive(Clone, Copy)]
 pub struct AccessContext<'a> {
@@ -216,6 +249,14 @@ impl<'a> AccessContext<'a> {
     /// The state.
     pub fn state(&self) -> Stored<'a> {
         Stored(self.store)
+    }
+
+    /// Which ids stand for one person.
+    ///
+    /// # Errors
+    /// If the registry fails.
+    pub fn same_people(&self) -> Result<SamePeople, AccessError> {
+        Ok(SamePeople::new(self.people.aliases()?))
     }
 
     /// Ledger time: the present, never before the last entry.

@@ -127,11 +127,19 @@ fn tile_bytes(store: &dyn Store, tile: &TilePath) -> Result<Vec<u8>, PublishErro
 pub fn receipt(store: &dyn Store, seq: Seq) -> Result<Vec<u8>, PublishError> {
     let signed = store.checkpoint();
     let size = signed.checkpoint.size;
+    let hashes = inclusion(store, seq, size)?;
+    Ok(Receipt { extra: None, index: seq, hashes, checkpoint: signed.note }.to_bytes())
+}
+
+/// The proof that entry `seq` stands in the log of `size` entries.
+///
+/// # Errors
+/// As [`receipt`].
+pub fn inclusion(store: &dyn Store, seq: Seq, size: u64) -> Result<Vec<almoner_ledger::Hash>, PublishError> {
     if seq >= size {
         return Err(PublishError::NoEntry { seq, size });
     }
-    let hashes = proof::prove_inclusion(&StoreTiles(store), seq, size)?;
-    Ok(Receipt { extra: None, index: seq, hashes, checkpoint: signed.note }.to_bytes())
+    Ok(proof::prove_inclusion(&StoreTiles(store), seq, size)?)
 }
 
 /// The proof that the log of `old` entries is the beginning of the present one, as hashes, and the present size.

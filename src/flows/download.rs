@@ -4,6 +4,7 @@
 //! text that names nothing and works for a short time. Range requests ride it and are only counted; closing writes their
 //! total as one entry. What a person withdrew after opening is stopped when the capability ends.
 
+use std::collections::BTreeSet;
 use std::fs::File;
 use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
@@ -15,7 +16,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::Act;
-use super::access::{AccessError, entry};
+use super::access::{AccessError, SamePeople, entry};
 use super::permitted::verdict;
 use super::question::{DataContext, DataError};
 use super::release::{manifest_of, members, package_folder};
@@ -24,10 +25,12 @@ use crate::events::{DownloadClosed, DownloadOpened, Event};
 use crate::release::ReleaseError;
 use crate::release::manifest::FileEntry;
 use crate::state::{read, topic};
-use crate::store::{Precondition, StoreError, Write};
+use crate::store::{EntryFilter, Precondition, StoreError, Write};
 
 /// How long a capability works.
 const MINUTES: i64 = 60;
+/// Entries read at a time.
+const PAGE: usize = 1000;
 /// How often withdrawals are checked again because one came in between.
 const ATTEMPTS: usize = 3;
 /// Held while a total is read and written: ranges of one download come at once, and only one process owns the folder.
@@ -90,7 +93,7 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
     let store = ctx.access.store;
     let as_of = store.size();
     let done = read::release(&ctx.access.state(), release)?.ok_or(AccessError::Unknown("release"))?;
-    check_withdrawals(ctx, release, as_of)?;
+    check_withdrawals(ctx, release, done.body.as_of, as_of)?;
     let download = act.event_id(0);
     let event =
         Event::DownloadOpened(DownloadOpened { download: download.clone(), release: release.clone(), as_of });
@@ -119,16 +122,29 @@ fn write(ctx: &DataContext<'_>, capability: &str, record: &Capability) -> Result
     Ok(ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(value) }])?)
 }
 
-/// Refuses if any member withdrew from further use since the release was built.
-fn check_withdrawals(ctx: &DataContext<'_>, release: &ReleaseId, as_of: Seq) -> Result<(), DataError> {
+/// Refuses if any member withdrew from further use, under whatever id, since the release was built.
+fn check_withdrawals(
+    ctx: &DataContext<'_>,
+    release: &ReleaseId,
+    built_as_of: Seq,
+    as_of: Seq,
+) -> Result<(), DataError> {
+    let same = ctx.access.same_people()?;
+    let withdrew = withdrew_since(ctx, &same, built_as_of)?;
     for member in members(ctx, release)?.members {
         let subject = member.subject.parse().ok().and_then(|n| SubjectId::new(n).ok());
         let subject = subject.ok_or_else(|| DataError::failed("a list of members is not intact"))?;
-        let Some(said) = read::subject(&ctx.access.state(), subject)? else { continue };
-        let ended = |mode| matches!(mode, WithdrawalMode::NoFurtherUse | WithdrawalMode::Recall);
-        if said.withdrawals.iter().any(|w| w.seq < as_of && ended(w.mode))
-            && !still_permitted(ctx, release, subject, as_of)?
-        {
+        // What was said under an id that turned out to be the same person's may be older than the release.
+        if !withdrew.contains(&subject) && !same.is_merged(subject) {
+            continue;
+        }
+        let mut ended = false;
+        for id in same.of(subject) {
+            let said = read::subject(&ctx.access.state(), id)?;
+            let ends = |mode| matches!(mode, WithdrawalMode::NoFurtherUse | WithdrawalMode::Recall);
+            ended |= said.is_some_and(|s| s.withdrawals.iter().any(|w| w.seq < as_of && ends(w.mode)));
+        }
+        if ended && !still_permitted(ctx, release, subject, as_of)? {
             return Err(DataError::Nobody {
                 reasons: vec![
                     "a person in this release withdrew; build a new release, which leaves them out".into(),
@@ -137,6 +153,24 @@ fn check_withdrawals(ctx: &DataContext<'_>, release: &ReleaseId, as_of: Seq) -> 
         }
     }
     Ok(())
+}
+
+/// Everyone who withdrew in entry `from` or later, by all their ids.
+fn withdrew_since(
+    ctx: &DataContext<'_>,
+    same: &SamePeople,
+    mut from: Seq,
+) -> Result<BTreeSet<SubjectId>, DataError> {
+    let filter = EntryFilter { topic: Some(topic::WITHDRAWAL.to_owned()), ..EntryFilter::default() };
+    let mut found = BTreeSet::new();
+    loop {
+        let page = ctx.access.store.entries(from, PAGE, &filter)?;
+        found.extend(page.iter().filter_map(|e| e.subject).flat_map(|subject| same.of(subject)));
+        match page.last() {
+            Some(last) if page.len() == PAGE => from = last.seq + 1,
+            _ => return Ok(found),
+        }
+    }
 }
 
 /// Whether someone who withdrew once permits the release's use now.

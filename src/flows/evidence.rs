@@ -1,89 +1,82 @@
 //! Evidence packs: what a board needs to check on its own machine that everyone in a release had permitted it.
 //!
-//! A pack opens subjects and consents of a release's members and the subject of every withdrawal in the log, so it is for
-//! boards only and never public. It is read from the ledger alone; `almoner-verify evidence` checks it with the same rules.
+//! A pack opens subjects and consents of a release's members and the subject of everything else that anybody said, so it is
+//! for boards only and never public. It is read from the ledger alone; `almoner-verify evidence` checks it with the same rules.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 
 use almoner_ledger::commitment::Field;
-use almoner_ledger::evidence::{
-    FORMAT, MemberEvidence, OpenedSubject, Pack, Proof, ProvenEntry, WithdrawalRef,
-};
+use almoner_ledger::evidence::{FORMAT, OfSomebodyElse, OpenedSubject, Pack, Proof, ProvenEntry};
 use almoner_ledger::package::OpenedEntry;
-use almoner_ledger::receipt::Receipt;
 use almoner_model::{Digest, ReleaseId, Seq, SubjectId};
 
 use super::access::AccessError;
-use super::checkpoint::receipt;
+use super::checkpoint::inclusion;
 use super::question::{DataContext, DataError};
-use super::release::{members, package_folder};
+use super::release::{manifest_of, members};
 use crate::cohort::SimpleCohort;
 use crate::consent::{Category, CategorySet, Use};
-use crate::release::ReleaseError;
-use crate::release::manifest::Manifest;
 use crate::state::{read, records, topic};
 use crate::store::{Entry, EntryFilter, Payload, Store};
 
 /// Entries read at a time.
 const PAGE: usize = 1000;
-/// How often a pack is begun again because the log grew meanwhile.
-const ATTEMPTS: usize = 5;
+/// What is consent, and so opened.
+const SAID: [&str; 2] = ["consent.recorded", "consent.withdrawn"];
 
 /// The evidence for `release`.
 ///
 /// # Errors
 /// An unknown release; [`DataError`] if a member's consents were erased or store or folder fail.
 pub fn evidence(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Pack, DataError> {
-    let done = read::release(&ctx.access.state(), release)?.ok_or(AccessError::Unknown("release"))?;
-    for _ in 0..ATTEMPTS {
-        let note = ctx.access.store.checkpoint().note;
-        let pack = collect(ctx, &done, note.clone())?;
-        if ctx.access.store.checkpoint().note == note {
-            return Ok(pack);
-        }
-    }
-    Err(AccessError::Conflict("the ledger keeps growing; try again".into()).into())
-}
-
-fn collect(ctx: &DataContext<'_>, done: &records::Release, note: Vec<u8>) -> Result<Pack, DataError> {
+    let state = ctx.access.state();
     let store = ctx.access.store;
+    let done = read::release(&state, release)?.ok_or(AccessError::Unknown("release"))?;
+    // One checkpoint for all proofs: the log may grow meanwhile.
+    let signed = store.checkpoint();
+    let size = signed.checkpoint.size;
     let as_of = done.body.as_of;
-    let list = members(ctx, &done.body.release)?;
-    let groups = same_people(ctx)?;
-    let mut people = Vec::with_capacity(list.members.len());
-    let mut said = Vec::new();
-    for member in list.members {
-        let own = subject(&member.subject)?;
-        let subjects = groups.get(&own).cloned().unwrap_or_else(|| BTreeSet::from([own]));
-        for id in &subjects {
-            let kinds = ["consent.recorded", "consent.withdrawn"];
-            for entry in entries(store, &kinds, Some(topic::subject(*id)), as_of)? {
-                said.push(proven(store, &entry)?);
-            }
+    let members = members(ctx, release)?.members;
+    let mut people = BTreeSet::new();
+    for member in &members {
+        for id in member.also.iter().chain([&member.subject]) {
+            people.insert(subject(id)?);
         }
-        people.push(MemberEvidence { member, subjects: subjects.iter().map(|s| s.get()).collect() });
     }
-    let mut withdrawals = Vec::new();
-    for entry in entries(store, &["consent.withdrawn"], None, as_of)? {
-        withdrawals
-            .push(WithdrawalRef { seq: entry.seq, subject: opened_subject(&entry)?.ok_or_else(erased)? });
+    let (mut said, mut others) = (Vec::new(), Vec::new());
+    for entry in consents(store, as_of)? {
+        let about = opened_subject(&entry)?.ok_or_else(erased)?;
+        if entry.subject.is_some_and(|id| people.contains(&id)) {
+            said.push(proven(store, &entry, size)?);
+        } else {
+            others.push(OfSomebodyElse { seq: entry.seq, subject: about });
+        }
     }
-    let own =
-        store.entry(done.origin.seq)?.ok_or_else(|| DataError::failed("the release's entry is missing"))?;
-    let mut holders = BTreeSet::new();
-    for dataset in done.body.datasets.keys() {
-        let record = read::dataset(&ctx.access.state(), dataset)?.ok_or(AccessError::Unknown("dataset"))?;
-        holders.insert(record.contributor);
+    let at = |seq: Seq| -> Result<ProvenEntry, DataError> {
+        let entry = store.entry(seq)?.ok_or_else(|| DataError::failed("an entry is missing"))?;
+        proven(store, &entry, size)
+    };
+    let request = read::request(&state, &done.body.request)?.ok_or(AccessError::Unknown("request"))?;
+    let permit = manifest_of(ctx, release)?.ledger.permit;
+    let mut datasets = Vec::new();
+    for (dataset, version) in &done.body.datasets {
+        let record = read::dataset(&state, dataset)?.ok_or(AccessError::Unknown("dataset"))?;
+        let published = record.versions.iter().find(|v| v.body.version == *version);
+        let published = published.ok_or(AccessError::Unknown("dataset version"))?;
+        datasets.push(at(published.origin.seq)?);
     }
     Ok(Pack {
         format: FORMAT.into(),
-        checkpoint: String::from_utf8(note).map_err(|_| DataError::failed("a checkpoint is not text"))?,
-        release: proven(store, &own)?,
-        wanted: wanted(ctx, done)?,
-        holders,
-        members: people,
+        checkpoint: String::from_utf8(signed.note)
+            .map_err(|_| DataError::failed("a checkpoint is not text"))?,
+        release: at(done.origin.seq)?,
+        request: at(request.submitted.origin.seq)?,
+        permit: at(permit)?,
+        datasets,
+        wanted: wanted(ctx, &request, permit)?,
+        members,
         said,
-        withdrawals,
+        others,
     })
 }
 
@@ -96,29 +89,10 @@ fn subject(text: &str) -> Result<SubjectId, DataError> {
     id.ok_or_else(|| DataError::failed("a list of members is not intact"))
 }
 
-/// The ids of everyone who has more than one.
-fn same_people(ctx: &DataContext<'_>) -> Result<BTreeMap<SubjectId, BTreeSet<SubjectId>>, DataError> {
-    let mut groups: BTreeMap<SubjectId, BTreeSet<SubjectId>> = BTreeMap::new();
-    for (a, b) in ctx.access.people.aliases().map_err(AccessError::from)? {
-        let mut all = BTreeSet::from([a, b]);
-        for id in [a, b] {
-            all.extend(groups.get(&id).into_iter().flatten().copied());
-        }
-        for id in &all {
-            groups.insert(*id, all.clone());
-        }
-    }
-    Ok(groups)
-}
-
-/// All entries of `kinds` before `as_of`.
-fn entries(
-    store: &dyn Store,
-    kinds: &[&str],
-    topic: Option<String>,
-    as_of: Seq,
-) -> Result<Vec<Entry>, DataError> {
-    let filter = EntryFilter { kinds: kinds.iter().map(|k| (*k).to_owned()).collect(), topic };
+/// Everything that anybody said before `as_of`.
+fn consents(store: &dyn Store, as_of: Seq) -> Result<Vec<Entry>, DataError> {
+    let kinds = SAID.map(str::to_owned).to_vec();
+    let filter = EntryFilter { kinds, topic: Some(topic::CONSENT.to_owned()) };
     let (mut out, mut from) = (Vec::new(), 0);
     loop {
         let page = store.entries(from, PAGE, &filter)?;
@@ -137,14 +111,10 @@ fn opened_subject(entry: &Entry) -> Result<Option<OpenedSubject>, DataError> {
     Ok(Some(OpenedSubject { subject: subject.get(), opening: Digest(opening) }))
 }
 
-fn proven(store: &dyn Store, entry: &Entry) -> Result<ProvenEntry, DataError> {
-    let receipt = receipt(store, entry.seq).map_err(|e| DataError::failed(e.to_string()))?;
-    let receipt = Receipt::parse(&receipt).map_err(|e| DataError::failed(e.to_string()))?;
-    Ok(ProvenEntry {
-        entry: opened(entry)?,
-        proof: Proof::of(&receipt.hashes),
-        subject: opened_subject(entry)?,
-    })
+/// An entry with its proof in the tree of `size` entries.
+fn proven(store: &dyn Store, entry: &Entry, size: u64) -> Result<ProvenEntry, DataError> {
+    let hashes = inclusion(store, entry.seq, size).map_err(|e| DataError::failed(e.to_string()))?;
+    Ok(ProvenEntry { entry: opened(entry)?, proof: Proof::of(&hashes), subject: opened_subject(entry)? })
 }
 
 /// An entry's leaf with its payload and what opens it.
@@ -161,9 +131,7 @@ pub fn opened(entry: &Entry) -> Result<OpenedEntry, DataError> {
 }
 
 /// The use that the release's permit asked consent for.
-fn wanted(ctx: &DataContext<'_>, done: &records::Release) -> Result<Use, DataError> {
-    let request =
-        read::request(&ctx.access.state(), &done.body.request)?.ok_or(AccessError::Unknown("request"))?;
+fn wanted(ctx: &DataContext<'_>, request: &records::Request, permit: Seq) -> Result<Use, DataError> {
     let body = &request.submitted.body;
     let definition = ctx.access.documents.get(&body.cohort).map_err(DataError::failed)?;
     let definition =
@@ -172,10 +140,7 @@ fn wanted(ctx: &DataContext<'_>, done: &records::Release) -> Result<Use, DataErr
     let tables = cohort.criteria().map(|c| c.domain.table());
     let criteria =
         CategorySet::of_tables(tables).map_err(|_| DataError::failed("a criterion's table is unknown"))?;
-    let bytes = std::fs::read(package_folder(ctx.releases, &done.body.release).join("release.json"));
-    let manifest: Manifest =
-        serde_json::from_slice(&bytes.map_err(ReleaseError::from)?).map_err(|_| ReleaseError::Tables)?;
-    let permit = ctx.access.store.entry(manifest.ledger.permit)?;
+    let permit = ctx.access.store.entry(permit)?;
     let at = permit.ok_or_else(|| DataError::failed("the permit's entry is missing"))?.leaf.time;
     Ok(crate::request::wanted(body, criteria.with(Category::Demographics), true, at))
 }

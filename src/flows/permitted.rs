@@ -13,7 +13,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 
 use almoner_model::{ContributorId, DatasetId, Date, Digest, Seq, SubjectId};
 
-use super::access::{AccessContext, AccessError, Stored};
+use super::access::{AccessContext, AccessError, SamePeople, Stored};
 use crate::consent::{self, Limits, Reason, SubjectState, Use, Verdict, WithdrawalMode};
 use crate::state::records::{Shape, SubjectRecord, seq_key};
 use crate::state::{ReadError, read};
@@ -144,10 +144,41 @@ pub fn verdict(
     wanted: &Use,
     as_of: Seq,
 ) -> Result<Verdict, AccessError> {
-    let aliases = ctx.people.aliases()?;
-    let mut inner = Inner { aliases, ..Inner::default() };
-    let state = inner.merged_state(ctx.state(), subject, as_of)?;
+    let state = Sayings::new(*ctx, as_of)?.of(subject)?;
     Ok(consent::evaluate(&state, holder, wanted))
+}
+
+/// What people said up to a ledger size, one person after the other.
+pub struct Sayings<'a> {
+    ctx: AccessContext<'a>,
+    as_of: Seq,
+    same: SamePeople,
+    inner: Inner,
+}
+
+impl<'a> Sayings<'a> {
+    /// Of the ledger's first `as_of` entries.
+    ///
+    /// # Errors
+    /// If the registry fails.
+    pub fn new(ctx: AccessContext<'a>, as_of: Seq) -> Result<Self, AccessError> {
+        Ok(Self { ctx, as_of, same: ctx.same_people()?, inner: Inner::default() })
+    }
+
+    /// All ids of a person.
+    pub fn ids(&self, subject: SubjectId) -> BTreeSet<SubjectId> {
+        self.same.of(subject)
+    }
+
+    /// What was said under any id of the person.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn of(&mut self, subject: SubjectId) -> Result<SubjectState, AccessError> {
+        let ids = self.same.of(subject);
+        self.inner.aliases = ids.iter().filter(|id| **id != subject).map(|id| (*id, subject)).collect();
+        self.inner.merged_state(self.ctx.state(), subject, self.as_of)
+    }
 }
 
 impl Inner {

@@ -25,10 +25,10 @@ use super::Act;
 use super::access::{AccessError, entry};
 use super::decide::permit;
 use super::evidence::opened;
-use super::permitted::{PermittedSubjects, permitted_subjects, verdict};
+use super::permitted::{PermittedSubjects, Sayings, permitted_subjects};
 use super::question::{DataContext, DataError, Question};
 use crate::cohort::execute;
-use crate::consent::Use;
+use crate::consent::{Use, evaluate};
 use crate::events::{Event, ReleaseBuilt, ReleaseRefused};
 use crate::policy::Permit;
 use crate::release::ReleaseError;
@@ -84,7 +84,7 @@ pub fn package_folder(releases: &Path, release: &ReleaseId) -> PathBuf {
 pub fn release(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<ReleaseSummary, DataError> {
     let id = release_id(act)?;
     if let Some(done) = read::release(&ctx.access.state(), &id)? {
-        recover(ctx)?;
+        recover_one(ctx, &id)?;
         return Ok(summary(&done));
     }
     for _ in 0..ATTEMPTS {
@@ -200,7 +200,7 @@ fn attempt(
     id: &ReleaseId,
 ) -> Result<ReleaseSummary, DataError> {
     let case = Case::new(ctx, act, request)?;
-    let folder = ctx.releases.join(format!(".building-{id}"));
+    let folder = building_folder(ctx, id);
     let package = folder.join("package");
     if folder.exists() {
         fs::remove_dir_all(&folder).map_err(ReleaseError::from)?;
@@ -260,6 +260,8 @@ fn build(
     write_file(&package.join("release.json"), &bytes)?;
     write_file(&package.join("SHA256SUMS"), manifest.sums(digest).as_bytes())?;
     write_file(&folder.join("members.enc"), &list.seal(ctx.keys, ctx.access.entropy)?)?;
+    sync_folders(folder)?;
+    fs::File::open(ctx.releases).and_then(|f| f.sync_all()).map_err(ReleaseError::from)?;
     append(ctx, act, case, &manifest, digest, &list)?;
     let done = read::release(&ctx.access.state(), id)?
         .ok_or_else(|| DataError::failed("the release is not in the state that its entry made"))?;
@@ -309,16 +311,15 @@ fn list_members(
     let as_of = case.permitted.as_of;
     let wanted: &Use = case.permit.wanted();
     let holders = case.question.contributors();
+    let mut sayings = Sayings::new(ctx.access, as_of)?;
     let mut people = Vec::with_capacity(persons.len());
     for subject in persons {
-        let mut directives = BTreeSet::new();
-        for holder in &holders {
-            let verdict = verdict(&ctx.access, *subject, holder, wanted, as_of)?;
-            if verdict.permit {
-                directives.extend(verdict.directives);
-            }
-        }
-        people.push((*subject, directives.into_iter().collect()));
+        let said = sayings.of(*subject)?;
+        let verdicts = holders.iter().map(|holder| evaluate(&said, holder, wanted));
+        let directives: BTreeSet<Seq> =
+            verdicts.filter(|verdict| verdict.permit).flat_map(|verdict| verdict.directives).collect();
+        let also = sayings.ids(*subject).into_iter().filter(|id| id != subject).collect();
+        people.push((*subject, also, directives.into_iter().collect()));
     }
     Ok(Members::new(ctx.keys, rekey, id, people)?)
 }
@@ -407,7 +408,7 @@ fn append(
     let mut unchanged = vec![Precondition { topic: topic::request(&manifest.request), as_of }];
     if list.members.len() <= PRECONDITIONS_MAX {
         let subject = |text: &String| Precondition { topic: format!("subject:{text}"), as_of };
-        unchanged.extend(list.members.iter().map(|m| subject(&m.subject)));
+        unchanged.extend(list.members.iter().flat_map(|m| m.also.iter().chain([&m.subject])).map(subject));
     } else {
         unchanged.push(Precondition { topic: topic::CONSENT.to_owned(), as_of });
     }
@@ -431,6 +432,7 @@ fn finish(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Resu
         &super::checkpoint::receipt(store, seq).map_err(|e| DataError::failed(e.to_string()))?,
     )?;
     write_file(&ledger.join("vkey"), format!("{}\n", store.vkey()).as_bytes())?;
+    sync_folders(folder)?;
     let target = ctx.releases.join(done.body.release.as_str());
     if folder != target {
         fs::rename(folder, &target).map_err(ReleaseError::from)?;
@@ -466,7 +468,7 @@ fn index_members(ctx: &DataContext<'_>, done: &records::Release) -> Result<(), D
     Ok(())
 }
 
-/// Completes or removes what a crash left. Called at start, and harmless at any time when no release is being built.
+/// Completes or removes what a crash left of builds. Only at start: a folder may belong to a build that is running.
 ///
 /// # Errors
 /// If a folder cannot be completed or removed.
@@ -475,13 +477,38 @@ pub fn recover(ctx: &DataContext<'_>) -> Result<(), DataError> {
     for item in listed {
         let folder = item.map_err(ReleaseError::from)?.path();
         let name = folder.file_name().and_then(|n| n.to_str()).and_then(|n| n.strip_prefix(".building-"));
-        let Some(id) = name.and_then(|n| n.parse::<ReleaseId>().ok()) else { continue };
-        let known = read::release(&ctx.access.state(), &id)?;
-        let manifest = fs::read(folder.join("package/release.json")).map(Digest::of).ok();
-        match known {
-            Some(done) if manifest == Some(done.body.manifest) => finish(ctx, &done, &folder)?,
-            _ => fs::remove_dir_all(&folder).map_err(ReleaseError::from)?,
+        if let Some(id) = name.and_then(|n| n.parse::<ReleaseId>().ok()) {
+            recover_one(ctx, &id)?;
         }
     }
     Ok(())
+}
+
+/// Completes the package of a release that is in the ledger, or removes what was built of one that is not.
+fn recover_one(ctx: &DataContext<'_>, id: &ReleaseId) -> Result<(), DataError> {
+    let folder = building_folder(ctx, id);
+    if !folder.exists() {
+        return Ok(());
+    }
+    let manifest = fs::read(folder.join("package/release.json")).map(Digest::of).ok();
+    match read::release(&ctx.access.state(), id)? {
+        Some(done) if manifest == Some(done.body.manifest) => finish(ctx, &done, &folder),
+        _ => Ok(fs::remove_dir_all(&folder).map_err(ReleaseError::from)?),
+    }
+}
+
+/// Where a release is built, until the ledger has it.
+fn building_folder(ctx: &DataContext<'_>, id: &ReleaseId) -> PathBuf {
+    ctx.releases.join(format!(".building-{id}"))
+}
+
+/// Makes every name in a folder durable; the files themselves are when they are written.
+fn sync_folders(folder: &Path) -> Result<(), ReleaseError> {
+    for item in fs::read_dir(folder)? {
+        let path = item?.path();
+        if path.is_dir() {
+            sync_folders(&path)?;
+        }
+    }
+    Ok(fs::File::open(folder)?.sync_all()?)
 }

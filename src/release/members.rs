@@ -28,7 +28,7 @@ pub struct Members {
 }
 
 impl Members {
-    /// From (subject, directive entries) pairs.
+    /// From people, each as (subject, other ids of the same person, directive entries).
     ///
     /// # Errors
     /// [`ReleaseError::Id`] if an id cannot be carried.
@@ -36,20 +36,24 @@ impl Members {
         keys: &Keyring,
         rekey: &Rekey,
         release: &ReleaseId,
-        people: impl IntoIterator<Item = (SubjectId, Vec<Seq>)>,
+        people: impl IntoIterator<Item = (SubjectId, Vec<SubjectId>, Vec<Seq>)>,
     ) -> Result<Self, ReleaseError> {
         let key = keys.scoped(SALT, release.as_str());
         let mut members = Vec::new();
-        for (subject, directives) in people {
+        for (subject, also, directives) in people {
             let mut mac =
                 <Hmac<Sha256> as Mac>::new_from_slice(key.as_slice()).expect("HMAC takes keys of any length");
             mac.update(&subject.get().to_be_bytes());
             let salt = Digest(mac.finalize().into_bytes().into());
             let pseudonym = super::package::pseudonym(rekey, subject)?;
-            members.push((
-                pseudonym,
-                Member { directives, pseudonym: pseudonym.to_string(), salt, subject: subject.to_string() },
-            ));
+            let member = Member {
+                also: also.iter().map(ToString::to_string).collect(),
+                directives,
+                pseudonym: pseudonym.to_string(),
+                salt,
+                subject: subject.to_string(),
+            };
+            members.push((pseudonym, member));
         }
         members.sort_by_key(|(pseudonym, _)| *pseudonym);
         let members = members.into_iter().map(|(_, member)| member).collect();
@@ -103,7 +107,8 @@ mod tests {
         let keys = Keyring::from_root(&[3; 32]);
         let rekey = Rekey::new(&keys, &"p".parse().expect("slug"), &"r".parse().expect("slug"));
         let (a, b): (ReleaseId, ReleaseId) = ("a".parse().expect("slug"), "b".parse().expect("slug"));
-        let people = |n: i64| (1..=n).map(|id| (SubjectId::new(id).expect("in range"), vec![id as u64]));
+        let people =
+            |n: i64| (1..=n).map(|id| (SubjectId::new(id).expect("in range"), vec![], vec![id as u64]));
         let members = Members::new(&keys, &rekey, &a, people(5)).expect("made");
         let sealed = members.seal(&keys, &SeededEntropy::new(1)).expect("sealed");
         assert_eq!(Members::open(&keys, &a, &sealed).expect("opens"), members);

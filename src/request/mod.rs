@@ -8,7 +8,7 @@ use std::collections::BTreeSet;
 use almoner_model::{Date, Duo, Tables};
 use serde::{Deserialize, Serialize};
 
-use crate::consent::{CategorySet, Disease, Purpose, Use};
+use crate::consent::{CategorySet, Purpose, Use};
 use crate::events::{EthicsDetermination, RequestSubmitted};
 
 /// What is wrong with a command, at a JSON Pointer of it.
@@ -97,17 +97,14 @@ fn ethics(ethics: &EthicsDetermination, today: Date, say: &mut impl FnMut(&str, 
 /// The purpose that people's consent is asked for. Every request rests on an ethics board's determination, so whoever
 /// asks is bound to it; `board_approved` says whether the committees concerned have approved.
 pub fn purpose(request: &RequestSubmitted, board_approved: bool) -> Purpose {
-    let mut modifiers: BTreeSet<Duo> = request.modifiers.iter().copied().collect();
-    modifiers.insert(Duo::EthicsApproval);
-    let disease = |code: &String| Disease { code: code.clone(), ancestors: BTreeSet::new() };
-    Purpose {
-        terms: vec![request.purpose],
-        diseases: request.diseases.iter().map(disease).collect(),
-        methods: request.methods,
-        modifiers,
-        statements: request.statements.iter().copied().collect(),
+    Purpose::requested(
+        request.purpose,
+        request.modifiers.iter().copied(),
+        request.diseases.iter().cloned(),
+        request.methods,
+        request.statements.iter().copied(),
         board_approved,
-    }
+    )
 }
 
 /// What people's consent is asked for by a request: the categories that the cohort's criteria look at are required, those

@@ -212,7 +212,7 @@ fn evidence(house: &House, id: &str, persons: u64) -> Vec<String> {
     let report = verify_evidence(&pack, &key, None);
     assert!(report.intact, "{:?}", report.findings);
     assert_eq!(report.persons, persons);
-    pack.members.into_iter().map(|m| m.member.subject).collect()
+    pack.members.into_iter().map(|m| m.subject).collect()
 }
 
 fn withdraw_a_member(house: &House, members: &[String]) {

@@ -1,25 +1,32 @@
 //! Evidence packs, for boards: whether every person in a release had permitted it, by the directives in the log, at the
 //! moment that the release names.
 //!
-//! A pack opens, for one release: its entry, every member (pseudonym, subject, directives, salt), and of every member all
-//! that they said before `as_of`. It opens the subject of every withdrawal in the log before `as_of` as well, members' or
-//! not, so that with the log at hand (`--ledger`) leaving a withdrawal out of the pack is noticed. What is checked:
+//! A pack opens, for one release: its entry, those of its request, its permit and the dataset versions that it was drawn
+//! from, every member (pseudonym, ids, directives, salt), and of every member all that they said before `as_of`. It opens
+//! the subject of everybody else's consents and withdrawals before `as_of` as well, and nothing more of them, so that with
+//! the log at hand (`--ledger`) leaving something out is noticed. What is checked:
 //!
 //! 1. each entry stands in the log (inclusion proof to one signed checkpoint) and commits to what the pack says of it;
-//! 2. the members are those that the release's entry commits to, as many as it says;
-//! 3. for each member, the same rules ([`almoner_model::consent`]) over what they said before `as_of` permit the use for
-//!    the data of at least one contributor, by exactly the directives that the member names;
-//! 4. with the log: no withdrawal before `as_of` is missing, and no consent entry of a member.
+//! 2. the members are those that the release's entry commits to, as many as it says, each with all ids that the exchange
+//!    knew them under when it was built;
+//! 3. the use is the one that was asked for and permitted: project, recipient, purpose and tables of the request, at the
+//!    time of the permit, for data of the contributors of the dataset versions that the release names;
+//! 4. for each member, the same rules ([`almoner_model::consent`]) over what they said before `as_of` permit that use for
+//!    the data of at least one of those contributors, by exactly the directives that the member names;
+//! 5. with the log: nothing that a member said before `as_of` is missing, be it consent, refusal or withdrawal.
 //!
-//! What it does not do: say whether a directive was given freely, or that the pack's people are who a hospital says.
+//! What it does not do: say whether a directive was given freely, that the pack's people are who a hospital says, that the
+//! rows of the files are those of the members, or which further categories the cohort's criteria looked at (they are in
+//! the cohort definition, whose digest is in the request).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use almoner_model::consent::{
-    Directive, DirectiveState, SubjectState, Use, WithdrawalMode, WithdrawalState, evaluate,
+    Category, CategorySet, Directive, DirectiveState, Purpose, Statement, SubjectState, Use, WithdrawalMode,
+    WithdrawalState, evaluate,
 };
-use almoner_model::{ContributorId, Digest, Seq};
+use almoner_model::{ContributorId, DatasetId, Digest, Duo, ProjectId, RecipientId, RequestId, Seq};
 use base64::Engine as _;
 use serde::{Deserialize, Serialize};
 
@@ -75,24 +82,14 @@ pub struct OpenedSubject {
     pub opening: Digest,
 }
 
-/// A withdrawal, with its subject only.
+/// A consent or withdrawal of somebody who is not in the release, with its subject only.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub struct WithdrawalRef {
+pub struct OfSomebodyElse {
     /// Its position.
     pub seq: Seq,
     /// Whom it concerns.
     pub subject: OpenedSubject,
-}
-
-/// A member with the ids under which they are known (more than one where records of one person were merged late).
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-#[serde(deny_unknown_fields)]
-pub struct MemberEvidence {
-    /// The member.
-    pub member: Member,
-    /// All ids of the person, ascending.
-    pub subjects: Vec<i64>,
 }
 
 /// `evidence.json`.
@@ -105,16 +102,20 @@ pub struct Pack {
     pub checkpoint: String,
     /// The release's entry.
     pub release: ProvenEntry,
+    /// That of its request.
+    pub request: ProvenEntry,
+    /// That of its permit.
+    pub permit: ProvenEntry,
+    /// Those of the dataset versions that it was drawn from.
+    pub datasets: Vec<ProvenEntry>,
     /// The use that consent was evaluated for.
     pub wanted: Use,
-    /// Whose data the release was drawn from.
-    pub holders: BTreeSet<ContributorId>,
     /// Everyone in it.
-    pub members: Vec<MemberEvidence>,
+    pub members: Vec<Member>,
     /// All that members said before `as_of`.
     pub said: Vec<ProvenEntry>,
-    /// Every withdrawal in the log before `as_of`.
-    pub withdrawals: Vec<WithdrawalRef>,
+    /// All that others said before `as_of`.
+    pub others: Vec<OfSomebodyElse>,
 }
 
 /// What was found.
@@ -185,11 +186,8 @@ fn check(
         .map_err(|_| "the release's entry has another payload".to_owned())?;
     report.as_of = built.as_of;
     report.entries = 1;
-    if pack.wanted.project != built.project || pack.wanted.recipient != built.recipient {
-        report.findings.push("the use is not that of the release's project and recipient".to_owned());
-    }
-    let members = pack.members.iter().map(|m| &m.member);
-    let root = members_root(members).map_err(|_| "a member has no canonical form".to_owned())?;
+    let holders = asked(pack, &tree, leaf.seq, &built, report)?;
+    let root = members_root(&pack.members).map_err(|_| "a member has no canonical form".to_owned())?;
     if root != built.members_root || pack.members.len() as u64 != built.persons {
         report.findings.push("the members are not those that the release's entry commits to".to_owned());
     }
@@ -207,16 +205,117 @@ fn check(
     }
     for member in &pack.members {
         report.persons += 1;
-        if let Err(finding) = permitted(pack, member, &said, &built) {
-            report.findings.push(format!("person {}: {finding}", member.member.pseudonym));
+        if let Err(finding) = permitted(pack, member, &said, &holders, built.as_of) {
+            report.findings.push(format!("person {}: {finding}", member.pseudonym));
         }
     }
-    let withdrawn: BTreeMap<Seq, &OpenedSubject> =
-        pack.withdrawals.iter().map(|w| (w.seq, &w.subject)).collect();
     if let Some(leaves) = leaves {
-        complete(pack, leaves, &listed, &withdrawn, built.as_of, report);
+        complete(pack, leaves, &listed, built.as_of, report);
     }
     Ok(())
+}
+
+#[derive(Deserialize)]
+struct Submitted {
+    request: RequestId,
+    project: ProjectId,
+    recipient: RecipientId,
+    purpose: Duo,
+    modifiers: Vec<Duo>,
+    #[serde(default)]
+    diseases: Vec<String>,
+    #[serde(default)]
+    methods: bool,
+    #[serde(default)]
+    statements: Vec<Statement>,
+    tables: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct PermitDecided {
+    request: RequestId,
+    effect: String,
+}
+
+#[derive(Deserialize)]
+struct DatasetPublished {
+    dataset: DatasetId,
+    version: u32,
+    contributor: ContributorId,
+}
+
+/// An entry of `kind`, proven, with its payload.
+fn of_kind<T: serde::de::DeserializeOwned>(
+    entry: &ProvenEntry,
+    kind: &str,
+    tree: &Checkpoint,
+) -> Result<(Leaf, T), String> {
+    let leaf = proven(entry, tree).map_err(|e| format!("an entry {kind}: {e}"))?;
+    if leaf.kind != kind {
+        return Err(format!("entry {} is not of the kind {kind}", leaf.seq));
+    }
+    let payload = serde_json::from_value(entry.entry.payload.clone());
+    Ok((leaf, payload.map_err(|_| format!("entry {kind} has another payload"))?))
+}
+
+/// Checks the use against what was asked for and permitted. Gives the contributors whose data it was.
+fn asked(
+    pack: &Pack,
+    tree: &Checkpoint,
+    release: Seq,
+    built: &ReleaseBuilt,
+    report: &mut EvidenceReport,
+) -> Result<BTreeSet<ContributorId>, String> {
+    let (_, request): (_, Submitted) = of_kind(&pack.request, "request.submitted", tree)?;
+    let (permit_leaf, permit): (_, PermitDecided) = of_kind(&pack.permit, "permit.decided", tree)?;
+    report.entries += 2;
+    if request.request != built.request || permit.request != built.request {
+        return Err("request and permit are not those of the release".to_owned());
+    }
+    if permit.effect != "permit" || permit_leaf.seq >= release || built.as_of != permit_leaf.seq + 1 {
+        return Err("the permit is not the one that the release was built under".to_owned());
+    }
+    let delivered = CategorySet::of_tables(request.tables.iter().map(String::as_str))
+        .map_err(|_| "the request names a table that is not canonical".to_owned())?;
+    let expected = Use {
+        purpose: Purpose::requested(
+            request.purpose,
+            request.modifiers,
+            request.diseases,
+            request.methods,
+            request.statements,
+            true,
+        ),
+        recipient: request.recipient,
+        project: request.project,
+        // Which further categories the criteria looked at is in the cohort definition.
+        required: pack.wanted.required.with(Category::Demographics),
+        delivered,
+        at: permit_leaf.time,
+    };
+    if pack.wanted != expected || built.project != expected.project || built.recipient != expected.recipient {
+        report.findings.push("the use is not the one that was asked for and permitted".to_owned());
+    }
+    let mut holders = BTreeSet::new();
+    let mut versions = BTreeMap::new();
+    for entry in &pack.datasets {
+        let (_, published): (_, DatasetPublished) = of_kind(entry, "dataset.published", tree)?;
+        report.entries += 1;
+        holders.insert(published.contributor);
+        versions.insert(published.dataset, published.version);
+    }
+    if versions != built.datasets || pack.datasets.len() != versions.len() {
+        report.findings.push("the dataset versions are not those that the release names".to_owned());
+    }
+    Ok(holders)
+}
+
+/// All ids of a member.
+fn ids(member: &Member) -> Result<Vec<i64>, String> {
+    let parse = |text: &String| text.parse().map_err(|_| "an id is not a number".to_owned());
+    let mut all = member.also.iter().chain([&member.subject]).map(parse).collect::<Result<Vec<i64>, _>>()?;
+    all.sort_unstable();
+    Ok(all)
 }
 
 /// The entry's leaf, if it stands in the tree and commits to its payload.
@@ -267,21 +366,20 @@ fn heard(entry: &ProvenEntry, tree: &Checkpoint, as_of: Seq) -> Result<(i64, Seq
 /// Whether what the person said permits the use, by the directives that the member names.
 fn permitted(
     pack: &Pack,
-    evidence: &MemberEvidence,
+    member: &Member,
     said: &BTreeMap<i64, Vec<Said>>,
-    built: &ReleaseBuilt,
+    holders: &BTreeSet<ContributorId>,
+    as_of: Seq,
 ) -> Result<(), String> {
-    if !evidence.subjects.iter().any(|s| s.to_string() == evidence.member.subject) {
-        return Err("is not among the ids that are given for them".to_owned());
-    }
+    let ids = ids(member)?;
     let mut state = SubjectState::default();
-    for subject in &evidence.subjects {
+    for subject in &ids {
         for what in said.get(subject).into_iter().flatten() {
             match what {
                 Said::Withdrawal(w) => state.withdrawals.push(w.clone()),
                 Said::Directive(d) => {
                     let mut d = d.clone();
-                    if evidence.subjects.len() > 1 {
+                    if ids.len() > 1 {
                         // What was said under one id does not supersede what was said under another.
                         let lineage = format!("{subject}/{}", d.directive.lineage);
                         d.directive = Arc::new(Directive { lineage, ..(*d.directive).clone() });
@@ -293,30 +391,31 @@ fn permitted(
     }
     state.directives.sort_by_key(|d| d.seq);
     state.withdrawals.sort_by_key(|w| w.seq);
-    let state = state.before(built.as_of);
-    let verdicts: Vec<_> = pack.holders.iter().map(|holder| evaluate(&state, holder, &pack.wanted)).collect();
+    let state = state.before(as_of);
+    let verdicts: Vec<_> = holders.iter().map(|holder| evaluate(&state, holder, &pack.wanted)).collect();
     if !verdicts.iter().any(|v| v.permit) {
         return Err("nothing they said permits this use".to_owned());
     }
     let permitting: BTreeSet<Seq> =
         verdicts.iter().filter(|v| v.permit).flat_map(|v| v.directives.iter().copied()).collect();
-    if evidence.member.directives.iter().copied().collect::<BTreeSet<Seq>>() == permitting {
+    if member.directives.iter().copied().collect::<BTreeSet<Seq>>() == permitting {
         Ok(())
     } else {
         Err("the directives that permit this are not those that the release names".to_owned())
     }
 }
 
-/// With all leaves at hand: every withdrawal is opened, and nothing that a member said is left out of what was evaluated.
+/// With all leaves at hand: nothing that a member said is left out of what was evaluated, because of everything that
+/// anybody said the pack shows whose it is.
 fn complete(
     pack: &Pack,
     leaves: &mut Leaves<'_>,
     listed: &BTreeMap<Seq, i64>,
-    withdrawn: &BTreeMap<Seq, &OpenedSubject>,
     as_of: Seq,
     report: &mut EvidenceReport,
 ) {
-    let people: BTreeSet<i64> = pack.members.iter().flat_map(|m| m.subjects.iter().copied()).collect();
+    let people: BTreeSet<i64> = pack.members.iter().filter_map(|m| ids(m).ok()).flatten().collect();
+    let others: BTreeMap<Seq, &OpenedSubject> = pack.others.iter().map(|o| (o.seq, &o.subject)).collect();
     let mut seen = 0;
     for (seq, bytes) in leaves.take_while(|(seq, _)| *seq < as_of) {
         seen += 1;
@@ -324,18 +423,20 @@ fn complete(
             report.findings.push(format!("entry {seq} of the log is not a leaf"));
             continue;
         };
-        if leaf.kind != "consent.withdrawn" {
+        if !matches!(leaf.kind.as_str(), "consent.recorded" | "consent.withdrawn")
+            || listed.contains_key(&seq)
+        {
             continue;
         }
-        match withdrawn.get(&seq) {
+        let said = if leaf.kind == "consent.withdrawn" { "withdrawal" } else { "consent or refusal" };
+        match others.get(&seq) {
             Some(opened) if is_subject(&leaf, opened) => {
-                if people.contains(&opened.subject) && listed.get(&seq) != Some(&opened.subject) {
-                    report
-                        .findings
-                        .push(format!("entry {seq} is a member's withdrawal that was not evaluated"));
+                if people.contains(&opened.subject) {
+                    let finding = format!("entry {seq} is a member's {said} that was not evaluated");
+                    report.findings.push(finding);
                 }
             }
-            _ => report.findings.push(format!("entry {seq} is a withdrawal that the pack does not open")),
+            _ => report.findings.push(format!("entry {seq} is a {said} that the pack does not open")),
         }
     }
     if seen != as_of {

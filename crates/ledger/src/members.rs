@@ -2,7 +2,7 @@
 //! public entry commits to every person without naming one.
 //!
 //! ```text
-//! member leaf = JCS { "directives": [seq, …], "pseudonym": text, "salt": 64 hex digits, "subject": text }
+//! member leaf = JCS { "also": [text, …], "directives": [seq, …], "pseudonym": text, "salt": 64 hex digits, "subject": text }
 //! members_root = RFC 6962 root over the member leaves, sorted by their leaf hashes
 //! ```
 //!
@@ -19,6 +19,9 @@ use crate::tree::{Hash, leaf_hash, root_of};
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Member {
+    /// Other ids of the exchange that stand for the same person, ascending; absent where there are none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub also: Vec<String>,
     /// Positions of the directives that permit the use, ascending.
     pub directives: Vec<Seq>,
     /// The person's id in the release, as text.
@@ -64,6 +67,7 @@ mod tests {
     #[test]
     fn the_root_depends_on_members_not_on_their_order() {
         let member = |n: u8| Member {
+            also: vec![],
             directives: vec![n.into()],
             pseudonym: format!("p{n}"),
             salt: Digest([n; 32]),

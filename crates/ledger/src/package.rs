@@ -19,7 +19,7 @@ use std::fs::{self, File};
 use std::io::{self, Read};
 use std::path::{Component, Path, PathBuf};
 
-use almoner_model::{Digest, ProjectId, RecipientId, ReleaseId, RequestId, Seq};
+use almoner_model::{DatasetId, Digest, ProjectId, RecipientId, ReleaseId, RequestId, Seq};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
@@ -71,6 +71,8 @@ pub struct ReleaseBuilt {
     pub project: ProjectId,
     /// Who receives.
     pub recipient: RecipientId,
+    /// The dataset versions that it was drawn from.
+    pub datasets: BTreeMap<DatasetId, u32>,
     /// SHA-256 of `release.json`.
     pub manifest: Digest,
     /// Root over the members.

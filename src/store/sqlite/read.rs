@@ -81,13 +81,11 @@ fn json(text: &str) -> Result<Value, StoreError> {
 pub fn event_bytes(event_id: &str) -> EventKey {
     let mut bytes = EventKey::default();
     let mut digits = [0; 32];
-    let mut count = 0;
-    for digit in event_id.bytes().filter(|b| *b != b'-') {
-        match digits.get_mut(count) {
+    for (at, digit) in event_id.bytes().filter(|b| *b != b'-').enumerate() {
+        match digits.get_mut(at) {
             Some(slot) => *slot = digit,
             None => return EventKey::default(),
         }
-        count += 1;
     }
     match hex::decode_to_slice(digits, &mut bytes) {
         Ok(()) => bytes,

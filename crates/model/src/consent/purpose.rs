@@ -102,6 +102,27 @@ pub struct Purpose {
 }
 
 impl Purpose {
+    /// The purpose that people's consent is asked for by a request. Every request rests on an ethics board's
+    /// determination, so whoever asks is bound to it ([`Duo::EthicsApproval`]).
+    pub fn requested(
+        term: Duo,
+        modifiers: impl IntoIterator<Item = Duo>,
+        diseases: impl IntoIterator<Item = String>,
+        methods: bool,
+        statements: impl IntoIterator<Item = Statement>,
+        board_approved: bool,
+    ) -> Self {
+        let disease = |code| Disease { code, ancestors: BTreeSet::new() };
+        Self {
+            terms: vec![term],
+            diseases: diseases.into_iter().map(disease).collect(),
+            methods,
+            modifiers: modifiers.into_iter().chain([Duo::EthicsApproval]).collect(),
+            statements: statements.into_iter().collect(),
+            board_approved,
+        }
+    }
+
     /// A purpose of one term, with what the user binds itself to.
     pub fn of(term: Duo, modifiers: impl IntoIterator<Item = Duo>) -> Self {
         Self { terms: vec![term], modifiers: modifiers.into_iter().collect(), ..Self::default() }

@@ -78,9 +78,14 @@ pub async fn uses(caller: Caller<DecideForOneself>, app: web::Data<App>) -> Resu
     let subject = caller.person()?;
     let uses = blocking(&app, move |app| {
         let ctx = app.access();
-        let prefix = format!("{}/", subject_key(subject));
         let mut releases = Vec::new();
-        for (_, value) in app.store.scan_primary(MEMBER_KIND, &prefix, None, 10_000)? {
+        let mut found = Vec::new();
+        // A release knows a person by one of the ids that turned out to be theirs.
+        for id in ctx.same_people()?.of(subject) {
+            let prefix = format!("{}/", subject_key(id));
+            found.extend(app.store.scan_primary(MEMBER_KIND, &prefix, None, 10_000)?);
+        }
+        for (_, value) in found {
             let id = value["release"].as_str().and_then(|id| id.parse().ok());
             let Some(release) = id.map(|id| read::release(&ctx.state(), &id)).transpose()?.flatten() else {
                 continue;

@@ -1,6 +1,8 @@
 //! From two hospitals' tables to a verified release, on the real flows: ingest, consent, count, request, approve, release,
 //! download, withdraw, and the offline checks of package and evidence.
 
+mod proven;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -8,7 +10,6 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use almoner_deid::Zip3;
-use almoner_ledger::evidence::{Pack, verify_evidence};
 use almoner_ledger::package::verify_package;
 use almoner_ledger::{LogKey, VerifierKey};
 use almoner_model::{Date, Digest, Duo, ManualClock, SeededEntropy, Sensitive, SubjectId, Tables, Timestamp};
@@ -19,7 +20,7 @@ use super::count::{CountRequest, Shown};
 use super::ingest::{IngestContext, IngestRequest};
 use super::permitted::ConsentIndex;
 use super::question::{DataContext, DataError};
-use super::{Act, consent, count, decide, download, evidence, ingest, release, request, withdraw};
+use super::{Act, consent, count, decide, download, ingest, release, request, withdraw};
 use crate::blob::Blobs;
 use crate::catalog::Catalog;
 use crate::consent::{Coverage, Directive, Provision, Signed, Source, Status, WithdrawalMode};
@@ -397,60 +398,6 @@ fn suppressed(house: &House, id: &almoner_model::ReleaseId) -> u64 {
 fn leaves(house: &House) -> Vec<(u64, Vec<u8>)> {
     let size = house.store.size();
     house.store.leaves(0..size).expect("reads").into_iter().enumerate().map(|(i, l)| (i as u64, l)).collect()
-}
-
-#[test]
-fn evidence_shows_that_everyone_permitted_it_and_notices_what_is_left_out() {
-    let house = ready();
-    for hospital in ["north", "south"] {
-        house.consents(hospital);
-    }
-    house.legal_bases();
-    // Two people withdraw before the release; they are not in it.
-    for n in [10, 11] {
-        withdrawal(&house, "north", n);
-    }
-    let wanted = house.approved("diabetes", "uni");
-    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
-    assert_eq!((built.persons + suppressed(&house, &built.release)) as i64, 2 * (EACH - 5) - 2);
-    let pack = house.with(|ctx| evidence::evidence(ctx, &built.release)).expect("made");
-    let text = serde_json::to_vec(&pack).expect("JSON");
-    let pack: Pack = serde_json::from_slice(&text).expect("reads back");
-    let check = |pack: &Pack| verify_evidence(pack, &house.key(), Some(&mut leaves(&house).into_iter()));
-    let report = check(&pack);
-    assert!(report.intact && report.complete, "{:?}", report.findings);
-    assert_eq!(report.persons, built.persons);
-
-    let broken = |change: &dyn Fn(&mut Pack)| {
-        let mut pack = pack.clone();
-        change(&mut pack);
-        let report = check(&pack);
-        assert!(!report.intact);
-        report.findings.join("\n")
-    };
-    assert!(
-        broken(&|p| {
-            p.withdrawals.pop();
-        })
-        .contains("does not open")
-    );
-    assert!(
-        broken(&|p| {
-            p.said.remove(0);
-        })
-        .contains("permits")
-    );
-    assert!(
-        broken(&|p| {
-            p.members.pop();
-        })
-        .contains("members")
-    );
-    assert!(broken(&|p| p.members[0].member.directives = vec![0]).contains("members"));
-    broken(&|p| p.wanted.purpose.terms = vec![Duo::PopulationResearch]);
-    broken(&|p| p.said[0].entry.payload = p.said[1].entry.payload.clone());
-    broken(&|p| p.said[0].proof = p.said[1].proof.clone());
-    broken(&|p| p.said[0].subject = p.said[1].subject.clone());
 }
 
 fn withdrawal(house: &House, hospital: &str, n: i64) {
