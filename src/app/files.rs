@@ -27,7 +27,9 @@ pub(super) fn root_key_path(folder: &Folder, config: &Config) -> Result<PathBuf,
 }
 
 pub(super) fn make_folder(path: &Path) -> Result<(), OpenError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
+    // A folder that was there before is made as private as one of ours: what lies in it is nobody else's to read.
+    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(at(path))
 }
 
 pub(super) fn lock(folder: &Folder) -> Result<File, OpenError> {

@@ -1,6 +1,6 @@
 //! Downloads: opened against the state of now, served by ranges, closed with a total.
 //!
-//! Opening checks withdrawals again and appends `download.opened` before a byte is given; it gives a capability, a random
+//! Opening checks again that every member still permits the use, and appends `download.opened` before a byte is given; it gives a capability, a random
 //! text that names nothing and works for a short time. Range requests ride it and are only counted; closing writes their
 //! total as one entry. What a person withdrew after opening is stopped when the capability ends.
 
@@ -16,20 +16,22 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use super::Act;
-use super::access::{AccessError, SamePeople, entry};
-use super::permitted::verdict;
+use super::access::{AccessError, entry};
+use super::evidence::wanted;
+use super::permitted::Sayings;
 use super::question::{DataContext, DataError};
 use super::release::{manifest_of, members, package_folder};
-use crate::consent::{Use, WithdrawalMode};
+use crate::consent::{Use, evaluate};
 use crate::events::{DownloadClosed, DownloadOpened, Event};
 use crate::release::ReleaseError;
 use crate::release::manifest::FileEntry;
+use crate::state::records::{self, seq_key};
 use crate::state::{read, topic};
-use crate::store::{EntryFilter, Precondition, StoreError, Write};
+use crate::store::{Precondition, StoreError, Write};
 
 /// How long a capability works.
 const MINUTES: i64 = 60;
-/// Entries read at a time.
+/// Records read at a time.
 const PAGE: usize = 1000;
 /// How often withdrawals are checked again because one came in between.
 const ATTEMPTS: usize = 3;
@@ -78,7 +80,7 @@ struct Capability {
 /// Opens a download of `release`.
 ///
 /// # Errors
-/// An unknown release; [`DataError::Nobody`] if a member withdrew, with what to do.
+/// An unknown release; [`DataError::Nobody`] if a member withdrew or refused since, with what to do.
 pub fn open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
     for _ in 0..ATTEMPTS {
         match try_open(ctx, act, release) {
@@ -93,7 +95,7 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
     let store = ctx.access.store;
     let as_of = store.size();
     let done = read::release(&ctx.access.state(), release)?.ok_or(AccessError::Unknown("release"))?;
-    check_withdrawals(ctx, release, done.body.as_of, as_of)?;
+    check_members(ctx, &done, as_of)?;
     let download = act.event_id(0);
     let event =
         Event::DownloadOpened(DownloadOpened { download: download.clone(), release: release.clone(), as_of });
@@ -122,75 +124,55 @@ fn write(ctx: &DataContext<'_>, capability: &str, record: &Capability) -> Result
     Ok(ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(value) }])?)
 }
 
-/// Refuses if any member withdrew from further use, under whatever id, since the release was built.
-fn check_withdrawals(
-    ctx: &DataContext<'_>,
-    release: &ReleaseId,
-    built_as_of: Seq,
-    as_of: Seq,
-) -> Result<(), DataError> {
-    let same = ctx.access.same_people()?;
-    let withdrew = withdrew_since(ctx, &same, built_as_of)?;
-    for member in members(ctx, release)?.members {
-        let subject = member.subject.parse().ok().and_then(|n| SubjectId::new(n).ok());
-        let subject = subject.ok_or_else(|| DataError::failed("a list of members is not intact"))?;
-        // What was said under an id that turned out to be the same person's may be older than the release.
-        if !withdrew.contains(&subject) && !same.is_merged(subject) {
+/// Refuses if a member, under whatever id, no longer permits what they permitted when the release was built: for any
+/// hospital whose data of theirs may be in it.
+fn check_members(ctx: &DataContext<'_>, done: &records::Release, as_of: Seq) -> Result<(), DataError> {
+    let state = ctx.access.state();
+    let request = read::request(&state, &done.body.request)?.ok_or(AccessError::Unknown("request"))?;
+    let permit = manifest_of(ctx, &done.body.release)?.ledger.permit;
+    let then = wanted(ctx, &request, permit)?;
+    let now = Use { at: ctx.access.now()?, ..then.clone() };
+    let (mut before, mut after) =
+        (Sayings::new(ctx.access, done.body.as_of)?, Sayings::new(ctx.access, as_of)?);
+    let spoke = spoke_since(ctx, done.body.as_of, as_of)?;
+    for member in members(ctx, &done.body.release)?.members {
+        let parse = |text: &String| text.parse().ok().and_then(|n| SubjectId::new(n).ok());
+        let known: Option<BTreeSet<SubjectId>> =
+            member.also.iter().chain([&member.subject]).map(parse).collect();
+        let (Some(known), Some(subject)) = (known, parse(&member.subject)) else {
+            return Err(DataError::failed("a list of members is not intact"));
+        };
+        let ids = after.ids(subject);
+        // What was said under an id that turned out to be the same person's since may be older than the release.
+        if ids == known && ids.is_disjoint(&spoke) {
             continue;
         }
-        let mut ended = false;
-        for id in same.of(subject) {
-            let said = read::subject(&ctx.access.state(), id)?;
-            let ends = |mode| matches!(mode, WithdrawalMode::NoFurtherUse | WithdrawalMode::Recall);
-            ended |= said.is_some_and(|s| s.withdrawals.iter().any(|w| w.seq < as_of && ends(w.mode)));
-        }
-        if ended && !still_permitted(ctx, release, subject, as_of)? {
-            return Err(DataError::Nobody {
-                reasons: vec![
-                    "a person in this release withdrew; build a new release, which leaves them out".into(),
-                ],
-            });
+        let (said_then, said_now) = (before.of_ids(&known)?, after.of_ids(&ids)?);
+        let ended =
+            |holder| evaluate(&said_then, holder, &then).permit && !evaluate(&said_now, holder, &now).permit;
+        if request.contributors.iter().any(ended) {
+            let reason = "a person in this release withdrew; build a new release, which leaves them out";
+            return Err(DataError::Nobody { reasons: vec![reason.into()] });
         }
     }
     Ok(())
 }
 
-/// Everyone who withdrew in entry `from` or later, by all their ids.
-fn withdrew_since(
-    ctx: &DataContext<'_>,
-    same: &SamePeople,
-    mut from: Seq,
-) -> Result<BTreeSet<SubjectId>, DataError> {
-    let filter = EntryFilter { topic: Some(topic::WITHDRAWAL.to_owned()), ..EntryFilter::default() };
+/// Everyone who said something in the entries from `from` up to `to`.
+fn spoke_since(ctx: &DataContext<'_>, from: Seq, to: Seq) -> Result<BTreeSet<SubjectId>, DataError> {
+    let mut after = from.checked_sub(1).map(seq_key);
     let mut found = BTreeSet::new();
     loop {
-        let page = ctx.access.store.entries(from, PAGE, &filter)?;
-        found.extend(page.iter().filter_map(|e| e.subject).flat_map(|subject| same.of(subject)));
-        match page.last() {
-            Some(last) if page.len() == PAGE => from = last.seq + 1,
-            _ => return Ok(found),
+        let page: Vec<(String, SubjectId)> =
+            read::page(&ctx.access.state(), "consent-change", after.as_deref(), PAGE)?;
+        let full = page.len() == PAGE;
+        after = page.last().map(|(key, _)| key.clone());
+        let until = seq_key(to);
+        found.extend(page.into_iter().filter(|(key, _)| *key < until).map(|(_, subject)| subject));
+        if !full {
+            return Ok(found);
         }
     }
-}
-
-/// Whether someone who withdrew once permits the release's use now.
-fn still_permitted(
-    ctx: &DataContext<'_>,
-    release: &ReleaseId,
-    subject: SubjectId,
-    as_of: Seq,
-) -> Result<bool, DataError> {
-    let state = ctx.access.state();
-    let done = read::release(&state, release)?.ok_or(AccessError::Unknown("release"))?;
-    let request = read::request(&state, &done.body.request)?.ok_or(AccessError::Unknown("request"))?;
-    let categories = crate::consent::CategorySet::EMPTY.with(crate::consent::Category::Demographics);
-    let wanted: Use = crate::request::wanted(&request.submitted.body, categories, true, ctx.access.now()?);
-    for holder in &request.contributors {
-        if verdict(&ctx.access, subject, holder, &wanted, as_of)?.permit {
-            return Ok(true);
-        }
-    }
-    Ok(false)
 }
 
 /// What can be fetched of a release.

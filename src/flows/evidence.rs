@@ -131,7 +131,10 @@ pub fn opened(entry: &Entry) -> Result<OpenedEntry, DataError> {
 }
 
 /// The use that the release's permit asked consent for.
-fn wanted(ctx: &DataContext<'_>, request: &records::Request, permit: Seq) -> Result<Use, DataError> {
+///
+/// # Errors
+/// [`DataError`] if cohort definition or permit cannot be read.
+pub fn wanted(ctx: &DataContext<'_>, request: &records::Request, permit: Seq) -> Result<Use, DataError> {
     let body = &request.submitted.body;
     let definition = ctx.access.documents.get(&body.cohort).map_err(DataError::failed)?;
     let definition =

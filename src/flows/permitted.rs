@@ -175,9 +175,17 @@ impl<'a> Sayings<'a> {
     /// # Errors
     /// If the store fails.
     pub fn of(&mut self, subject: SubjectId) -> Result<SubjectState, AccessError> {
-        let ids = self.same.of(subject);
-        self.inner.aliases = ids.iter().filter(|id| **id != subject).map(|id| (*id, subject)).collect();
-        self.inner.merged_state(self.ctx.state(), subject, self.as_of)
+        self.of_ids(&self.same.of(subject))
+    }
+
+    /// What was said under these ids, which stand for one person.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn of_ids(&mut self, ids: &BTreeSet<SubjectId>) -> Result<SubjectState, AccessError> {
+        let Some(first) = ids.first() else { return Ok(SubjectState::default()) };
+        self.inner.aliases = ids.iter().skip(1).map(|id| (*id, *first)).collect();
+        self.inner.merged_state(self.ctx.state(), *first, self.as_of)
     }
 }
 

@@ -2,7 +2,8 @@
 //!
 //! The key counts per caller and operation. A repetition with another body, or while the first call is still being
 //! answered, is a conflict. Answers are kept 24 hours, sealed under a key that is derived from the caller's token, which
-//! the server does not keep: an answer may hold a secret that is shown once. Answers of status 500 and above are not kept.
+//! the server does not keep: an answer may hold a secret that is shown once. Answers of status 500 and above are not kept,
+//! nor are those to callers without a token, so that strangers cannot fill the store.
 //! If the server dies between acting and keeping the answer, the repetition acts again under the same event id, which the
 //! ledger knows (`flows::Act`).
 
@@ -23,7 +24,7 @@ use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::auth::recognise;
+use super::auth::{Role, recognise};
 use super::error::Problem;
 use crate::app::App;
 use crate::store::Write;
@@ -94,6 +95,10 @@ pub async fn replay(
     else {
         return Ok(next.call(request).await?.map_into_boxed_body());
     };
+    // Nobody may create anything without a token, so there is nothing to remember, and nothing to be filled with.
+    if recognise(request.request()).is_ok_and(|principal| principal.role == Role::Public) {
+        return Ok(next.call(request).await?.map_into_boxed_body());
+    }
     let call = match Call::read(&mut request, &given, &app).await {
         Ok(call) => call,
         Err(problem) => return Ok(answer_with(request, &problem)),
@@ -182,7 +187,8 @@ impl Call {
         response: ServiceResponse<BoxBody>,
     ) -> Result<ServiceResponse<BoxBody>, Error> {
         let refused_caller = matches!(response.status().as_u16(), 401 | 403);
-        if response.status().is_server_error() || refused_caller {
+        let nowhere = matches!(response.status().as_u16(), 404 | 405);
+        if response.status().is_server_error() || refused_caller || nowhere {
             return Ok(response);
         }
         let (request, response) = response.into_parts();

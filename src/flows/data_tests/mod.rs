@@ -465,6 +465,59 @@ fn who_withdraws_stops_the_next_download_and_is_not_in_the_next_release() {
 }
 
 #[test]
+fn whoever_refuses_at_one_hospital_stops_the_next_download() {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    house.legal_bases();
+    // One person at both hospitals, with a consent through each.
+    let of = |hospital: &str| {
+        let contributor: almoner_model::ContributorId = hospital.parse().expect("slug");
+        let number = Sensitive::new(format!("{hospital}-14"));
+        house.with(|ctx| ctx.access.people.find_record(&contributor, &number)).expect("reads").expect("known")
+    };
+    house.registry.alias(of("south"), of("north")).expect("one person");
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    house.with(|ctx| download::open(ctx, &house.act(), &built.release)).expect("opens");
+    withdrawal(&house, "north", 14);
+    let refused = house.with(|ctx| download::open(ctx, &house.act(), &built.release)).expect_err("withdrew");
+    assert!(matches!(refused, DataError::Nobody { .. }), "what they permit at the other does not help");
+
+    let second = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    house.with(|ctx| download::open(ctx, &house.act(), &second.release)).expect("opens");
+    // Somebody else in it signs a later version of the form that permits nothing of the kind any more.
+    let contributor: almoner_model::ContributorId = "south".parse().expect("slug");
+    let members = house.with(|ctx| release::members(ctx, &second.release)).expect("opens").members;
+    let is_member = |number: &String| {
+        let number = Sensitive::new(number.clone());
+        let found = house.with(|ctx| ctx.access.people.find_record(&contributor, &number)).expect("reads");
+        found.is_some_and(|subject| members.iter().any(|m| m.subject == subject.to_string()))
+    };
+    let number = (15..EACH).map(|n| format!("south-{n}")).find(is_member).expect("someone");
+    let refusal = NewConsent {
+        whose: Whose::Record(Sensitive::new(number)),
+        directive: Directive {
+            source: Source::Form,
+            lineage: "form:broad".into(),
+            signed: Signed::on(Date::from_ymd(2026, 1, 1).expect("valid")),
+            status: Status::Active,
+            covers: Coverage::Contributor,
+            form: None,
+            evidence: None,
+            rules: Provision::permit([Duo::PopulationResearch]),
+        },
+        lifts: None,
+    };
+    house
+        .with(|ctx| consent::record_batch(&ctx.access, &house.act(), &contributor, vec![refusal]))
+        .expect("recorded");
+    let refused = house.with(|ctx| download::open(ctx, &house.act(), &second.release)).expect_err("refused");
+    assert!(matches!(refused, DataError::Nobody { .. }), "{refused}");
+}
+
+#[test]
 fn a_crash_between_append_and_rename_is_completed_and_before_the_append_removed() {
     let house = ready();
     for hospital in ["north", "south"] {

@@ -1,5 +1,8 @@
 //! Whatever goes wrong is a problem of one of the five kinds, and repeats nothing that was sent.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+
 use serde_json::json;
 
 use crate::house::House;
@@ -38,4 +41,27 @@ fn a_token_that_does_not_work_is_refused_where_none_is_needed() {
     house.get("/v1/me", Some(board)).expect(200);
     house.call("DELETE", &format!("/v1/tokens/{id}"), Some(&operator), &[], None).expect(200);
     house.get("/v1/me", Some(board)).expect(401);
+}
+
+#[test]
+fn strangers_cannot_fill_store_or_metrics() {
+    let house = House::open();
+    let operator = house.token("operator", &[]);
+    let headers = [("content-type", "application/json"), ("idempotency-key", "k")];
+    for path in ["/v1/nowhere", "/v1/tokens", "/v1/requests"] {
+        house.call("POST", path, None, &headers, Some(b"{}"));
+        house.call("POST", "/v1/nowhere", Some(&operator), &headers, Some(b"{}")).expect(404);
+    }
+    let kept = house.app.store.scan_primary("idempotency", "", None, 10).expect("store");
+    assert!(kept.is_empty(), "{kept:?}");
+    for method in ["MARINE", "HOLMES"] {
+        let mut stream = TcpStream::connect(house.url().trim_start_matches("http://")).expect("connects");
+        let head = format!("{method} /v1/tokens HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n");
+        stream.write_all(head.as_bytes()).expect("sent");
+        let mut answer = String::new();
+        stream.read_to_string(&mut answer).expect("answered");
+        assert!(answer.starts_with("HTTP/1.1 405"), "{answer}");
+    }
+    let metrics = house.get("/metrics", Some(&operator)).expect(200).text;
+    assert!(metrics.contains("other") && !metrics.contains("MARINE"), "{metrics}");
 }
