@@ -45,8 +45,8 @@ pub struct Forms {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FormError {
     /// Not the TOML that it should be.
-    #[error("the form definitions are not right: {0}")]
-    Toml(String),
+    #[error("the form definitions are not right TOML at line {0}; are forms and list the right way round?")]
+    Toml(usize),
     /// A version is defined twice.
     #[error("form {0} is defined twice")]
     Twice(String),
@@ -61,7 +61,7 @@ impl Forms {
     /// # Errors
     /// [`FormError`]; the text is the hospital's own and holds no patient's data.
     pub fn load(text: &str) -> Result<Self, FormError> {
-        let forms: Self = toml::from_str(text).map_err(|e| FormError::Toml(e.to_string()))?;
+        let forms: Self = toml::from_str(text).map_err(|e| FormError::Toml(line_of(text, &e)))?;
         let mut seen = BTreeSet::new();
         for form in &forms.forms {
             let name = form.name();
@@ -271,6 +271,12 @@ fn row(
     Ok((SourcePatientId::new(number.to_owned()), form.directive(Signed::on(date), Some(evidence))))
 }
 
+/// The line of an error, from 1. Its text quotes what it found, which in a wrong file is a patient's.
+fn line_of(text: &str, error: &toml::de::Error) -> usize {
+    let start = error.span().map_or(0, |span| span.start);
+    1 + text.bytes().take(start).filter(|b| *b == b'\n').count()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -350,7 +356,10 @@ mod tests {
 
     #[test]
     fn form_definitions_are_checked() {
-        assert!(matches!(Forms::load("[[form]]\nid = 1"), Err(FormError::Toml(_))));
+        assert_eq!(Forms::load("[[form]]\nid = 1"), Err(FormError::Toml(2)));
+        let swapped =
+            Forms::load("record_number,form\nMRN-Marine542,broad\n").expect_err("a list of consents");
+        assert!(!format!("{swapped} {swapped:?}").contains("542"), "{swapped}");
         let twice = format!("{FORMS}\n[[form]]\nid='refusal'\nversion='1'\n[form.rules]\neffect='deny'\n");
         assert_eq!(Forms::load(&twice), Err(FormError::Twice("refusal@1".into())));
         let empty = "[[form]]\nid='x'\nversion='1'\n[form.rules]\neffect='silent'\n";

@@ -10,6 +10,7 @@ pub mod fhir;
 pub mod kinds;
 pub mod limits;
 pub mod lines;
+mod records;
 pub mod report;
 pub mod source;
 pub mod tables;

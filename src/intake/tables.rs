@@ -13,13 +13,13 @@ use arrow::array::{ArrayRef, AsArray, RecordBatch, RecordBatchReader, StringArra
 use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use bytes::Bytes;
-use csv::ByteRecord;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
 
 use super::discover::{InputFile, IntakeError};
 use super::kinds::{InputKind, TableFormat};
 use super::limits::Limits;
 use super::lines::{FileRead, LinesRead};
+use super::records::{Next, Records};
 use super::report::{Quarantine, Tally};
 use super::source::SourceFault;
 use crate::mapping::StageError;
@@ -153,35 +153,39 @@ impl<W: RowWorker> Table<'_, '_, W> {
         let mut source = BufReader::with_capacity(1 << 17, counted);
         let first = source.fill_buf().map_err(|e| self.ended(&e))?;
         let delimiter = delimiter(first);
-        let mut reader = csv::ReaderBuilder::new()
-            .delimiter(delimiter)
-            .flexible(true)
-            .has_headers(false)
-            .buffer_capacity(1 << 16)
-            .from_reader(source);
-        let mut record = ByteRecord::new();
-        if !reader.read_byte_record(&mut record).map_err(|e| self.ended_csv(e))? {
-            return Ok(());
+        let mut records = Records::new(source, delimiter, self.limits.line_bytes);
+        match records.next().map_err(|e| self.ended(&e))? {
+            Next::End => return Ok(()),
+            Next::Broken(_, rule) => return Err(Ended::Container(rule)),
+            Next::Record(_) => {}
         }
-        let names: Vec<String> =
-            record.iter().map(|name| String::from_utf8_lossy(name).into_owned()).collect();
-        self.worker.header(self.input, &names.iter().map(String::as_str).collect::<Vec<_>>());
-        let mut ends = Vec::new();
-        while reader.read_byte_record(&mut record).map_err(|e| self.ended_csv(e))? {
+        let (text, ends) = records.fields();
+        let text = String::from_utf8_lossy(text);
+        let starts = std::iter::once(0).chain(ends.iter().copied());
+        let names: Vec<&str> =
+            starts.zip(ends).map(|(from, to)| text.get(from..*to).unwrap_or_default()).collect();
+        self.worker.header(self.input, &names);
+        loop {
             if self.stop.load(Ordering::Relaxed) {
                 break;
             }
-            let line = record.position().map_or(done.lines + 2, csv::Position::line);
-            let at = Locator::line(self.input.ordinal, line);
-            let outcome = match readable(&record, self.limits) {
-                Err(outcome) => outcome,
-                Ok(text) => {
-                    ends.clear();
-                    ends.extend((0..record.len()).filter_map(|i| record.range(i)).map(|range| range.end));
-                    let cells = Cells::Text { text, ends: &ends };
-                    self.worker.row(self.input, at, cells).map_err(|e| Ended::Machine(e.into()))?
+            let (line, outcome) = match records.next().map_err(|e| self.ended(&e))? {
+                Next::End => break,
+                Next::Broken(line, rule) => (line, Outcome::broken(rule)),
+                Next::Record(line) => {
+                    let (bytes, ends) = records.fields();
+                    let at = Locator::line(self.input.ordinal, line);
+                    let outcome = match readable(bytes) {
+                        Err(outcome) => outcome,
+                        Ok(text) => {
+                            let row = self.worker.row(self.input, at, Cells::Text { text, ends });
+                            row.map_err(|e| Ended::Machine(e.into()))?
+                        }
+                    };
+                    (line, outcome)
                 }
             };
+            let at = Locator::line(self.input.ordinal, line);
             done.lines += 1;
             self.count(at, outcome).map_err(Ended::Machine)?;
         }
@@ -242,13 +246,6 @@ impl<W: RowWorker> Table<'_, '_, W> {
             None => Ended::Machine(IntakeError::Read { file: self.input.ordinal, kind: error.kind() }),
         }
     }
-
-    fn ended_csv(&self, error: csv::Error) -> Ended {
-        match error.into_kind() {
-            csv::ErrorKind::Io(error) => self.ended(&error),
-            _ => Ended::Container(rule::CORRUPT_CONTAINER),
-        }
-    }
 }
 
 /// Why reading a file ended early.
@@ -267,11 +264,7 @@ fn delimiter(start: &[u8]) -> u8 {
     *[b'|', b';', b'\t', b','].iter().max_by_key(|d| count(d)).unwrap_or(&b',')
 }
 
-fn readable<'r>(record: &'r ByteRecord, limits: &Limits) -> Result<&'r str, Outcome> {
-    let bytes = record.as_slice();
-    if bytes.len() > limits.line_bytes {
-        return Err(Outcome::broken(rule::LINE_TOO_LONG));
-    }
+fn readable(bytes: &[u8]) -> Result<&str, Outcome> {
     let text = std::str::from_utf8(bytes).map_err(|_| Outcome::broken(rule::INVALID_UTF8))?;
     match memchr::memchr(0, bytes) {
         Some(_) => Err(Outcome::broken(rule::NUL_BYTE)),

@@ -137,4 +137,6 @@ pub mod rule {
     pub const INVALID_NUMBER: Rule = "invalid-number";
     /// A row with another number of fields than the header.
     pub const WRONG_FIELD_COUNT: Rule = "wrong-field-count";
+    /// A quote in delimited text that is not closed where its record should end.
+    pub const UNBALANCED_QUOTE: Rule = "unbalanced-quote";
 }
