@@ -9,7 +9,7 @@
 
 use std::collections::BTreeMap;
 
-use almoner_model::{DatasetId, Digest, Duo, ProjectId, Seq};
+use almoner_model::{ContributorId, DatasetId, Digest, Duo, ProjectId, Seq};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
@@ -19,7 +19,7 @@ use sha2::{Digest as _, Sha256};
 use siphasher::sip128::SipHasher24;
 
 use super::Act;
-use super::access::entry;
+use super::access::{AccessError, entry};
 use super::decide::may_count;
 use super::permitted::permitted_subjects;
 use super::question::{DataContext, DataError, Question};
@@ -28,7 +28,7 @@ use crate::consent::{CategorySet, Purpose, Use};
 use crate::events::{CountAnswered, Event};
 use crate::keys::{Keyring, label};
 use crate::state::{read, topic};
-use crate::store::Write;
+use crate::store::{Precondition, StoreError, Write};
 
 /// Fewer people than this are never told apart.
 pub const SMALLEST_CELL: u64 = 11;
@@ -100,11 +100,24 @@ const HOW: &str = "Fewer than 11 people are not told apart. Other numbers are mo
     counted and rounded to a multiple of 5; the same people always give the same answer. A cohort that differs from one \
     counted before in this project by fewer than 11 people gets that one's answer.";
 
+/// How often a count is made again because somebody withdrew, or a contributor's rules changed, meanwhile.
+const ATTEMPTS: usize = 3;
+
 /// Answers a count.
 ///
 /// # Errors
 /// [`DataError::Definition`] if it cannot be answered as asked; refusals by house rules and contracts; an unknown project.
 pub fn count(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<CountAnswer, DataError> {
+    for _ in 0..ATTEMPTS {
+        match attempt(ctx, act, request) {
+            Err(DataError::Access(AccessError::Store(StoreError::Precondition { .. }))) => {}
+            other => return other,
+        }
+    }
+    Err(AccessError::Conflict("what people permit keeps changing; count again".into()).into())
+}
+
+fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<CountAnswer, DataError> {
     let state = ctx.access.state();
     let project =
         read::project(&state, &request.project)?.ok_or(super::access::AccessError::Unknown("project"))?;
@@ -141,7 +154,7 @@ pub fn count(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result
         as_of: permitted.as_of,
         seq: 0,
     };
-    answer.seq = log(ctx, act, request, &answer)?;
+    answer.seq = log(ctx, act, request, &answer, &contributors)?;
     if fresh {
         let value = json!({"sketch": STANDARD.encode(sketch.bytes()), "count": count});
         let key = format!("{}/{:016}", request.project, answer.seq);
@@ -156,6 +169,7 @@ fn log(
     act: &Act,
     request: &CountRequest,
     answer: &CountAnswer,
+    contributors: &[ContributorId],
 ) -> Result<Seq, DataError> {
     let said = serde_json::to_vec(&(answer.count, &answer.datasets, answer.cohort, answer.as_of));
     let event = Event::CountAnswered(CountAnswered {
@@ -169,7 +183,11 @@ fn log(
     let topics = vec![topic::project(&request.project)];
     let mut new = entry(&event, act.event_id(0), act, None, topics)?;
     new.as_of = Some(answer.as_of);
-    let appended = ctx.access.store.append(vec![new], &[])?;
+    // Whoever withdrew while the data was read is not counted, and a rule that changed is asked again.
+    let as_of = answer.as_of;
+    let mut unchanged = vec![Precondition { topic: topic::WITHDRAWAL.to_owned(), as_of }];
+    unchanged.extend(contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of }));
+    let appended = ctx.access.store.append(vec![new], &unchanged)?;
     appended.last().map(|a| a.seq).ok_or_else(|| DataError::failed("the store acknowledged nothing"))
 }
 

@@ -226,7 +226,7 @@ fn build(
     let views = question.permitted(permitted);
     let found = execute::run(&question.plan, &question.sources, &views, ctx.offset_days)?;
     let members: Vec<i64> = found.members.iter().map(|m| m.subject).collect();
-    let rekey = Rekey::new(ctx.keys, &permit.wanted().project, &permit.wanted().recipient);
+    let rekey = Rekey::new(ctx.keys, &permit.wanted().project, &permit.wanted().recipient, id);
     let position = |table: &String| {
         ctx.tables.index_of(table).ok_or_else(|| AccessError::invalid("/tables", "a table is not canonical"))
     };
@@ -406,6 +406,9 @@ fn append(
     new.as_of = Some(as_of);
     new.policy = case.permit.decision().policies().get("house").copied();
     let mut unchanged = vec![Precondition { topic: topic::request(&manifest.request), as_of }];
+    // A contract or legal basis that changed meanwhile is asked again.
+    let contributors = case.question.contributors();
+    unchanged.extend(contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of }));
     if list.members.len() <= PRECONDITIONS_MAX {
         let subject = |text: &String| Precondition { topic: format!("subject:{text}"), as_of };
         unchanged.extend(list.members.iter().flat_map(|m| m.also.iter().chain([&m.subject])).map(subject));

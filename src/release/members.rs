@@ -105,7 +105,10 @@ mod tests {
     #[test]
     fn members_open_only_for_their_release_and_their_root_binds_each_part() {
         let keys = Keyring::from_root(&[3; 32]);
-        let rekey = Rekey::new(&keys, &"p".parse().expect("slug"), &"r".parse().expect("slug"));
+        let rekey = {
+            let (project, recipient) = ("p".parse().expect("slug"), "r".parse().expect("slug"));
+            Rekey::new(&keys, &project, &recipient, &"a".parse().expect("slug"))
+        };
         let (a, b): (ReleaseId, ReleaseId) = ("a".parse().expect("slug"), "b".parse().expect("slug"));
         let people =
             |n: i64| (1..=n).map(|id| (SubjectId::new(id).expect("in range"), vec![], vec![id as u64]));

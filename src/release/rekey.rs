@@ -4,14 +4,15 @@
 //! given ids is kept: a Feistel network in the shape of NIST SP 800-38G's FF1 over binary numerals (halves of 26 and 27
 //! bits, ten rounds) with AES-256 as round function; the tweak separates the id columns of different tables. The results
 //! are exact in doubles (R, JavaScript). The same recipient gets the same pseudonym of a person in every release of the
-//! project; two recipients' pseudonyms are unrelated without the key.
+//! project; two recipients' pseudonyms are unrelated without the key. Ids of rows are keyed for each release: dataset
+//! versions number their rows anew, and a row of one release must not look like another row of the next.
 //!
 //! Also here: the further date offset of a project, chosen so that no two of up to 365 projects share a person's offset.
 
 use aes_gcm::aes::Aes256;
 use aes_gcm::aes::cipher::generic_array::GenericArray;
 use aes_gcm::aes::cipher::{BlockEncrypt, KeyInit};
-use almoner_model::{ProjectId, RecipientId, SubjectId};
+use almoner_model::{ProjectId, RecipientId, ReleaseId, SubjectId};
 use hmac::{Hmac, Mac};
 use sha2::Sha256;
 
@@ -28,7 +29,8 @@ pub const DATASETS_MAX: usize = 1 << (53 - EVENT_BITS);
 
 /// The keyed permutation of one (project, recipient).
 pub struct Rekey {
-    cipher: Aes256,
+    people: Aes256,
+    rows: Aes256,
 }
 
 /// Which ids: those of people, or those of the rows of one table (its index in `Tables`).
@@ -46,11 +48,15 @@ pub enum Space {
 pub struct OutOfRange;
 
 impl Rekey {
-    /// Of a project and recipient.
-    pub fn new(keys: &Keyring, project: &ProjectId, recipient: &RecipientId) -> Self {
-        // Slugs have no space, so the pair is unambiguous.
-        let key = keys.scoped(label::RELEASE_PSEUDONYM, &format!("{project} {recipient}"));
-        Self { cipher: Aes256::new(GenericArray::from_slice(key.as_slice())) }
+    /// Of a project and recipient, and for rows of a release.
+    pub fn new(keys: &Keyring, project: &ProjectId, recipient: &RecipientId, release: &ReleaseId) -> Self {
+        // Slugs have no space, so what is joined is unambiguous.
+        let cipher = |scope: String| {
+            let key = keys.scoped(label::RELEASE_PSEUDONYM, &scope);
+            Aes256::new(GenericArray::from_slice(key.as_slice()))
+        };
+        let people = cipher(format!("{project} {recipient}"));
+        Self { people, rows: cipher(format!("{project} {recipient} {release}")) }
     }
 
     /// The new id of `id`, from 1 to 2^53 − 1 both.
@@ -61,33 +67,33 @@ impl Rekey {
         if !(1..SubjectId::LIMIT).contains(&id) {
             return Err(OutOfRange);
         }
-        let tweak = match space {
-            Space::Person => 0,
-            Space::Table(index) => index as u32 + 1,
+        let (cipher, tweak) = match space {
+            Space::Person => (&self.people, 0),
+            Space::Table(index) => (&self.rows, index as u32 + 1),
         };
-        let mut x = self.permute(tweak, id as u64);
+        let mut x = permute(cipher, tweak, id as u64);
         while x == 0 {
-            x = self.permute(tweak, x);
+            x = permute(cipher, tweak, x);
         }
         Ok(x as i64)
     }
+}
 
-    fn permute(&self, tweak: u32, x: u64) -> u64 {
-        let mut a = x >> LOW_BITS;
-        let mut b = x & ((1 << LOW_BITS) - 1);
-        for round in 0..ROUNDS {
-            let bits = if round % 2 == 0 { HIGH_BITS } else { LOW_BITS };
-            let mut block = GenericArray::from([0u8; 16]);
-            block[0] = round;
-            block[1..5].copy_from_slice(&tweak.to_be_bytes());
-            block[8..].copy_from_slice(&b.to_be_bytes());
-            self.cipher.encrypt_block(&mut block);
-            let f = block[..8].iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
-            let c = a.wrapping_add(f) & ((1 << bits) - 1);
-            (a, b) = (b, c);
-        }
-        a << LOW_BITS | b
+fn permute(cipher: &Aes256, tweak: u32, x: u64) -> u64 {
+    let mut a = x >> LOW_BITS;
+    let mut b = x & ((1 << LOW_BITS) - 1);
+    for round in 0..ROUNDS {
+        let bits = if round % 2 == 0 { HIGH_BITS } else { LOW_BITS };
+        let mut block = GenericArray::from([0u8; 16]);
+        block[0] = round;
+        block[1..5].copy_from_slice(&tweak.to_be_bytes());
+        block[8..].copy_from_slice(&b.to_be_bytes());
+        cipher.encrypt_block(&mut block);
+        let f = block[..8].iter().fold(0u64, |n, byte| n << 8 | u64::from(*byte));
+        let c = a.wrapping_add(f) & ((1 << bits) - 1);
+        (a, b) = (b, c);
     }
+    a << LOW_BITS | b
 }
 
 /// An event id made distinct across the datasets of a release: `dataset` is its place in their sorted list.
@@ -155,7 +161,22 @@ mod tests {
     }
 
     fn rekey(project: &str, recipient: &str) -> Rekey {
-        Rekey::new(&keys(), &project.parse().expect("slug"), &recipient.parse().expect("slug"))
+        of_release(project, recipient, "rel-1")
+    }
+
+    fn of_release(project: &str, recipient: &str, release: &str) -> Rekey {
+        let (project, recipient) = (project.parse().expect("slug"), recipient.parse().expect("slug"));
+        Rekey::new(&keys(), &project, &recipient, &release.parse().expect("slug"))
+    }
+
+    #[test]
+    fn people_keep_their_ids_from_release_to_release_and_rows_do_not() {
+        let (first, second) = (of_release("p", "r", "rel-1"), of_release("p", "r", "rel-2"));
+        let ids = |rekey: &Rekey, space| -> BTreeSet<i64> {
+            (1..2000).map(|id| rekey.id(space, id).expect("in range")).collect()
+        };
+        assert_eq!(ids(&first, Space::Person), ids(&second, Space::Person));
+        assert!(ids(&first, Space::Table(1)).is_disjoint(&ids(&second, Space::Table(1))));
     }
 
     proptest! {

@@ -91,6 +91,7 @@ impl World {
             &self.keys,
             &format!("p{project}").parse().expect("slug"),
             &recipient.parse().expect("slug"),
+            &"rel-1".parse().expect("slug"),
         );
         let declared = Declares {
             date_precision: DatePrecision::Day,

@@ -46,7 +46,13 @@ impl Principal {
         Actor { role: self.role.as_str().into(), id: self.id.clone() }
     }
 
-    /// Whether it may act for, or look into, this contributor.
+    /// Whether it may act for this contributor. A board that sees all speaks for none that its token does not name.
+    pub fn speaks_for(&self, contributor: &ContributorId) -> bool {
+        let named = self.role != Role::Board || !self.scope.is_empty();
+        named && self.covers_contributor(contributor)
+    }
+
+    /// Whether it may look into what is this contributor's.
     pub fn covers_contributor(&self, contributor: &ContributorId) -> bool {
         match self.role {
             Role::Operator => true,
@@ -102,7 +108,7 @@ impl<P> Caller<P> {
         let contributor = named
             .or(only)
             .ok_or_else(|| Problem::unacceptable("Name the contributor.").at("/contributor"))?;
-        if self.covers_contributor(&contributor) {
+        if self.speaks_for(&contributor) {
             Ok(contributor)
         } else {
             Err(Problem::denied("Your token is not for this contributor."))

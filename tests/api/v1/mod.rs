@@ -3,6 +3,7 @@
 mod ingests;
 mod problems;
 mod push;
+mod requests;
 mod server;
 mod tokens;
 mod uploads;

@@ -2,7 +2,7 @@
 
 use actix_web::{delete, web};
 
-use super::{Job, find};
+use super::{Job, find, may_stop};
 use crate::app::App;
 use crate::web::answer::blocking;
 use crate::web::auth::Caller;
@@ -26,7 +26,11 @@ pub async fn cancel(
 ) -> Result<web::Json<Job>, Problem> {
     let principal = caller.clone();
     let job = blocking(&app, move |app| {
-        find(app, &principal, &id)?;
+        if !may_stop(&principal, &find(app, &principal, &id)?) {
+            return Err(Problem::denied(
+                "Only who asked for this job, or acts for whom it is done, may stop it.",
+            ));
+        }
         app.jobs.cancel(&id)?.ok_or_else(Problem::not_found)
     });
     Ok(web::Json(job.await?.into()))

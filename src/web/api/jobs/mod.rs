@@ -140,6 +140,14 @@ fn may_see(caller: &Principal, job: &JobRecord) -> bool {
         || job.project.as_ref().is_some_and(|p| caller.covers_project(p))
 }
 
+/// Whether `caller` may stop the job: it asked for it, or acts for the contributor whose data it is about.
+fn may_stop(caller: &Principal, job: &JobRecord) -> bool {
+    let acts = caller.role == Role::Contributor;
+    caller.role == Role::Operator
+        || job.owner == caller.id
+        || acts && job.contributor.as_ref().is_some_and(|c| caller.covers_contributor(c))
+}
+
 /// The job, if the caller may know of it.
 ///
 /// # Errors
