@@ -213,6 +213,16 @@ impl Blobs {
         }
     }
 
+    /// Moves a folder, with everything in it.
+    ///
+    /// # Errors
+    /// [`BlobError::Store`].
+    pub fn rename(&self, from: &str, to: &str) -> Result<(), BlobError> {
+        let (source, target) = (self.path(from), self.path(to));
+        let parents = target.parent().map_or(Ok(()), std::fs::create_dir_all);
+        parents.and_then(|()| std::fs::rename(source, target)).map_err(|e| BlobError::io(from, &e))
+    }
+
     /// The names of folders directly below `prefix`, sorted.
     ///
     /// # Errors

@@ -27,9 +27,19 @@ pub(super) fn root_key_path(folder: &Folder, config: &Config) -> Result<PathBuf,
 }
 
 pub(super) fn make_folder(path: &Path) -> Result<(), OpenError> {
-    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))?;
-    // A folder that was there before is made as private as one of ours: what lies in it is nobody else's to read.
-    fs::set_permissions(path, fs::Permissions::from_mode(0o700)).map_err(at(path))
+    fs::DirBuilder::new().recursive(true).mode(0o700).create(path).map_err(at(path))
+}
+
+/// Makes the data folder. One that was there before, empty or ours, becomes as private as one that is made: what lies in
+/// it is nobody else's to read. In a folder with other things in it nothing is made.
+pub(super) fn make_root(folder: &Folder) -> Result<(), OpenError> {
+    let root = folder.root();
+    make_folder(root)?;
+    let mut listed = fs::read_dir(root).map_err(at(root))?;
+    if listed.next().is_some() && !folder.marker().exists() && !folder.lock().exists() {
+        return Err(OpenError::Elsewhere(root.to_owned()));
+    }
+    fs::set_permissions(root, fs::Permissions::from_mode(0o700)).map_err(at(root))
 }
 
 pub(super) fn lock(folder: &Folder) -> Result<File, OpenError> {

@@ -52,7 +52,7 @@ use crate::store::{Store, StoreError};
 mod files;
 mod folder;
 
-use files::{lock, make_folder, read_key, read_marker, root_key_path, write_key, write_marker};
+use files::{lock, make_folder, make_root, read_key, read_marker, root_key_path, write_key, write_marker};
 use folder::FOLDERS;
 pub use folder::Folder;
 
@@ -93,6 +93,16 @@ pub enum OpenError {
     /// The marker is not one.
     #[error("{} is not the marker of a data folder of this version ({FORMAT})", .0.display())]
     Format(PathBuf),
+    /// There are other things in the folder.
+    #[error("{} has other files in it; name an empty folder, or one that is not there yet", .0.display())]
+    Elsewhere(PathBuf),
+    /// A database is gone.
+    #[error(
+        "{} is missing. What was published cannot be told from what was not, or who is who: restore the folder from its \
+         backup. Nothing was changed",
+        .0.display()
+    )]
+    DatabaseMissing(PathBuf),
     /// The root key is gone.
     #[error(
         "the root key {} is missing. Without it no patient can be recognised and no payload read: restore it from its \
@@ -203,7 +213,7 @@ impl App {
         clock: &dyn Clock,
         entropy: &dyn Entropy,
     ) -> Result<bool, OpenError> {
-        make_folder(folder.root())?;
+        make_root(folder)?;
         let _lock = lock(folder)?;
         let key_path = root_key_path(folder, config)?;
         let new = !folder.marker().exists();
@@ -215,15 +225,21 @@ impl App {
             make_folder(&folder.root().join(name))?;
         }
         if new {
+            let keys = Keyring::from_root(&key);
+            // A crash may have left the databases without the marker; the log keeps its name then.
+            let origin = SqliteStore::origin(&folder.ledger())?.or_else(|| config.ledger.origin.clone());
             let marker = Marker {
                 format: FORMAT.into(),
-                key_fingerprint: Keyring::from_root(&key).fingerprint().to_string(),
-                origin: config.ledger.origin.clone().unwrap_or_else(|| {
+                key_fingerprint: keys.fingerprint().to_string(),
+                origin: origin.unwrap_or_else(|| {
                     let digits = hex::encode(&entropy.bytes32()[..6]);
                     format!("almoner.local/{digits}")
                 }),
                 created: clock.now(),
             };
+            // Made here and never again: a folder without its databases has lost them.
+            SqliteStore::create(&folder.ledger(), &log_key(&marker, &keys)?)?;
+            drop(Registry::open(&folder.registry(), &keys)?);
             write_marker(folder, &marker)?;
         }
         Ok(new)
@@ -242,6 +258,11 @@ impl App {
         let marker = read_marker(&folder)?;
         let lock = lock(&folder)?;
         let keys = keys_of(&folder, &config, &marker)?;
+        for database in [folder.ledger(), folder.registry()] {
+            if !database.exists() {
+                return Err(OpenError::DatabaseMissing(database));
+            }
+        }
         let tables = Tables::embedded().expect("the embedded tables are checked by a test");
         let options = store_options(&folder, &marker, &keys, Arc::clone(&clock), Arc::clone(&entropy))?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options)?);
@@ -252,7 +273,14 @@ impl App {
         let documents = Blobs::local(&folder.blobs())?;
         let catalog = Catalog::new(Blobs::local(&folder.datasets())?, Arc::clone(&store));
         // What a crash left of an ingest: versions that the ledger does not know, working files without a key.
-        catalog.remove_orphans()?;
+        let orphans = catalog.remove_orphans()?;
+        for version in &orphans.set_aside {
+            tracing::warn!(
+                %version,
+                "a complete dataset version that the ledger does not know was set aside, in datasets/.orphaned: an \
+                 ingest ended just before publishing, or the ledger is older than the datasets"
+            );
+        }
         ingest::remove_leftovers(&spool);
         let releases = folder.releases();
         let zip3 = Arc::new(Zip3::current().expect("the embedded areas are checked by a test"));
@@ -417,6 +445,11 @@ fn keys_of(folder: &Folder, config: &Config, marker: &Marker) -> Result<Keyring,
     }
 }
 
+fn log_key(marker: &Marker, keys: &Keyring) -> Result<LogKey, OpenError> {
+    let key = LogKey::new(&marker.origin, &keys.key(label::LEDGER_SIGN));
+    Ok(key.map_err(|e| StoreError::Invalid(e.to_string()))?)
+}
+
 fn store_options(
     folder: &Folder,
     marker: &Marker,
@@ -424,10 +457,9 @@ fn store_options(
     clock: Arc<dyn Clock>,
     entropy: Arc<dyn Entropy>,
 ) -> Result<Options, OpenError> {
-    let key = LogKey::new(&marker.origin, &keys.key(label::LEDGER_SIGN));
     Ok(Options {
         path: folder.ledger(),
-        key: key.map_err(|e| StoreError::Invalid(e.to_string()))?,
+        key: log_key(marker, keys)?,
         wrapping_key: *keys.key(label::PAYLOAD_WRAP),
         clock,
         entropy,
@@ -504,6 +536,45 @@ mod tests {
         fs::remove_file(place.folder().marker()).expect("as if the rename had not happened");
         assert!(place.init(2).expect("completed"));
         place.open().expect("with the first key");
+    }
+
+    #[test]
+    fn a_lost_database_is_named_and_costs_no_dataset() {
+        for database in ["ledger.sqlite", "registry.sqlite"] {
+            let place = Place::new();
+            place.init(1).expect("made");
+            drop(place.open().expect("opens"));
+            let root = place.folder().root().to_owned();
+            let version = root.join("datasets/north/v1");
+            fs::create_dir_all(&version).expect("made");
+            fs::write(version.join("manifest.json"), "{}").expect("written");
+            fs::rename(root.join(database), root.join("elsewhere")).expect("lost");
+            let refused = place.open().err().expect("refused");
+            assert!(
+                matches!(&refused, OpenError::DatabaseMissing(path) if path.ends_with(database)),
+                "{refused}"
+            );
+            assert!(version.join("manifest.json").exists() && !root.join(database).exists());
+            fs::rename(root.join("elsewhere"), root.join(database)).expect("found");
+            // A ledger that is older than the datasets: they are set aside, not removed.
+            place.open().expect("opens");
+            assert!(root.join("datasets/.orphaned/north-v1-0/manifest.json").exists());
+        }
+    }
+
+    #[test]
+    fn a_folder_with_other_things_is_left_alone_and_an_empty_one_made_private() {
+        let place = Place::new();
+        let root = place.folder().root().to_owned();
+        fs::create_dir_all(&root).expect("made");
+        fs::set_permissions(&root, fs::Permissions::from_mode(0o755)).expect("chmod");
+        fs::write(root.join("letter.txt"), "dear").expect("written");
+        assert!(matches!(place.init(1), Err(OpenError::Elsewhere(_))));
+        let mode = || fs::metadata(&root).expect("there").permissions().mode() & 0o777;
+        assert_eq!(mode(), 0o755);
+        fs::remove_file(root.join("letter.txt")).expect("removed");
+        place.init(1).expect("made");
+        assert_eq!(mode(), 0o700);
     }
 
     #[test]

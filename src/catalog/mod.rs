@@ -21,6 +21,19 @@ use crate::error::ErrorKind;
 use crate::state::records;
 use crate::store::{Store, StoreError};
 
+/// The folder of complete versions that the ledger does not know. No dataset has such an id.
+const ORPHANED: &str = ".orphaned";
+const MANIFEST: &str = "manifest.json";
+
+/// Folders of versions that the ledger does not know.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Orphans {
+    /// Complete ones, moved to where they are found.
+    pub set_aside: Vec<String>,
+    /// Parts of versions, removed.
+    pub removed: Vec<String>,
+}
+
 /// No number of people below this is shown (the CMS cell size suppression policy).
 pub const SMALLEST_CELL: u64 = 11;
 
@@ -217,25 +230,46 @@ impl Catalog {
         })
     }
 
-    /// Removes the folders of versions that the ledger does not know: what a crash left of an ingest. Gives their names.
+    /// Removes the folders of versions that the ledger does not know and that are not complete: what a crash left of an
+    /// ingest. One that has its manifest is set aside, below [`ORPHANED`]: the ledger may be older than the datasets.
     ///
     /// # Errors
     /// [`CatalogError`].
-    pub fn remove_orphans(&self) -> Result<Vec<String>, CatalogError> {
+    pub fn remove_orphans(&self) -> Result<Orphans, CatalogError> {
         let known: BTreeMap<String, usize> =
             self.records()?.into_iter().map(|r| (r.dataset.to_string(), r.versions.len())).collect();
-        let mut removed = Vec::new();
-        for dataset in self.blobs.folders("").map_err(DatasetError::from)? {
+        let mut orphans = Orphans::default();
+        let datasets = self.blobs.folders("").map_err(DatasetError::from)?;
+        for dataset in datasets.into_iter().filter(|name| name != ORPHANED) {
             for version in self.blobs.folders(&dataset).map_err(DatasetError::from)? {
                 let number = version.strip_prefix('v').and_then(|n| n.parse::<usize>().ok());
                 if number.is_none_or(|n| n > known.get(&dataset).copied().unwrap_or(0)) {
                     let folder = format!("{dataset}/{version}");
-                    self.blobs.delete_all(&folder).map_err(DatasetError::from)?;
-                    removed.push(folder);
+                    let manifest = format!("{folder}/{MANIFEST}");
+                    if self.blobs.size(&manifest).map_err(DatasetError::from)?.is_some() {
+                        self.set_aside(&folder)?;
+                        orphans.set_aside.push(folder);
+                    } else {
+                        self.blobs.delete_all(&folder).map_err(DatasetError::from)?;
+                        orphans.removed.push(folder);
+                    }
                 }
             }
         }
-        Ok(removed)
+        Ok(orphans)
+    }
+}
+
+impl Catalog {
+    fn set_aside(&self, folder: &str) -> Result<(), CatalogError> {
+        for n in 0.. {
+            let to = format!("{ORPHANED}/{}-{n}", folder.replace('/', "-"));
+            if !self.blobs.path(&to).exists() {
+                self.blobs.rename(folder, &to).map_err(DatasetError::from)?;
+                break;
+            }
+        }
+        Ok(())
     }
 }
 

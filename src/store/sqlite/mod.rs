@@ -143,6 +143,30 @@ pub struct SqliteStore {
 }
 
 impl SqliteStore {
+    /// Makes the database of an empty log, where there is none.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if it cannot be made.
+    pub fn create(path: &Path, key: &LogKey) -> Result<(), StoreError> {
+        let empty = super::memory::sign(&Tip::empty(), key)?;
+        schema::open_writer(path, &empty.note).map(drop)
+    }
+
+    /// The origin of the log in a database, where there is one.
+    ///
+    /// # Errors
+    /// [`StoreError`] if it cannot be read.
+    pub fn origin(path: &Path) -> Result<Option<String>, StoreError> {
+        if !path.exists() {
+            return Ok(None);
+        }
+        let (db, sealer) = (schema::open_reader(path)?, Sealer::new(&[0; 32]));
+        let note = Reader { db: &db, sealer: &sealer, index: Index::Table }.checkpoint_note()?;
+        // The first line of a checkpoint is its origin (C2SP tlog-checkpoint).
+        let line = note.as_deref().and_then(|note| note.split(|b| *b == b'\n').next());
+        Ok(line.map(|line| String::from_utf8_lossy(line).into_owned()))
+    }
+
     /// Opens the store, creating it where there is no file, checks the end of the log and starts the writer.
     ///
     /// # Errors

@@ -114,7 +114,13 @@ fn a_version_that_the_ledger_does_not_know_is_removed_at_the_next_start() {
     assert_eq!(house.catalog.list().expect("lists").len(), 1);
     let id = "north".parse().expect("a slug");
     assert!(house.catalog.version(&id, 2).is_err(), "the ledger decides what is visible");
-    assert_eq!(house.catalog.remove_orphans().expect("removed"), ["north/v2", "south/v1"]);
+    let orphans = house.catalog.remove_orphans().expect("removed");
+    assert_eq!((orphans.set_aside, orphans.removed), (vec!["north/v2".into()], vec!["south/v1".into()]));
+    assert!(house.folder.path().join("datasets/.orphaned/north-v2-0/manifest.json").exists(), "not lost");
+    copy("v2");
+    let again = house.catalog.remove_orphans().expect("removed");
+    assert_eq!((again.set_aside.len(), again.removed.len()), (1, 0), "and what was set aside stays");
+    assert!(house.folder.path().join("datasets/.orphaned/north-v2-1/manifest.json").exists());
     house.catalog.latest(&id).expect("there").verify().expect("intact");
 }
 
