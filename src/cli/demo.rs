@@ -1,11 +1,12 @@
 //! `almoner demo`: the whole line on two synthetic hospitals.
 
 use std::io::Write as _;
+use std::path::Path;
 use std::time::Instant;
 
 use clap::Args;
 
-use super::{CliError, Globals};
+use super::{CliError, DEFAULT_DATA, Globals};
 use crate::demo::{self, DemoError, Options, Story};
 use crate::error::ErrorKind;
 
@@ -26,15 +27,18 @@ pub struct DemoArgs {
     pub listen: Option<std::net::SocketAddr>,
 }
 
-/// Runs the demonstration in a new data folder: the one named by `--data`, or the next free name after it.
+/// Runs the demonstration in a new data folder: the one named by `--data` (else `./almoner-demo`), or the next free name
+/// after it.
 ///
 /// # Errors
 /// At the first thing that does not work.
 #[expect(clippy::disallowed_methods, reason = "how long the demonstration takes is shown")]
 pub fn run(args: DemoArgs, globals: &Globals) -> Result<(), CliError> {
     let output = globals.output();
-    let options =
-        Options { data: globals.data.clone(), patients: args.patients, seed: args.seed, listen: args.listen };
+    // Real data is never taken in beside invented patients: the default folder is not the demonstration's.
+    let data =
+        if globals.data == Path::new(DEFAULT_DATA) { "./almoner-demo".into() } else { globals.data.clone() };
+    let options = Options { data, patients: args.patients, seed: args.seed, listen: args.listen };
     let since = Instant::now();
     let (mut story, serving) = demo::run(&options, output).map_err(failed)?;
     story.seconds = (since.elapsed().as_secs_f64() * 10.0).round() / 10.0;

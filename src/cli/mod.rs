@@ -47,11 +47,14 @@ pub struct Cli {
     pub command: Command,
 }
 
+/// The data folder where none is named.
+pub const DEFAULT_DATA: &str = "./almoner-data";
+
 /// What applies to every command.
 #[derive(Clone, Debug, Args)]
 pub struct Globals {
     /// The data folder
-    #[arg(long, global = true, env = "ALMONER_DATA", default_value = "./almoner-data", value_name = "DIR")]
+    #[arg(long, global = true, env = "ALMONER_DATA", default_value = DEFAULT_DATA, value_name = "DIR")]
     pub data: PathBuf,
     /// Configuration file [default: config.toml in the data folder, where there is one]
     #[arg(long, global = true, env = "ALMONER_CONFIG", value_name = "FILE")]

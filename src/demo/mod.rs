@@ -156,7 +156,7 @@ fn serve(place: &Place, listen: Option<SocketAddr>) -> Result<(Serving, Client),
     let folder = Folder::at(&place.data);
     App::init(&folder, &config, &SystemClock, &SystemEntropy)?;
     let app = Arc::new(App::open(folder, config, Arc::new(SystemClock), Arc::new(SystemEntropy))?);
-    let new = NewToken { role: "operator".into(), scope: Vec::new(), label: "demo".into(), days: None };
+    let new = NewToken { role: "operator".into(), scope: Vec::new(), label: "demo".into(), days: Some(7) };
     let token = app.tokens().issue(new, Act::operator(&*app.entropy))?.token;
     let serving = crate::web::spawn(app)?;
     let operator = Client::new(&serving.url, token.as_str());

@@ -7,13 +7,13 @@
 
 use std::collections::BTreeMap;
 
-use almoner_model::{ContributorId, Date, ProjectId, RecipientId, RequestId, Timestamp};
+use almoner_model::{ContributorId, Date, ProjectId, RecipientId, RequestId, Seq, Timestamp};
 
 use super::Act;
 use super::access::{AccessContext, AccessError, entry};
 use crate::consent::CategorySet;
 use crate::events::{Event, LegalBasisRecorded, PermitDecided, RequestDecided, TermsSigned};
-use crate::policy::{self, BasisFacts, Effect, Facts, Grant, Permit, Refusal, ReleaseFacts};
+use crate::policy::{self, BasisFacts, Decision, Effect, Facts, Grant, Permit, Refusal, ReleaseFacts};
 use crate::state::records::{LegalBasis, Request};
 use crate::state::{read, topic};
 use crate::store::{Appended, Precondition, StoreError};
@@ -142,26 +142,8 @@ fn try_permit(
     criteria: CategorySet,
 ) -> Result<Permit, AccessError> {
     let as_of = ctx.store.size();
-    let now = ctx.now()?;
     let request = read::request(&ctx.state(), id)?.ok_or(AccessError::Unknown("request"))?;
-    let mut asked = Vec::new();
-    let mut legal_bases = BTreeMap::new();
-    let mut k_min = if request.submitted.body.tier == "public" { K_PUBLIC } else { K_CONTROLLED };
-    for contributor in &request.contributors {
-        let basis = basis_for(ctx, contributor, &request.submitted.body.profile, now.date())?;
-        let registered =
-            read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
-        k_min = k_min.max(registered.body.k_min.unwrap_or(0));
-        asked.push((
-            release_facts(&request, contributor, basis.as_ref(), now),
-            contract_text(ctx, contributor)?,
-        ));
-        if let Some(basis) = basis {
-            legal_bases.insert(contributor.clone(), basis.body.id);
-        }
-    }
-    let decision =
-        policy::decide(&asked, as_of).map_err(|e| AccessError::Failed(format!("house rules: {e}")))?;
+    let Judged { decision, legal_bases, k_min } = judge(ctx, &request, as_of)?;
     let event = Event::PermitDecided(PermitDecided {
         request: id.clone(),
         effect: if decision.effect() == Effect::Permit { "permit" } else { "deny" }.to_owned(),
@@ -197,6 +179,49 @@ fn try_permit(
         wanted: crate::request::wanted(body, criteria, request.status() == "approved", logged.time),
     };
     Ok(Permit::of(grant, decision, logged.seq, logged.time)?)
+}
+
+/// What the rules say of a request.
+struct Judged {
+    decision: Decision,
+    legal_bases: BTreeMap<ContributorId, String>,
+    k_min: u32,
+}
+
+fn judge(ctx: &AccessContext<'_>, request: &Request, as_of: Seq) -> Result<Judged, AccessError> {
+    let now = ctx.now()?;
+    let mut asked = Vec::new();
+    let mut legal_bases = BTreeMap::new();
+    let mut k_min = if request.submitted.body.tier == "public" { K_PUBLIC } else { K_CONTROLLED };
+    for contributor in &request.contributors {
+        let basis = basis_for(ctx, contributor, &request.submitted.body.profile, now.date())?;
+        let registered =
+            read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
+        k_min = k_min.max(registered.body.k_min.unwrap_or(0));
+        asked.push((
+            release_facts(request, contributor, basis.as_ref(), now),
+            contract_text(ctx, contributor)?,
+        ));
+        if let Some(basis) = basis {
+            legal_bases.insert(contributor.clone(), basis.body.id);
+        }
+    }
+    let decision =
+        policy::decide(&asked, as_of).map_err(|e| AccessError::Failed(format!("house rules: {e}")))?;
+    Ok(Judged { decision, legal_bases, k_min })
+}
+
+/// Whether a request would be permitted now: nobody revoked, and determination, legal bases, terms and contracts are in
+/// force. Decides nothing and logs nothing.
+///
+/// # Errors
+/// [`AccessError::Refused`] with every reason.
+pub fn still_permitted(ctx: &AccessContext<'_>, request: &Request, as_of: Seq) -> Result<(), AccessError> {
+    let decision = judge(ctx, request, as_of)?.decision;
+    match decision.effect() {
+        Effect::Permit => Ok(()),
+        Effect::Deny => Err(Refusal { reasons: decision.reasons().to_vec(), as_of }.into()),
+    }
 }
 
 fn one(mut appended: Vec<Appended>) -> Result<Appended, AccessError> {

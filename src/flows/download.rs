@@ -1,8 +1,8 @@
 //! Downloads: opened against the state of now, served by ranges, closed with a total.
 //!
 //! Opening checks again that every member still permits the use, and appends `download.opened` before a byte is given; it gives a capability, a random
-//! text that names nothing and works for a short time. Range requests ride it and are only counted; closing writes their
-//! total as one entry. What a person withdrew after opening is stopped when the capability ends.
+//! text that names nothing and works for a short time. Range requests ride it and are only counted; closing, or the end of
+//! that time ([`tidy`]), writes their total as one entry. What a person withdrew after opening is stopped when the capability ends.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -17,12 +17,13 @@ use serde::{Deserialize, Serialize};
 
 use super::Act;
 use super::access::{AccessError, entry};
+use super::decide::still_permitted;
 use super::evidence::wanted;
 use super::permitted::Sayings;
 use super::question::{DataContext, DataError};
 use super::release::{manifest_of, members, package_folder};
 use crate::consent::{Use, evaluate};
-use crate::events::{DownloadClosed, DownloadOpened, Event};
+use crate::events::{Actor, DownloadClosed, DownloadOpened, Event};
 use crate::release::ReleaseError;
 use crate::release::manifest::FileEntry;
 use crate::state::records::{self, seq_key};
@@ -80,7 +81,7 @@ struct Capability {
 /// Opens a download of `release`.
 ///
 /// # Errors
-/// An unknown release; [`DataError::Nobody`] if a member withdrew or refused since, with what to do.
+/// An unknown release; [`AccessError::Refused`] if it would not be permitted any more; [`DataError::Nobody`] if a member withdrew or refused since, with what to do.
 pub fn open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
     for _ in 0..ATTEMPTS {
         match try_open(ctx, act, release) {
@@ -95,14 +96,20 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
     let store = ctx.access.store;
     let as_of = store.size();
     let done = read::release(&ctx.access.state(), release)?.ok_or(AccessError::Unknown("release"))?;
-    check_members(ctx, &done, as_of)?;
+    let request = read::request(&ctx.access.state(), &done.body.request)?;
+    let request = request.ok_or(AccessError::Unknown("request"))?;
+    still_permitted(&ctx.access, &request, as_of)?;
+    check_members(ctx, &done, &request, as_of)?;
     let download = act.event_id(0);
     let event =
         Event::DownloadOpened(DownloadOpened { download: download.clone(), release: release.clone(), as_of });
     let mut new = entry(&event, act.event_id(0), act, None, vec![topic::request(&done.body.request)])?;
     new.as_of = Some(as_of);
-    let unchanged = Precondition { topic: topic::WITHDRAWAL.to_owned(), as_of };
-    let appended = store.append(vec![new], &[unchanged])?;
+    let mut topics = vec![topic::WITHDRAWAL.to_owned(), topic::request(&done.body.request)];
+    topics.extend(request.contributors.iter().map(topic::contributor));
+    let unchanged: Vec<Precondition> =
+        topics.into_iter().map(|topic| Precondition { topic, as_of }).collect();
+    let appended = store.append(vec![new], &unchanged)?;
     let opened = appended.last().ok_or_else(|| DataError::failed("the store acknowledged nothing"))?;
     let capability = URL_SAFE_NO_PAD.encode(ctx.access.entropy.bytes32());
     let expires = Timestamp::from_millis(opened.time.millis() + MINUTES * 60_000);
@@ -126,11 +133,14 @@ fn write(ctx: &DataContext<'_>, capability: &str, record: &Capability) -> Result
 
 /// Refuses if a member, under whatever id, no longer permits what they permitted when the release was built: for any
 /// hospital whose data of theirs may be in it.
-fn check_members(ctx: &DataContext<'_>, done: &records::Release, as_of: Seq) -> Result<(), DataError> {
-    let state = ctx.access.state();
-    let request = read::request(&state, &done.body.request)?.ok_or(AccessError::Unknown("request"))?;
+fn check_members(
+    ctx: &DataContext<'_>,
+    done: &records::Release,
+    request: &records::Request,
+    as_of: Seq,
+) -> Result<(), DataError> {
     let permit = manifest_of(ctx, &done.body.release)?.ledger.permit;
-    let then = wanted(ctx, &request, permit)?;
+    let then = wanted(ctx, request, permit)?;
     let now = Use { at: ctx.access.now()?, ..then.clone() };
     let (mut before, mut after) =
         (Sayings::new(ctx.access, done.body.as_of)?, Sayings::new(ctx.access, as_of)?);
@@ -267,15 +277,55 @@ pub fn close(ctx: &DataContext<'_>, act: &Act, capability: &str) -> Result<u64, 
         ctx.access.store.get_primary(KIND, &Digest::of(capability).to_string())?.ok_or_else(denied)?;
     let mut record: Capability = serde_json::from_value(value).map_err(|_| denied())?;
     if !record.closed {
-        let event = Event::DownloadClosed(DownloadClosed {
-            download: record.download.clone(),
-            release: record.release.clone(),
-            bytes_sent: record.bytes_sent,
-        });
-        let new = entry(&event, act.event_id(0), act, None, Vec::new())?;
-        ctx.access.store.append(vec![new], &[])?;
+        log_end(ctx, &act.actor, &record)?;
         record.closed = true;
         write(ctx, capability, &record)?;
     }
     Ok(record.bytes_sent)
+}
+
+/// Logs the total of a download, once: a repetition after a crash finds its entry.
+fn log_end(ctx: &DataContext<'_>, actor: &Actor, record: &Capability) -> Result<(), DataError> {
+    let event = Event::DownloadClosed(DownloadClosed {
+        download: record.download.clone(),
+        release: record.release.clone(),
+        bytes_sent: record.bytes_sent,
+    });
+    let act = Act::repeated(actor.clone(), format!("close {}", record.download).as_bytes());
+    let new = entry(&event, act.event_id(0), &act, None, Vec::new())?;
+    match ctx.access.store.append(vec![new], &[]) {
+        // It has been closed already, by somebody else or with another total.
+        Ok(_) | Err(StoreError::Rejected(_) | StoreError::EventReused(_)) => Ok(()),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Ends the downloads whose time is over: their totals are logged, their capabilities forgotten. Gives how many.
+///
+/// # Errors
+/// If the store fails; what is left is ended the next time.
+pub fn tidy(ctx: &DataContext<'_>) -> Result<usize, DataError> {
+    let _one = COUNTING.lock().unwrap_or_else(PoisonError::into_inner);
+    let system = Act::system(ctx.access.entropy).actor;
+    let now = ctx.access.clock.now();
+    let (mut after, mut ended): (Option<String>, usize) = (None, 0);
+    loop {
+        let page = ctx.access.store.scan_primary(KIND, "", after.as_deref(), PAGE)?;
+        after = page.last().map(|(key, _)| key.clone());
+        let full = page.len() == PAGE;
+        for (key, value) in page {
+            let Ok(record) = serde_json::from_value::<Capability>(value) else { continue };
+            if now < record.expires {
+                continue;
+            }
+            if !record.closed {
+                log_end(ctx, &system, &record)?;
+            }
+            ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: None }])?;
+            ended += 1;
+        }
+        if !full {
+            return Ok(ended);
+        }
+    }
 }

@@ -62,8 +62,8 @@ pub fn invite(
     read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
     let subject =
         ctx.people.find_record(contributor, record_number)?.ok_or(AccessError::Unknown("patient"))?;
-    if said_by(ctx, subject)?.standing().next().is_some() {
-        return Err(AccessError::Denied("this person withdrew and is not contacted again".into()));
+    if said_by(ctx, subject)?.standing().any(|w| w.mode == WithdrawalMode::NoContact) {
+        return Err(AccessError::Denied("this person asked not to be contacted again".into()));
     }
     let secret = Zeroizing::new(ctx.entropy.bytes32());
     let expires = Timestamp::from_millis(ctx.now()?.millis() + i64::from(days) * 86_400_000);

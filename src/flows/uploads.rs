@@ -116,7 +116,7 @@ pub enum UploadError {
     #[error("{0} files are not complete or not what was declared; send them again")]
     Incomplete(usize),
     /// The same act declared another upload.
-    #[error("this `Idempotency-Key` was used to declare other files")]
+    #[error("this `Idempotency-Key` was used to declare something else")]
     Another,
     /// It was published.
     #[error("the upload was published; push again to publish anew")]
@@ -234,7 +234,11 @@ impl Uploads<'_> {
             if key.check(&id) != known.key_check {
                 return Err(UploadError::Key);
             }
-            return if known.files == new.files { Ok(known) } else { Err(UploadError::Another) };
+            let same = known.files == new.files
+                && (&known.contributor, &known.dataset, &known.profile)
+                    == (&new.contributor, &new.dataset, &new.profile)
+                && known.incremental == new.incremental;
+            return if same { Ok(known) } else { Err(UploadError::Another) };
         }
         let record = UploadRecord {
             key_check: key.check(&id),

@@ -26,6 +26,7 @@ use super::{extract, openapi, router, trace, ui};
 use crate::app::App;
 use crate::config::ConfigError;
 use crate::error::ErrorKind;
+use crate::flows::download;
 use crate::tls::{self, TlsError};
 
 /// How often what has run out is forgotten.
@@ -255,6 +256,7 @@ async fn keep_house(app: web::Data<App>) {
         let app = app.clone();
         let tidied = web::block(move || {
             idempotency::tidy(&app).map_err(|e| e.to_string())?;
+            app.with_data(download::tidy).map_err(|e| e.to_string())?;
             app.uploads().tidy(|job| app.unfinished(job)).map_err(|e| e.to_string())
         });
         if let Ok(Err(error)) = tidied.await {

@@ -34,8 +34,8 @@ use crate::keys::Keyring;
 use crate::registry::Registry;
 use crate::release::manifest::Manifest;
 use crate::state::Projections;
-use crate::store::Store;
 use crate::store::memory::MemoryStore;
+use crate::store::{EntryFilter, Store};
 
 const EACH: i64 = 60;
 const COHORT: &[u8] = br#"{"name": "Diabetes", "all": [{"domain": "condition", "concepts": [201826]}]}"#;
@@ -515,6 +515,38 @@ fn whoever_refuses_at_one_hospital_stops_the_next_download() {
         .expect("recorded");
     let refused = house.with(|ctx| download::open(ctx, &house.act(), &second.release)).expect_err("refused");
     assert!(matches!(refused, DataError::Nobody { .. }), "{refused}");
+}
+
+#[test]
+fn what_was_revoked_or_has_run_out_is_not_downloaded_and_totals_are_logged() {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    house.legal_bases();
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    let open = house.with(|ctx| download::open(ctx, &house.act(), &built.release)).expect("opens");
+    house.with(|ctx| download::sent(ctx, &open.capability, 8)).expect("counted");
+    assert_eq!(house.with(download::tidy).expect("nothing to do"), 0);
+    house.clock.advance_millis(61 * 60_000);
+    assert_eq!(house.with(download::tidy).expect("ends it"), 1);
+    assert_eq!(house.with(download::tidy).expect("once"), 0);
+    let filter = EntryFilter { kinds: vec!["download.closed".into()], topic: None };
+    let closed = house.store.entries(0, 10, &filter).expect("reads");
+    assert_eq!(closed.len(), 1);
+    assert_eq!(closed[0].payload.value().expect("there")["bytes_sent"], 8);
+
+    let revoked = RequestDecided {
+        request: wanted.clone(),
+        contributor: "north".parse().expect("slug"),
+        decision: "revoked".into(),
+        delegate: None,
+        reason: "the recipient has moved".into(),
+    };
+    house.with(|ctx| decide::decide(&ctx.access, &house.act(), revoked)).expect("revoked");
+    let refused = house.with(|ctx| download::open(ctx, &house.act(), &built.release)).expect_err("revoked");
+    assert!(matches!(refused, DataError::Access(AccessError::Refused(_))), "{refused}");
 }
 
 #[test]

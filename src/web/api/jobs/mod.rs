@@ -132,11 +132,13 @@ impl From<JobRecord> for Job {
     }
 }
 
-/// Whether `caller` may know of the job: it asked for it, or it is about a contributor or project of the caller.
+/// Whether `caller` may know of the job: it asked for it, or acts for the contributor or project that it is about. A
+/// board does not: the result of an ingest has exact numbers that the catalogue hides.
 fn may_see(caller: &Principal, job: &JobRecord) -> bool {
     caller.role == Role::Operator
         || job.owner == caller.id
-        || job.contributor.as_ref().is_some_and(|c| caller.covers_contributor(c))
+        || caller.role == Role::Contributor
+            && job.contributor.as_ref().is_some_and(|c| caller.covers_contributor(c))
         || job.project.as_ref().is_some_and(|p| caller.covers_project(p))
 }
 

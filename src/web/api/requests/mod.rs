@@ -36,6 +36,18 @@ pub struct Request {
     /// What for.
     #[schema(value_type = DuoTerm)]
     pub purpose: String,
+    /// What the recipient binds itself to: DUO modifiers.
+    pub modifiers: Vec<String>,
+    /// Codes of the diseases studied.
+    pub diseases: Vec<String>,
+    /// Whether methods are developed.
+    pub methods: bool,
+    /// What only a board can weigh.
+    #[schema(value_type = Vec<String>)]
+    pub statements: Value,
+    /// The ethics board's determination: protocol, board, and last day in force.
+    #[schema(value_type = Object)]
+    pub ethics: Value,
     /// In words that a participant understands.
     pub lay_summary: String,
     /// From which datasets, in order of precedence.
@@ -50,6 +62,9 @@ pub struct Request {
     /// SHA-256 of the cohort definition.
     #[schema(value_type = Sha256Hex)]
     pub cohort: String,
+    /// The cohort definition itself: who is asked for.
+    #[schema(value_type = Option<Object>)]
+    pub cohort_definition: Option<Value>,
     /// The contributors whose data it asks for; each one's committee decides.
     #[schema(value_type = Vec<Slug>)]
     pub contributors: Vec<String>,
@@ -69,6 +84,7 @@ pub struct Request {
 fn view(app: &App, record: &records::Request) -> Result<Request, Problem> {
     let body = &record.submitted.body;
     let permit = read::permit(&app.access().state(), &body.request)?;
+    let definition = app.access().documents.get(&body.cohort).map_err(Problem::fault)?;
     let texts = |ids: &[almoner_model::ContributorId]| ids.iter().map(ToString::to_string).collect();
     Ok(Request {
         id: body.request.to_string(),
@@ -76,12 +92,18 @@ fn view(app: &App, record: &records::Request) -> Result<Request, Problem> {
         project: body.project.to_string(),
         recipient: body.recipient.to_string(),
         purpose: body.purpose.to_string(),
+        modifiers: body.modifiers.iter().map(ToString::to_string).collect(),
+        diseases: body.diseases.clone(),
+        methods: body.methods,
+        statements: serde_json::to_value(&body.statements).map_err(Problem::fault)?,
+        ethics: serde_json::to_value(&body.ethics).map_err(Problem::fault)?,
         lay_summary: body.lay_summary.clone(),
         datasets: body.datasets.iter().map(ToString::to_string).collect(),
         tables: body.tables.clone(),
         tier: body.tier.clone(),
         profile: body.profile.clone(),
         cohort: body.cohort.to_string(),
+        cohort_definition: definition.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
         contributors: texts(&record.contributors),
         decisions: serde_json::to_value(&record.decisions).map_err(Problem::fault)?,
         terms_signed: record.terms.is_some(),
