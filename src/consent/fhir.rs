@@ -32,7 +32,6 @@ const SILENT: &[&str] = &[
     "resourceType",
     "id",
     "meta",
-    "implicitRules",
     "language",
     "text",
     "identifier",
@@ -133,6 +132,9 @@ impl Reader<'_> {
         }
         let base = base_rule(&consent["policyRule"], &mut unclear);
         let root = &consent["provision"];
+        if !root.is_null() && !root.is_object() {
+            unclear.push("Consent.provision".into());
+        }
         let root_type = effect(&root["type"]);
         if root["type"].is_string() && root_type.is_none() {
             unclear.push("Consent.provision.type".into());
@@ -148,7 +150,8 @@ impl Reader<'_> {
             }
             // An opt-out is total whatever an untyped root provision narrows it to.
             Some(Effect::Deny) if root_type.is_none() => {
-                Provision { provisions: own.provisions, ..Provision::new(Effect::Deny) }
+                own.effect = Effect::Silent;
+                Provision { provisions: vec![own], ..Provision::new(Effect::Deny) }
             }
             _ => own,
         };
@@ -168,6 +171,13 @@ impl Reader<'_> {
         let mut out = Provision::new(effect(&node["type"]).unwrap_or(Effect::Silent));
         let mut unclear: Vec<String> = Vec::new();
         for key in node.as_object().into_iter().flat_map(|o| o.keys()) {
+            let listed = ["purpose", "actor", "action", "class", "securityLabel", "provision"];
+            let objects = |list: &Vec<Value>| list.iter().all(Value::is_object);
+            if listed.contains(&key.as_str()) && !node[key].as_array().is_some_and(objects) {
+                // What is not of the type that R4 says would otherwise say nothing, and so widen a permission.
+                unclear.push(format!("{path}.{key}"));
+                continue;
+            }
             match key.as_str() {
                 "type" | "provision" | "id" | "extension" => {}
                 "period" => match period(&node["period"]) {
@@ -233,15 +243,17 @@ fn effect(kind: &Value) -> Option<Effect> {
 }
 
 fn base_rule(rule: &Value, unclear: &mut Vec<String>) -> Option<Effect> {
+    let mut found = None;
     for (_, code) in codings(rule) {
         match code {
-            "OPTIN" => return Some(Effect::Permit),
-            "OPTOUT" => return Some(Effect::Deny),
+            "OPTIN" if found.is_none() => found = Some(Effect::Permit),
+            "OPTIN" => {}
+            "OPTOUT" => found = Some(Effect::Deny),
             "" => {}
             _ => unclear.push("Consent.policyRule".into()),
         }
     }
-    None
+    found
 }
 
 /// A permission nested in a permission adds nothing unless the outer one was meant to be narrowed by it, so it is.
@@ -282,9 +294,8 @@ fn aim(code: &str) -> Option<Aim> {
         return is_permission(term).then_some(Aim::Research(term));
     }
     Some(match code {
-        "HRESCH" | "BIORCH" | "CLINTRCH" | "CLINTRCHNPC" | "CLINTRCHPC" | "PRECLINTRCH" | "TRANSRCH" => {
-            Aim::Research(Duo::HealthResearch)
-        }
+        // Clinical trials and the like are less than health research, and no DUO term says them: not understood.
+        "HRESCH" | "BIORCH" => Aim::Research(Duo::HealthResearch),
         "POARCH" => Aim::Research(Duo::PopulationResearch),
         "TREAT" | "ETREAT" | "BTG" | "ERTREAT" | "CAREMGT" | "CLINTRL" | "POPHLTH" | "HPAYMT" | "COVAUTH"
         | "COVERAGE" | "ELIGDTRM" | "ELIGVER" | "ENROLLM" | "CLMATTCH" | "REMITADV" | "HOPERAT" | "DONAT"

@@ -6,6 +6,7 @@ use almoner_model::{ContributorId, Date, Duo, Timestamp};
 use proptest::prelude::*;
 use serde_json::Value;
 
+use super::directive::lifts;
 use super::*;
 
 fn north() -> ContributorId {
@@ -97,7 +98,11 @@ fn ga4gh_data_use_decisions() {
     assert_eq!(cases.len(), 33);
     for case in cases {
         let (wanted, rules) = vector(case, &vectors["disease_ancestors"]);
-        let state = SubjectState { directives: vec![said(1, directive("d", 0, rules))], withdrawals: vec![] };
+        let state = SubjectState {
+            directives: vec![said(1, directive("d", 0, rules))],
+            withdrawals: vec![],
+            as_one: None,
+        };
         let verdict = evaluate(&state, &north(), &wanted);
         let decided = match (verdict.permit, verdict.reasons.contains(&Reason::NeedsBoard)) {
             (true, _) => "approve",
@@ -163,6 +168,7 @@ fn tree() -> impl Strategy<Value = Provision> {
 fn state() -> impl Strategy<Value = SubjectState> {
     let one = (prop::sample::select(vec!["a", "b", "c"]), 0..4_i32, tree());
     prop::collection::vec(one, 0..4).prop_map(|all| SubjectState {
+        as_one: None,
         directives: all
             .into_iter()
             .enumerate()
@@ -278,7 +284,7 @@ proptest! {
         let (a, b) = (directive("x", 0, a), directive("x", 0, b));
         if a.shape() == b.shape() {
             let of = |d: Directive| evaluate(
-                &SubjectState { directives: vec![said(1, d)], withdrawals: vec![] }, &north(), &wanted);
+                &SubjectState { directives: vec![said(1, d)], withdrawals: vec![], as_one: None }, &north(), &wanted);
             prop_assert_eq!(of(a), of(b));
         } else {
             prop_assert_ne!(a.rules, b.rules);
@@ -296,7 +302,7 @@ fn the_version_signed_last_governs_within_one_document_only() {
             .enumerate()
             .map(|(n, (lineage, day, rules))| said(n as u64, directive(lineage, day, rules.clone())))
             .collect();
-        evaluate(&SubjectState { directives, withdrawals: vec![] }, &north(), &health()).permit
+        evaluate(&SubjectState { directives, withdrawals: vec![], as_one: None }, &north(), &health()).permit
     };
     assert!(of(vec![("form", 1, &refuse), ("form", 2, &permit)]));
     assert!(!of(vec![("form", 2, &refuse), ("form", 1, &permit)]), "an older paper entered later");
@@ -307,8 +313,8 @@ fn the_version_signed_last_governs_within_one_document_only() {
 #[test]
 fn only_a_later_act_that_names_a_withdrawal_lifts_it() {
     let day = |n: i64| Timestamp::from_millis(n * 86_400_000);
-    let withdrawal =
-        WithdrawalState { seq: 5, time: day(10), contributor: None, mode: WithdrawalMode::NoFurtherUse };
+    let mode = WithdrawalMode::NoFurtherUse;
+    let withdrawal = WithdrawalState { seq: 5, time: day(10), contributor: Some(north()), mode };
     let act = |seq: u64, source: Source, signed: Signed, names: Option<u64>| DirectiveState {
         lifts: names,
         ..said(
@@ -317,7 +323,7 @@ fn only_a_later_act_that_names_a_withdrawal_lifts_it() {
         )
     };
     let lifted = |a: DirectiveState| {
-        let state = SubjectState { directives: vec![a], withdrawals: vec![withdrawal.clone()] };
+        let state = SubjectState { directives: vec![a], withdrawals: vec![withdrawal.clone()], as_one: None };
         let wanted = Use { at: day(30), ..health() };
         let verdict = evaluate(&state, &north(), &wanted);
         assert_eq!(verdict.permit, state.is_lifted(&withdrawal));
@@ -339,19 +345,54 @@ fn only_a_later_act_that_names_a_withdrawal_lifts_it() {
     };
     assert!(lifted(own(1)), "the participant's own act, moments later");
     assert!(!lifted(own(0)));
+    let from_all = WithdrawalState { contributor: None, ..withdrawal.clone() };
+    assert!(
+        !lifts(&act(6, Source::Form, on(12), Some(5)), &from_all),
+        "no hospital takes back what was said to all"
+    );
+    assert!(lifts(&own(1), &from_all), "the person does");
 }
 
 #[test]
 fn a_denied_sensitive_category_withholds_notes_and_what_reveals_it() {
     let mut rules = Provision::permit([Duo::GeneralResearch]);
     rules.provisions.push(Provision { categories: vec![Category::Hiv], ..Provision::new(Effect::Deny) });
-    let state = SubjectState { directives: vec![said(1, directive("f", 0, rules))], withdrawals: vec![] };
+    let state = SubjectState {
+        directives: vec![said(1, directive("f", 0, rules))],
+        withdrawals: vec![],
+        as_one: None,
+    };
     let delivered: CategorySet =
         [Category::Drugs, Category::Notes, Category::Measurements, Category::Deaths].into_iter().collect();
     let verdict = evaluate(&state, &north(), &Use { delivered, ..health() });
     assert!(verdict.permit);
     let withheld: Vec<Category> = verdict.limits.withheld.iter().collect();
-    assert_eq!(withheld, [Category::Drugs, Category::Measurements, Category::Notes]);
+    assert_eq!(withheld, [Category::Drugs, Category::Measurements, Category::Deaths, Category::Notes]);
+}
+
+#[test]
+fn of_two_readings_of_a_merged_person_the_stricter_holds() {
+    let permit = Provision::permit([Duo::GeneralResearch]);
+    let one = |seq, directive: Directive| SubjectState {
+        directives: vec![said(seq, directive)],
+        ..SubjectState::default()
+    };
+    let permits =
+        |parts: Vec<(i64, SubjectState)>| evaluate(&SubjectState::merged(parts), &north(), &health());
+    let both = permits(vec![
+        (1, one(1, directive("form", 1, permit.clone()))),
+        (2, one(2, directive("form", 2, permit.clone()))),
+    ]);
+    assert!(both.permit);
+    assert_eq!(both.directives, [2], "the later version, by which both readings permit");
+    // The document was ended under the id that the person has now.
+    let ended = Directive { status: Status::Inactive, ..directive("form", 2, permit.clone()) };
+    assert!(!permits(vec![(1, one(1, directive("form", 1, permit.clone()))), (2, one(2, ended))]).permit);
+    let narrower = directive("form", 2, Provision::permit([Duo::PopulationResearch]));
+    assert!(!permits(vec![(1, one(1, directive("form", 1, permit.clone()))), (2, one(2, narrower))]).permit);
+    // A refusal under one id is not undone by a later permission under the other.
+    let refusal = directive("form", 1, Provision::new(Effect::Deny));
+    assert!(!permits(vec![(1, one(1, refusal)), (2, one(2, directive("form", 2, permit)))]).permit);
 }
 
 #[test]
@@ -362,7 +403,7 @@ fn the_examples_of_the_documentation_are_right() {
         from.split_once("```").expect("its end").0
     };
     let directive: Directive = serde_json::from_str(block("json")).expect("a directive");
-    let state = SubjectState { directives: vec![said(1, directive)], withdrawals: vec![] };
+    let state = SubjectState { directives: vec![said(1, directive)], withdrawals: vec![], as_one: None };
     let bound = Purpose::of(Duo::HealthResearch, [Duo::NonCommercial]);
     let at =
         |category| Use { at: Timestamp::from_millis(1_800_000_000_000), ..wanted(bound.clone(), category) };

@@ -241,7 +241,12 @@ fn append_new(
 ) -> Result<(), AccessError> {
     let mut entries: Vec<NewEntry> = Vec::with_capacity(CHUNK);
     let mut seen = std::collections::BTreeSet::new();
-    for (_, subject, directive) in people {
+    let tomorrow = ctx.now()?.date().plus_days(1);
+    for (line, subject, directive) in people {
+        if directive.signed.date > tomorrow {
+            summary.reject(line, "date-in-future");
+            continue;
+        }
         let act = imported(actor, contributor, subject, &directive);
         if !seen.insert(act.event_id.clone()) || ctx.repeated(&act)?.is_some() {
             summary.already += 1;

@@ -27,6 +27,7 @@ use crate::cohort::execute;
 use crate::consent::{CategorySet, Purpose, Use};
 use crate::events::{CountAnswered, Event};
 use crate::keys::{Keyring, label};
+use crate::request::is_purpose;
 use crate::state::{read, topic};
 use crate::store::{Precondition, StoreError, Write};
 
@@ -118,6 +119,9 @@ pub fn count(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result
 }
 
 fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<CountAnswer, DataError> {
+    if !is_purpose(request.purpose) {
+        return Err(AccessError::invalid("/purpose", "not a purpose of research").into());
+    }
     let state = ctx.access.state();
     let project =
         read::project(&state, &request.project)?.ok_or(super::access::AccessError::Unknown("project"))?;

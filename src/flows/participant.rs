@@ -62,7 +62,7 @@ pub fn invite(
     read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
     let subject =
         ctx.people.find_record(contributor, record_number)?.ok_or(AccessError::Unknown("patient"))?;
-    if said_by(ctx, subject)?.standing().any(|w| w.mode == WithdrawalMode::NoContact) {
+    if said_by(ctx, subject)?.standing().any(|w| w.mode != WithdrawalMode::NoFurtherAccess) {
         return Err(AccessError::Denied("this person asked not to be contacted again".into()));
     }
     let secret = Zeroizing::new(ctx.entropy.bytes32());

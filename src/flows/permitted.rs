@@ -74,6 +74,8 @@ impl PermittedSubjects {
 struct Profile {
     directives: Vec<(ContributorId, Digest)>,
     withdrawals: Vec<(Option<ContributorId>, WithdrawalMode, Option<Date>)>,
+    /// For a person known under several ids: the profile of what they said, read as one history.
+    as_one: Option<Box<Profile>>,
 }
 
 #[derive(Clone, Default)]
@@ -110,26 +112,27 @@ pub fn permitted_subjects(
     datasets: &[DatasetId],
     as_of: Option<Seq>,
 ) -> Result<PermittedSubjects, AccessError> {
-    let size = ctx.store.size();
     let mut contributors = BTreeMap::new();
     for id in datasets {
         let dataset = read::dataset(&ctx.state(), id)?.ok_or(AccessError::Unknown("dataset"))?;
         contributors.insert(id.clone(), dataset.contributor);
     }
+    // Size and aliases are read under the lock, so that the index never goes back to an older state of anybody.
+    let mut inner = ctx.index.0.lock().unwrap_or_else(PoisonError::into_inner);
+    let size = ctx.store.size();
     let aliases = ctx.people.aliases()?;
-    match as_of {
-        Some(at) if at > size => Err(AccessError::invalid("/as_of", "the ledger is not that long")),
-        Some(at) if at < size => {
-            let mut once = Inner::default();
-            once.advance(ctx.state(), at, aliases)?;
-            Ok(once.answer(wanted, contributors))
-        }
-        _ => {
-            let mut inner = ctx.index.0.lock().unwrap_or_else(PoisonError::into_inner);
-            inner.advance(ctx.state(), size, aliases)?;
-            Ok(inner.answer(wanted, contributors))
-        }
+    let at = as_of.unwrap_or(size);
+    if at > size {
+        return Err(AccessError::invalid("/as_of", "the ledger is not that long"));
     }
+    if at >= inner.as_of {
+        inner.advance(ctx.state(), at, aliases)?;
+        return Ok(inner.answer(wanted, contributors));
+    }
+    drop(inner);
+    let mut once = Inner::default();
+    once.advance(ctx.state(), at, aliases)?;
+    Ok(once.answer(wanted, contributors))
 }
 
 /// Whether one person permits `wanted` on the data that `holder` holds, as of `as_of`, with the entries that say so: the
@@ -293,30 +296,20 @@ impl Inner {
         }
     }
 
-    /// What was said under any of a person's ids. Lineages of different ids stay apart: a later version under one id does
-    /// not supersede what was said under another.
+    /// What was said under any of a person's ids.
     fn merged_state(
         &mut self,
         state: Stored<'_>,
         subject: SubjectId,
         as_of: Seq,
     ) -> Result<SubjectState, AccessError> {
-        let group = self.same_person(subject);
-        let mut all = SubjectState::default();
-        for id in &group {
-            let Some(record) = read::subject(&state, *id)? else { continue };
-            let mut said = self.said(state, &record, as_of)?;
-            if group.len() > 1 {
-                for directive in &mut said.directives {
-                    let mut body = (*directive.directive).clone();
-                    body.lineage = format!("{id}/{}", body.lineage);
-                    directive.directive = Arc::new(body);
-                }
+        let mut parts = Vec::new();
+        for id in self.same_person(subject) {
+            if let Some(record) = read::subject(&state, id)? {
+                parts.push((id.get(), self.said(state, &record, as_of)?));
             }
-            all.directives.append(&mut said.directives);
-            all.withdrawals.append(&mut said.withdrawals);
         }
-        Ok(all)
+        Ok(SubjectState::merged(parts))
     }
 
     fn said(
@@ -423,5 +416,6 @@ fn profile_of(said: &SubjectState) -> Profile {
         .collect();
     withdrawals.sort();
     withdrawals.dedup();
-    Profile { directives, withdrawals }
+    let as_one = said.as_one.as_ref().map(|one| Box::new(profile_of(one)));
+    Profile { directives, withdrawals, as_one }
 }

@@ -318,6 +318,9 @@ fn list_members(
         let verdicts = holders.iter().map(|holder| evaluate(&said, holder, wanted));
         let directives: BTreeSet<Seq> =
             verdicts.filter(|verdict| verdict.permit).flat_map(|verdict| verdict.directives).collect();
+        if directives.is_empty() {
+            return Err(AccessError::Conflict("what members permit changed; try again".into()).into());
+        }
         let also = sayings.ids(*subject).into_iter().filter(|id| id != subject).collect();
         people.push((*subject, also, directives.into_iter().collect()));
     }

@@ -207,6 +207,7 @@ impl SubjectRecord {
             })
         });
         Some(SubjectState {
+            as_one: None,
             directives: directives.collect::<Option<_>>()?,
             withdrawals: self.withdrawals.clone(),
         })

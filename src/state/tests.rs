@@ -10,6 +10,8 @@ use crate::events::Actor;
 
 #[derive(Default)]
 struct Records {
+    /// Days that have passed.
+    days: i64,
     all: BTreeMap<(String, String), Value>,
     seq: u64,
 }
@@ -31,7 +33,9 @@ impl Records {
         let actor = Actor { role: "system".into(), id: "test".into() };
         let entry = ProjectedEntry {
             seq: self.seq,
-            time: Timestamp::from_millis(1_000_000_000_000 + i64::try_from(self.seq).expect("small")),
+            time: Timestamp::from_millis(
+                1_000_000_000_000 + self.days * 86_400_000 + i64::try_from(self.seq).expect("small"),
+            ),
             kind,
             actor: &actor,
             subject: subject.map(|id| SubjectId::new(id).expect("in range")),
@@ -214,13 +218,18 @@ fn a_consent_is_one_persons_and_lifts_only_their_own_withdrawals() {
         json!({"contributor": null, "mode": "recall", "evidence": null}),
         "no person",
     );
-    let withdrawal = |mode: &str| json!({"contributor": null, "mode": mode, "evidence": null});
+    let withdrawal = |mode: &str| json!({"contributor": "a", "mode": mode, "evidence": null});
     at.say_of(Some(1), "consent.withdrawn", withdrawal("forever")).expect_err("no such mode");
     let seq = at.seq;
     at.say_of(Some(1), "consent.withdrawn", withdrawal("no_further_use")).expect("withdrawn");
-    at.say_of(Some(2), "consent.recorded", consent(Some(seq), "2030-01-01")).expect_err("another person's");
-    at.say_of(Some(1), "consent.recorded", consent(Some(seq), "2001-09-08")).expect_err("signed before");
-    at.say_of(Some(1), "consent.recorded", consent(Some(seq), "2030-01-01")).expect("signed after");
+    at.say_of(Some(1), "consent.recorded", consent(Some(seq), "2001-09-15"))
+        .expect_err("signed in the future");
+    at.days = 10;
+    let others = at.say_of(Some(2), "consent.recorded", consent(Some(seq), "2001-09-15"));
+    let before = at.say_of(Some(1), "consent.recorded", consent(Some(seq), "2001-09-08"));
+    assert_eq!(others, before, "whose withdrawal an entry is, is not told");
+    others.expect_err("another person's");
+    at.say_of(Some(1), "consent.recorded", consent(Some(seq), "2001-09-15")).expect("signed after");
     at.say_of(Some(2), "consent.recorded", consent(None, "2001-01-01")).expect("recorded");
     let shapes = View::scan(&at, "shape", "", None, 9);
     assert_eq!(shapes.len(), 1, "people share shapes");

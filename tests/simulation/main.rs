@@ -5,7 +5,8 @@
 //! 2. **No use after a withdrawal.** From the entry of a withdrawal on, its person is in no answer about who permits a use,
 //!    at any later ledger size, whatever else is recorded of them, until an act names that withdrawal, was recorded after
 //!    it and signed after it.
-//! 3. **A consent signed at or before a withdrawal never lifts it**, also when it names it: such an entry is refused.
+//! 3. **A consent signed at or before a withdrawal never lifts it**, also when it names it: such an entry is refused. So is
+//!    a hospital's paper that names a withdrawal made to all hospitals, and whatever is signed in the future.
 //! 4. **Expiry by ledger time.** A consent that holds for some days is in force through its last instant, and in no answer
 //!    afterwards, as the clock of the ledger goes.
 //! 5. **The past does not change.** The answer as of an earlier ledger size is what it was.
@@ -75,6 +76,8 @@ type Order = (Date, Timestamp, u64);
 struct Said {
     governing: Option<(Order, bool, Option<Timestamp>)>,
     withdrawals: Vec<(u64, Timestamp, bool)>,
+    /// Those that were made to all hospitals.
+    to_all: BTreeSet<u64>,
 }
 
 impl Said {
@@ -148,9 +151,14 @@ fn consents(world: &World, n: usize, said: &mut Said) {
 fn withdraws(world: &World, n: usize, said: &mut Said) {
     let mode = if world.pick(2) == 0 { WithdrawalMode::NoFurtherUse } else { WithdrawalMode::Recall };
     let role = if world.pick(2) == 0 { "participant" } else { "contributor" };
-    let receipt = withdraw::withdraw(&world.ctx(), &world.act(role), world.subject(n), None, mode, None)
+    let hospital = north();
+    let only = (role == "contributor").then_some(&hospital);
+    let receipt = withdraw::withdraw(&world.ctx(), &world.act(role), world.subject(n), only, mode, None)
         .expect("anyone may withdraw at any time");
     assert_eq!(receipt.hospitals.len(), 1);
+    if only.is_none() {
+        said.to_all.insert(receipt.seq);
+    }
     said.withdrawals.push((receipt.seq, receipt.time, true));
 }
 
@@ -173,8 +181,9 @@ fn names_a_withdrawal(world: &World, n: usize, said: &mut Said) {
         now > time
     } else {
         // Later than the whole day of the withdrawal, wherever on earth the paper was signed.
-        Timestamp::from_date(signed.date).millis() - 14 * 3_600_000
-            > Timestamp::from_date(time.date().plus_days(1)).millis()
+        let after = Timestamp::from_date(signed.date).millis() - 14 * 3_600_000
+            > Timestamp::from_date(time.date().plus_days(1)).millis();
+        after && !said.to_all.contains(&named) && signed.date <= now.date().plus_days(1)
     };
     let recorded = record(world, n, directive(source, signed, true, None), Some(named));
     assert_eq!(recorded.is_ok(), later, "signed {signed:?}, withdrawn {time}");

@@ -372,25 +372,22 @@ fn permitted(
     as_of: Seq,
 ) -> Result<(), String> {
     let ids = ids(member)?;
-    let mut state = SubjectState::default();
-    for subject in &ids {
-        for what in said.get(subject).into_iter().flatten() {
+    let mut parts = Vec::new();
+    for subject in ids {
+        let mut state = SubjectState::default();
+        for what in said.get(&subject).into_iter().flatten() {
             match what {
                 Said::Withdrawal(w) => state.withdrawals.push(w.clone()),
-                Said::Directive(d) => {
-                    let mut d = d.clone();
-                    if ids.len() > 1 {
-                        // What was said under one id does not supersede what was said under another.
-                        let lineage = format!("{subject}/{}", d.directive.lineage);
-                        d.directive = Arc::new(Directive { lineage, ..(*d.directive).clone() });
-                    }
-                    state.directives.push(d);
-                }
+                Said::Directive(d) => state.directives.push(d.clone()),
             }
         }
+        state.directives.sort_by_key(|d| d.seq);
+        state.withdrawals.sort_by_key(|w| w.seq);
+        if !state.directives.is_empty() || !state.withdrawals.is_empty() {
+            parts.push((subject, state));
+        }
     }
-    state.directives.sort_by_key(|d| d.seq);
-    state.withdrawals.sort_by_key(|w| w.seq);
+    let state = SubjectState::merged(parts);
     let state = state.before(as_of);
     let verdicts: Vec<_> = holders.iter().map(|holder| evaluate(&state, holder, &pack.wanted)).collect();
     if !verdicts.iter().any(|v| v.permit) {

@@ -18,7 +18,11 @@ fn verdict(directive: Directive, wanted: &Use) -> Verdict {
     let contributor: almoner_model::ContributorId = "north".parse().expect("slug");
     let said =
         DirectiveState { seq: 1, contributor: contributor.clone(), directive: directive.into(), lifts: None };
-    evaluate(&SubjectState { directives: vec![said], withdrawals: vec![] }, &contributor, wanted)
+    evaluate(
+        &SubjectState { directives: vec![said], withdrawals: vec![], as_one: None },
+        &contributor,
+        wanted,
+    )
 }
 
 fn directive(consent: &Value) -> Directive {
@@ -164,4 +168,56 @@ fn research_purposes_and_classes_are_read() {
     assert!(!person.limits.days.contains(day("2019-07-01")));
     let drugs = verdict(read, &use_at(at, &["person", "drug_exposure"]));
     assert_eq!(drugs.main_reason(), Some(Reason::CategoryDenied), "drugs would reveal it");
+}
+
+/// A research consent with this policy rule and root provision.
+fn research(rule: &str, provision: Value) -> Value {
+    serde_json::json!({
+        "resourceType": "Consent", "status": "active", "dateTime": "2015-01-01",
+        "scope": {"coding": [{"code": "research"}]},
+        "policyRule": {"coding": [{"code": rule}]},
+        "provision": provision
+    })
+}
+
+#[test]
+fn what_is_not_as_r4_says_never_widens_a_permission() {
+    use serde_json::json;
+    let wanted = use_at("2015-12-01T12:00:00Z", &["person"]);
+    let permits = |consent: &Value| verdict(directive(consent), &wanted).permit;
+    let purpose = |code: &str| json!([{"coding": [{"code": code}]}]);
+    assert!(permits(&research("OPTIN", json!({"type": "permit", "purpose": purpose("HRESCH")}))));
+    for wrong in [
+        // An object where a list belongs: the purpose, or the exception, would say nothing.
+        json!({"type": "permit", "purpose": {"code": "TREAT"}}),
+        json!({"type": "permit", "provision": {"type": "deny"}}),
+        json!({"type": "permit", "purpose": ["HRESCH"]}),
+        json!([{"type": "permit"}]),
+        // A clinical trial is less than health research.
+        json!({"type": "permit", "purpose": purpose("CLINTRCH")}),
+    ] {
+        assert!(!permits(&research("OPTIN", wrong.clone())), "{wrong}");
+    }
+    let mut both = research("OPTIN", json!({"type": "permit"}));
+    both["policyRule"]["coding"] = json!([{"code": "OPTIN"}, {"code": "OPTOUT"}]);
+    both["provision"] = json!({});
+    assert!(!permits(&both), "of two base rules the stricter");
+    let mut implicit = research("OPTIN", json!({"type": "permit"}));
+    implicit["implicitRules"] = json!("http://example.org/rules");
+    assert!(!permits(&implicit), "rules that we do not know");
+}
+
+#[test]
+fn conditions_of_an_untyped_root_hold_for_what_is_nested() {
+    use serde_json::json;
+    let permits = |at: &str, root: Value| {
+        let mut root = root;
+        root["provision"] = json!([{"type": "permit", "purpose": [{"coding": [{"code": "HRESCH"}]}]}]);
+        verdict(directive(&research("OPTOUT", root)), &use_at(at, &["person"])).permit
+    };
+    assert!(permits("2015-12-01T12:00:00Z", json!({})));
+    let until = json!({"period": {"start": "2015-01-01", "end": "2016"}});
+    assert!(permits("2015-12-01T12:00:00Z", until.clone()));
+    assert!(!permits("2026-01-01T12:00:00Z", until));
+    assert!(!permits("2015-12-01T12:00:00Z", json!({"class": [{"code": "Condition"}]})));
 }

@@ -37,6 +37,10 @@ impl Step<'_> {
         if directive.rules.depth() > DEPTH_MAX {
             return self.reject("the directive nests too deeply");
         }
+        // A day of grace, for the hours in which it is tomorrow elsewhere.
+        if directive.signed.date > self.entry.time.date().plus_days(1) {
+            return self.reject("it is signed in the future");
+        }
         let mut record = read::subject(&self.view, subject)?.unwrap_or_default();
         let shape = directive.shape();
         let row = DirectiveRecord {
@@ -55,11 +59,12 @@ impl Step<'_> {
                 directive: directive.clone().into(),
                 lifts: e.lifts,
             };
-            let Some(withdrawal) = record.withdrawals.iter().find(|w| w.seq == named) else {
-                return self.reject("it names a withdrawal that this person did not make");
-            };
-            if !lifts(&act, withdrawal) {
-                return self.reject("it was signed at or before the withdrawal that it names");
+            // One answer for both: whose withdrawal an entry is, is not told.
+            if !record.withdrawals.iter().any(|w| w.seq == named && lifts(&act, w)) {
+                return self.reject(
+                    "it does not lift the withdrawal that it names: it must be this person's, limited to this hospital \
+                     unless the person lifts it, and older than the signature",
+                );
             }
         }
         record.directives.push(row);

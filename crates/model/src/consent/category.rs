@@ -64,8 +64,8 @@ impl Category {
         self.tables().is_empty()
     }
 
-    /// Whether data of category `other` is, or could reveal, data of this category. Dates of life and death and the
-    /// person row reveal no sensitive category; everything clinical could, visits (a ward) and notes included. Genetics is
+    /// Whether data of category `other` is, or could reveal, data of this category. The person row reveals no sensitive
+    /// category; everything clinical could, visits (a ward), deaths (their cause) and notes included. Genetics is
     /// the results of genetic tests: they show where results, specimens, procedures and notes are.
     pub const fn shows_in(self, other: Self) -> bool {
         if self as u8 == other as u8 {
@@ -74,8 +74,9 @@ impl Category {
         if !self.is_sensitive() || other.is_sensitive() {
             return false;
         }
-        let revealed_by_nothing = matches!(other, Self::Demographics | Self::Deaths);
-        let no_test_result = matches!(other, Self::Visits | Self::Conditions | Self::Drugs | Self::Devices);
+        let revealed_by_nothing = matches!(other, Self::Demographics);
+        let no_test_result =
+            matches!(other, Self::Visits | Self::Conditions | Self::Drugs | Self::Devices | Self::Deaths);
         !(revealed_by_nothing || matches!(self, Self::Genetics) && no_test_result)
     }
 }

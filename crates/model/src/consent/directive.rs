@@ -307,15 +307,47 @@ pub struct SubjectState {
     pub directives: Vec<DirectiveState>,
     /// Their withdrawals.
     pub withdrawals: Vec<WithdrawalState>,
+    /// For a person known under several ids: the same, read as one history, in which a version of a document under one id
+    /// supersedes an earlier one under another. Both readings must permit ([`super::evaluate`]).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub as_one: Option<Box<Self>>,
 }
 
 impl SubjectState {
+    /// What a person said under several ids, each with its own state. The stricter of two readings holds: that documents
+    /// of different ids are different documents, and that they are versions of one.
+    #[must_use]
+    pub fn merged(parts: impl IntoIterator<Item = (i64, Self)>) -> Self {
+        let parts: Vec<(i64, Self)> = parts.into_iter().collect();
+        if let [(_, only)] = parts.as_slice() {
+            return only.clone();
+        }
+        let (mut apart, mut one) = (Self::default(), Self::default());
+        for (id, said) in parts {
+            for state in said.directives {
+                one.directives.push(state.clone());
+                let lineage = format!("{id}/{}", state.directive.lineage);
+                let directive = Arc::new(Directive { lineage, ..(*state.directive).clone() });
+                apart.directives.push(DirectiveState { directive, ..state });
+            }
+            one.withdrawals.extend(said.withdrawals.iter().cloned());
+            apart.withdrawals.extend(said.withdrawals);
+        }
+        for state in [&mut apart, &mut one] {
+            state.directives.sort_by_key(|d| d.seq);
+            state.withdrawals.sort_by_key(|w| w.seq);
+        }
+        apart.as_one = Some(Box::new(one));
+        apart
+    }
+
     /// What had been said before entry `as_of`.
     #[must_use]
     pub fn before(&self, as_of: Seq) -> Self {
         Self {
             directives: self.directives.iter().filter(|d| d.seq < as_of).cloned().collect(),
             withdrawals: self.withdrawals.iter().filter(|w| w.seq < as_of).cloned().collect(),
+            as_one: self.as_one.as_ref().map(|one| Box::new(one.before(as_of))),
         }
     }
 
@@ -345,12 +377,16 @@ impl SubjectState {
 
 /// Whether `act` lifts `withdrawal`: it names it, was recorded after it, and was signed after it. A participant's own act
 /// is made when it is recorded. For any other the signature must be later than the whole day of the withdrawal, since a
-/// participant's withdrawal stands in the log with its day only.
+/// participant's withdrawal stands in the log with its day only, and a hospital's paper lifts only a withdrawal that is
+/// limited to that hospital.
 pub fn lifts(act: &DirectiveState, withdrawal: &WithdrawalState) -> bool {
     let signed = act.directive.signed.earliest();
     let later = match act.directive.source {
         Source::Participant => signed > withdrawal.time,
         Source::Fhir | Source::Form => signed > Timestamp::from_date(withdrawal.time.date().plus_days(1)),
     };
-    act.lifts == Some(withdrawal.seq) && act.seq > withdrawal.seq && later
+    // A hospital takes back what was said to it; what was said to all, only the person does.
+    let own = act.directive.source == Source::Participant
+        || withdrawal.contributor.as_ref() == Some(&act.contributor);
+    act.lifts == Some(withdrawal.seq) && act.seq > withdrawal.seq && later && own
 }

@@ -136,6 +136,26 @@ struct Outcome {
 
 /// Whether `subject` permits `wanted` on the data that `holder` holds.
 pub fn evaluate(subject: &SubjectState, holder: &ContributorId, wanted: &Use) -> Verdict {
+    let apart = evaluate_reading(subject, holder, wanted);
+    match &subject.as_one {
+        None => apart,
+        Some(one) => stricter(apart, evaluate_reading(one, holder, wanted)),
+    }
+}
+
+/// What both verdicts permit.
+fn stricter(a: Verdict, b: Verdict) -> Verdict {
+    let reasons: BTreeSet<Reason> = a.reasons.union(&b.reasons).copied().collect();
+    let days = a.limits.days.intersection(&b.limits.days);
+    let directives: Vec<Seq> = a.directives.into_iter().filter(|seq| b.directives.contains(seq)).collect();
+    if !a.permit || !b.permit || days.is_none() || directives.is_empty() {
+        return Verdict::deny(if reasons.is_empty() { BTreeSet::from([Reason::Denied]) } else { reasons });
+    }
+    let limits = Limits { withheld: a.limits.withheld.union(b.limits.withheld), days };
+    Verdict { permit: true, reasons, directives, limits }
+}
+
+fn evaluate_reading(subject: &SubjectState, holder: &ContributorId, wanted: &Use) -> Verdict {
     let mut reasons = BTreeSet::new();
     let mut cut = DateRanges::all();
     for withdrawal in subject.standing() {
