@@ -16,7 +16,7 @@ use almoner_model::{ContributorId, DatasetId, Timestamp};
 use serde::Serialize;
 
 use crate::blob::Blobs;
-use crate::dataset::{DatasetError, DatasetVersion, Manifest, Mode, TableCatalog};
+use crate::dataset::{DatasetError, DatasetVersion, Intact, Manifest, Mode, TableCatalog};
 use crate::error::ErrorKind;
 use crate::state::records;
 use crate::store::{Store, StoreError};
@@ -72,6 +72,7 @@ pub struct Catalog {
     blobs: Blobs,
     store: Arc<dyn Store>,
     claimed: Arc<Mutex<BTreeSet<DatasetId>>>,
+    intact: Arc<Intact>,
 }
 
 /// Held while a version of a dataset is made: there is one maker at a time.
@@ -139,7 +140,21 @@ pub struct Description {
 impl Catalog {
     /// Over the folder of datasets and the ledger's store.
     pub fn new(blobs: Blobs, store: Arc<dyn Store>) -> Self {
-        Self { blobs, store, claimed: Arc::default() }
+        Self { blobs, store, claimed: Arc::default(), intact: Arc::default() }
+    }
+
+    /// Checks that the files of `version` in `tables` are those that were published, before they are used. Files that
+    /// were checked before and lie there unchanged are not read again.
+    ///
+    /// # Errors
+    /// [`DatasetError::Differs`] with the first file that is not.
+    pub fn check(&self, version: &DatasetVersion, tables: &BTreeSet<&str>) -> Result<(), CatalogError> {
+        Ok(self.intact.check(version, tables)?)
+    }
+
+    /// Forgets what was checked, so that the next check reads the files themselves.
+    pub fn forget_checks(&self) {
+        self.intact.forget();
     }
 
     /// Claims a dataset for making its next version; `None` while another claim is held.

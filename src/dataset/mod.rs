@@ -23,7 +23,7 @@ pub use manifest::{
     TableCatalog, TableEntry,
 };
 pub use reader::DatasetVersion;
-pub use verify::Verified;
+pub use verify::{Intact, Verified};
 pub use writer::VersionWriter;
 
 use crate::blob::BlobError;

@@ -1,9 +1,11 @@
 //! Verifying a version: every file against the manifest, and the manifest against the ledger's digest.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashMap};
 use std::fs::File;
 use std::io::{ErrorKind, Read};
-use std::path::Path;
+use std::os::unix::fs::MetadataExt as _;
+use std::path::{Path, PathBuf};
+use std::sync::{Mutex, PoisonError};
 
 use almoner_model::Digest;
 use serde::Serialize;
@@ -51,6 +53,47 @@ impl DatasetVersion {
             Some(file) => Err(DatasetError::Stranger { file }),
             None => Ok(done),
         }
+    }
+}
+
+/// Files that were found to be what their manifests say, as they lay then. A file that has not changed its length, its
+/// time or its place on the disk since is not read again.
+#[derive(Debug, Default)]
+pub struct Intact(Mutex<HashMap<PathBuf, Seen>>);
+
+/// Length, time of the last change (seconds and nanoseconds) and inode of a file.
+type Seen = (u64, i64, i64, u64);
+
+fn seen(path: &Path) -> std::io::Result<Seen> {
+    let m = std::fs::metadata(path)?;
+    Ok((m.len(), m.mtime(), m.mtime_nsec(), m.ino()))
+}
+
+impl Intact {
+    /// Checks the files of `version` in `tables` before they are used.
+    ///
+    /// # Errors
+    /// [`DatasetError::Differs`] with the first file that is not what was published.
+    pub fn check(&self, version: &DatasetVersion, tables: &BTreeSet<&str>) -> Result<(), DatasetError> {
+        for file in version.manifest.files.iter().filter(|f| tables.contains(f.table.as_str())) {
+            let path = version.path(file);
+            let differs = |_| DatasetError::Differs { file: file.path.clone() };
+            let now = seen(&path).map_err(differs)?;
+            let known = |all: &HashMap<PathBuf, Seen>| all.get(&path) == Some(&now);
+            if known(&self.0.lock().unwrap_or_else(PoisonError::into_inner)) {
+                continue;
+            }
+            if hash(&path).map_err(differs)? != (file.sha256, file.bytes) {
+                return Err(DatasetError::Differs { file: file.path.clone() });
+            }
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(path, now);
+        }
+        Ok(())
+    }
+
+    /// Forgets everything, so that the next check reads the files themselves.
+    pub fn forget(&self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clear();
     }
 }
 

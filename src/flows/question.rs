@@ -1,6 +1,6 @@
 //! What a question about people is asked of: dataset versions as sources of the cohort engine, with what they declare.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use almoner_deid::{Declares, Zip3};
@@ -154,6 +154,11 @@ impl Question {
         }
         let facts: Vec<DatasetFacts> = versions.iter().map(facts).collect();
         let plan = plan(&cohort, &facts, ctx.vocabulary)?;
+        let tables: BTreeSet<&str> =
+            plan.tables().into_iter().chain(["person", "observation_period"]).collect();
+        for version in &versions {
+            ctx.catalog.check(version, &tables)?;
+        }
         Ok(Self { sources: versions.iter().map(source).collect(), versions, plan })
     }
 

@@ -163,7 +163,13 @@ impl Case {
         let definition = ctx.access.documents.get(&body.cohort).map_err(DataError::failed)?;
         let definition =
             definition.ok_or_else(|| DataError::failed("the cohort definition is not in the store"))?;
+        // What is released is read again from the disk, whatever was known of it.
+        ctx.catalog.forget_checks();
         let question = Question::new(ctx, &definition, &body.datasets)?;
+        let tables: BTreeSet<&str> = body.tables.iter().map(String::as_str).collect();
+        for version in &question.versions {
+            ctx.catalog.check(version, &tables)?;
+        }
         let permit = permit(&ctx.access, act, request, question.categories()?)?;
         let as_of = permit.entry() + 1;
         let permitted =

@@ -550,6 +550,35 @@ fn what_was_revoked_or_has_run_out_is_not_downloaded_and_totals_are_logged() {
 }
 
 #[test]
+fn a_part_that_was_exchanged_is_neither_counted_nor_released() {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    house.legal_bases();
+    let wanted = house.approved("diabetes", "uni");
+    house.count().expect("answered");
+    let part = |hospital: &str| {
+        let root = house.folder.path().join(format!("datasets/{hospital}/v1/condition_occurrence"));
+        let bucket = fs::read_dir(root).expect("there").next().expect("a bucket").expect("listed").path();
+        fs::read_dir(bucket).expect("there").next().expect("a part").expect("listed").path()
+    };
+    let (ours, theirs) = (part("north"), part("south"));
+    let whole = fs::read(&ours).expect("read");
+    fs::copy(&theirs, &ours).expect("exchanged");
+    for refused in [
+        house.count().err().map(|e| e.to_string()),
+        house.with(|ctx| release::release(ctx, &house.act(), &wanted)).err().map(|e| e.to_string()),
+    ] {
+        let refused = refused.expect("refused");
+        assert!(refused.contains("condition_occurrence/") && refused.contains("differs"), "{refused}");
+    }
+    fs::write(&ours, whole).expect("put back");
+    house.count().expect("answered");
+    house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+}
+
+#[test]
 fn a_crash_between_append_and_rename_is_completed_and_before_the_append_removed() {
     let house = ready();
     for hospital in ["north", "south"] {

@@ -54,6 +54,8 @@ pub(super) fn base(
         return not(format!("dataset {dataset} has no version to continue: ingest the whole export first"));
     }
     let base = ctx.catalog.latest(dataset)?;
+    // What is carried over is what was published.
+    base.verify()?;
     let m = &base.manifest;
     if m.profile.sha256 != profile.digest() {
         return not(format!(
