@@ -1,5 +1,5 @@
-//! The house keeps its own rules: layers import downward only, every file says what it is, files stay readable, heavy
-//! dependencies are named in one place, and there is no `unsafe` but in one audited file.
+//! The house keeps its own rules: layers import downward only, every file says what it is, files stay readable, and
+//! heavy dependencies are named in one place.
 
 use std::collections::BTreeMap;
 use std::fs;

@@ -202,7 +202,7 @@ fn withdraw(
         }
         patient.post("/v1/me/withdrawals", &json!({"mode": "no_further_use"}))?;
         story.cast("participant who withdrew", &patient);
-        step.done("saw the release on a page of their own, and ended further use");
+        step.done("saw the release by their own invitation, and ended further use");
         return Ok(patient);
     }
     Err(DemoError::broken("nobody in the release was found to withdraw"))

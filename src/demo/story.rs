@@ -101,7 +101,7 @@ impl Story {
              can be counted or released.\n\n\
              A researcher asked how many people with type 2 diabetes take metformin: {}. Both committees\n\
              approved the request, and release 1 went out with {first} people: downloaded, and verified offline\n\
-             against the ledger. Then one of them withdrew on a page of their own. Release 2 has {second}, without\n\
+             against the ledger. Then one of them withdrew by their own invitation. Release 2 has {second}, without\n\
              them. {} entries in the ledger say all of this, and nothing about anybody.\n\n",
             self.seconds,
             self.lines.read,
