@@ -53,8 +53,14 @@ const SILENT: &[&str] = &[
 ];
 
 /// Reads a Consent. `lineage` names the document that it is a version of; `recipient` says which recipient an actor
-/// reference is, where the exchange knows.
-pub fn read(consent: &Value, lineage: String, recipient: &dyn Fn(&str) -> Option<RecipientId>) -> Reading {
+/// reference is, where the exchange knows. What ends or refuses is heard as of `today` where it has no date (R4 does not
+/// require one): a refusal must not be lost for a missing date, and a permission needs one.
+pub fn read(
+    consent: &Value,
+    lineage: String,
+    recipient: &dyn Fn(&str) -> Option<RecipientId>,
+    today: Date,
+) -> Reading {
     if consent["resourceType"] != "Consent" {
         return Reading::Nothing("not-a-consent");
     }
@@ -64,14 +70,17 @@ pub fn read(consent: &Value, lineage: String, recipient: &dyn Fn(&str) -> Option
         Some("draft" | "proposed") => return Reading::Nothing("not-yet-in-force"),
         _ => return Reading::Nothing("unknown-status"),
     };
-    let Some(signed) = consent["dateTime"].as_str().and_then(signed) else {
-        return Reading::Nothing("no-date");
-    };
     let reader = Reader { recipient, hospitals: references(&consent["organization"]) };
     let mut rules = reader.rules(consent);
     if consent["status"] == "rejected" {
         rules = Provision::new(Effect::Deny);
     }
+    let refuses = status == Status::Inactive || !permits(&rules);
+    let signed = match consent["dateTime"].as_str().and_then(signed) {
+        Some(signed) => signed,
+        None if refuses => Signed::on(today),
+        None => return Reading::Nothing("no-date"),
+    };
     Reading::Directive(Box::new(Directive {
         source: Source::Fhir,
         lineage,
@@ -82,6 +91,11 @@ pub fn read(consent: &Value, lineage: String, recipient: &dyn Fn(&str) -> Option
         evidence: serde_json::to_vec(consent).ok().map(Digest::of),
         rules,
     }))
+}
+
+/// Whether a rule or an exception permits anything.
+fn permits(node: &Provision) -> bool {
+    node.effect == Effect::Permit || node.provisions.iter().any(permits)
 }
 
 fn signed(text: &str) -> Option<Signed> {

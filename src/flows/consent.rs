@@ -206,12 +206,13 @@ pub fn record_fhir<'v>(
         let id = reference.strip_prefix("Organization/")?;
         recipients.iter().find(|r| r.as_str() == id).cloned()
     };
+    let today = ctx.now()?.date();
     let mut summary = ConsentSummary::default();
     let mut people = Vec::new();
     for (line, subject, consent) in consents {
         summary.read += 1;
         let lineage = lineage(lineage_key, contributor, consent);
-        match fhir::read(consent, lineage, &known) {
+        match fhir::read(consent, lineage, &known, today) {
             Reading::Directive(directive) => people.push((line, subject, *directive)),
             Reading::Nothing(rule) => summary.reject(line, rule),
         }

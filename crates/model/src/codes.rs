@@ -104,8 +104,21 @@ mod syntax {
     pub fn five(s: &[u8]) -> bool {
         s.len() == 5 && s.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
     }
+    /// Labeler of four or five digits, product of three or four, package of one or two; or ten or eleven digits. Numbers of
+    /// social security (3-2-4) and telephones (3-3-4) have another shape.
     pub fn ndc(s: &[u8]) -> bool {
-        (10..=13).contains(&s.len()) && s.iter().all(|b| b.is_ascii_digit() || *b == b'-')
+        if !s.iter().all(|b| b.is_ascii_digit() || *b == b'-') {
+            return false;
+        }
+        let parts: Vec<usize> = s.split(|b| *b == b'-').map(<[u8]>::len).collect();
+        match parts.as_slice() {
+            [digits] => matches!(digits, 10 | 11),
+            [labeler, product] => matches!(labeler, 4 | 5) && matches!(product, 3 | 4),
+            [labeler, product, package] => {
+                matches!(labeler, 4 | 5) && matches!(product, 3 | 4) && matches!(package, 1 | 2)
+            }
+            _ => false,
+        }
     }
     pub fn atc(s: &[u8]) -> bool {
         (1..=7).contains(&s.len())
@@ -198,6 +211,10 @@ mod tests {
             "UCUM:kg/m2",
             "ATC:A10BA02",
             "Race:2106-3",
+            "NDC:0069-2587-10",
+            "NDC:50580-506-02",
+            "NDC:50090-0001",
+            "NDC:00069258710",
         ] {
             assert_eq!(Code::parse(good).map(|c| c.to_string()).as_deref(), Some(good));
         }
@@ -209,6 +226,9 @@ mod tests {
             "ICD10CM:Upton",
             "Local:17",
             "UCUM:{John Smith}",
+            "NDC:999-12-3456",
+            "NDC:555-555-5555",
+            "NDC:----------",
             "CVX:5551234",
             "44054006",
             "Race:555-12",

@@ -26,7 +26,7 @@ fn verdict(directive: Directive, wanted: &Use) -> Verdict {
 }
 
 fn directive(consent: &Value) -> Directive {
-    match read(consent, "fhir:test".into(), &|_| None) {
+    match read(consent, "fhir:test".into(), &|_| None, Date::from_days(16_000)) {
         Reading::Directive(directive) => *directive,
         Reading::Nothing(rule) => panic!("{rule}"),
     }
@@ -108,7 +108,8 @@ fn consent(status: &str, provision: Value) -> Value {
 #[test]
 fn only_an_active_consent_is_in_force() {
     let wanted = use_at("2021-01-01T00:00:00Z", &["person"]);
-    let of = |status: &str| read(&consent(status, Value::Null), "l".into(), &|_| None);
+    let of =
+        |status: &str| read(&consent(status, Value::Null), "l".into(), &|_| None, Date::from_days(16_000));
     let permits = |status: &str| match of(status) {
         Reading::Directive(d) => verdict(*d, &wanted).permit,
         Reading::Nothing(_) => false,
@@ -220,4 +221,24 @@ fn conditions_of_an_untyped_root_hold_for_what_is_nested() {
     assert!(permits("2015-12-01T12:00:00Z", until.clone()));
     assert!(!permits("2026-01-01T12:00:00Z", until));
     assert!(!permits("2015-12-01T12:00:00Z", json!({"class": [{"code": "Condition"}]})));
+}
+
+#[test]
+fn a_refusal_without_a_date_is_heard_and_a_permission_is_not() {
+    use serde_json::json;
+    let undated = |rule: &str, status: &str, provision: Value| {
+        let mut consent = research(rule, provision);
+        consent["status"] = status.into();
+        consent.as_object_mut().expect("an object").remove("dateTime");
+        read(&consent, "fhir:test".into(), &|_| None, Date::from_days(16_000))
+    };
+    let heard = |reading: Reading| matches!(reading, Reading::Directive(d) if d.signed.date == Date::from_days(16_000));
+    assert!(heard(undated("OPTOUT", "active", json!({}))));
+    assert!(heard(undated("OPTIN", "inactive", json!({"type": "permit"}))));
+    assert!(heard(undated("OPTIN", "rejected", json!({"type": "permit"}))));
+    for permission in
+        [undated("OPTIN", "active", json!({})), undated("OPTOUT", "active", json!({"type": "permit"}))]
+    {
+        assert!(matches!(permission, Reading::Nothing("no-date")));
+    }
 }
