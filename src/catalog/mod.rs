@@ -246,7 +246,7 @@ impl Catalog {
     }
 
     /// Removes the folders of versions that the ledger does not know and that are not complete: what a crash left of an
-    /// ingest. One that has its manifest is set aside, below [`ORPHANED`]: the ledger may be older than the datasets.
+    /// ingest. One that has its manifest is set aside, in `.orphaned`: the ledger may be older than the datasets.
     ///
     /// # Errors
     /// [`CatalogError`].

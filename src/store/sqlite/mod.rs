@@ -22,7 +22,7 @@
 //!    *A crash here is the same: durable, and found by event id.*
 //!
 //! Now and then, and when the store is closed, a transaction of its own (**Index**) moves what is to be indexed into the
-//! tables of the indexes ([`recent`]). *A crash there leaves it where it was, which is as good.*
+//! tables of the indexes (`recent`). *A crash there leaves it where it was, which is as good.*
 //!
 //! A failure that is no crash (disk full, an I/O error) rolls the transaction back, tells every caller in it, reads the
 //! end of the log again and goes on; readers are not disturbed. After an error of the sync itself SQLite may leave either

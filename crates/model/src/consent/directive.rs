@@ -308,7 +308,7 @@ pub struct SubjectState {
     /// Their withdrawals.
     pub withdrawals: Vec<WithdrawalState>,
     /// For a person known under several ids: the same, read as one history, in which a version of a document under one id
-    /// supersedes an earlier one under another. Both readings must permit ([`super::evaluate`]).
+    /// supersedes an earlier one under another. Both readings must permit ([`super::evaluate()`]).
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub as_one: Option<Box<Self>>,
 }
