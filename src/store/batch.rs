@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, HashMap};
 
 use almoner_ledger::tree::{Edge, Hash};
 use almoner_ledger::{Leaf, leaf};
-use almoner_model::{Clock, Digest, Seq, Timestamp};
+use almoner_model::{Clock, Digest, Seq, SubjectId, Timestamp};
 use serde_json::Value;
 
 use super::prepare::{Prepared, Request};
@@ -40,6 +40,8 @@ pub struct Stored {
     pub appended: Appended,
     pub kind: String,
     pub payload_json: Option<Vec<u8>>,
+    /// Whom it concerns; `None` where that was erased.
+    pub subject: Option<Option<SubjectId>>,
 }
 
 /// The end of the log.
@@ -124,7 +126,13 @@ impl Batch {
                 Some(at) => {
                     let row = &self.rows[*at];
                     let payload_json = Some(row.prepared.payload_json.clone());
-                    Some(Stored { appended: row.appended, kind: row.prepared.kind.into(), payload_json })
+                    let subject = Some(row.prepared.subject);
+                    Some(Stored {
+                        appended: row.appended,
+                        kind: row.prepared.kind.into(),
+                        payload_json,
+                        subject,
+                    })
                 }
                 None => match base.event_seq(&entry.event_id)? {
                     Some(seq) => base.stored(seq)?,
@@ -132,7 +140,9 @@ impl Batch {
                 },
             };
             let Some(found) = found else { continue };
-            let same = found.payload_json.is_none_or(|json| json == entry.payload_json);
+            // An act about somebody else is another act, whatever it says.
+            let same = found.payload_json.is_none_or(|json| json == entry.payload_json)
+                && found.subject.is_none_or(|subject| subject == entry.subject);
             if !same || found.kind != entry.kind {
                 return Err(StoreError::EventReused(entry.event_id.clone()));
             }

@@ -151,6 +151,8 @@ fn the_same_act_is_appended_once() {
         assert_eq!(store.size(), 3);
         let reused = store.append(vec![entry(1, "a.done", None, json!({"other": 1}))], &[]);
         assert!(matches!(reused, Err(StoreError::EventReused(_))), "{reused:?}");
+        let about_another = store.append(vec![entry(1, "a.done", Some(2), json!({}))], &[]);
+        assert!(matches!(about_another, Err(StoreError::EventReused(_))), "{about_another:?}");
         let mixed = store.append(vec![twice[0].clone(), entry(9, "a.done", None, json!({}))], &[]);
         assert!(matches!(mixed, Err(StoreError::EventReused(_))), "{mixed:?}");
         let doubled =

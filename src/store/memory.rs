@@ -126,6 +126,7 @@ impl Base for Inner {
             appended: *appended,
             kind: prepared.kind.into(),
             payload_json: Some(prepared.payload_json.clone()),
+            subject: Some(prepared.subject),
         }))
     }
 

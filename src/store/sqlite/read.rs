@@ -289,9 +289,11 @@ impl Base for Reader<'_> {
     fn stored(&self, seq: Seq) -> Result<Option<Stored>, StoreError> {
         let Some(bytes) = self.leaf(seq)? else { return Ok(None) };
         let leaf = Leaf::parse(&bytes).map_err(|e| StoreError::NotIntact(format!("entry {seq}: {e}")))?;
-        let payload_json = self.opened(seq, &leaf)?.1.ok().map(|opened| opened.payload_json);
+        let (about, opened) = self.opened(seq, &leaf)?;
+        let payload_json = opened.ok().map(|opened| opened.payload_json);
+        let subject = payload_json.is_some().then_some(about);
         let appended = Appended { seq, time: leaf.time, leaf_hash: Digest(leaf::hash(&bytes)) };
-        Ok(Some(Stored { appended, kind: leaf.kind, payload_json }))
+        Ok(Some(Stored { appended, kind: leaf.kind, payload_json, subject }))
     }
 
     fn topic_last(&self, topic: &str) -> Result<Option<Seq>, StoreError> {
