@@ -162,6 +162,9 @@ fn apply(
             if column.class == IdentifierClass::BirthYear {
                 return birth_years(rule, array, runs, ctx);
             }
+            if column.class == IdentifierClass::Region {
+                return strings(array, almoner_model::state_code);
+            }
             if let Some(days) = array.as_primitive_opt::<Date32Type>() {
                 return dates(rule, days, runs, ctx, raised);
             }

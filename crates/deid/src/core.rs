@@ -144,6 +144,10 @@ pub fn transform<'v>(
             };
             Value::Datetime(if top_coded { moved.max(ctx.floor_date().micros()) } else { moved })
         }
+        // A region is free text where it comes from; only what is a state stands.
+        (Action::Keep | Action::Pseudonym, Value::Text(text)) if class == IdentifierClass::Region => {
+            almoner_model::state_code(text).map_or(Value::Null, Value::Text)
+        }
         (Action::Keep | Action::Pseudonym, value) => value,
         (Action::Zip3, Value::Text(zip)) => ctx.zip3.generalise(zip).map_or(Value::Null, Value::Text),
         (Action::Zip5, Value::Text(zip)) => keep_zip(zip).map_or(Value::Null, Value::Text),

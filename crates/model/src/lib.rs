@@ -14,6 +14,7 @@ pub mod ids;
 #[cfg(feature = "schema")]
 mod schema;
 pub mod sensitive;
+pub mod states;
 pub mod tables;
 
 pub use clock::{Clock, ManualClock, Timestamp};
@@ -26,4 +27,5 @@ pub use ids::{
     ContributorId, DatasetId, ProjectId, RecipientId, ReleaseId, RequestId, Seq, SourcePatientId, SubjectId,
 };
 pub use sensitive::Sensitive;
+pub use states::state_code;
 pub use tables::{ColumnSpec, ColumnType, IdentifierClass, TableOrigin, TableSpec, Tables};
