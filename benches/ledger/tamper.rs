@@ -1,4 +1,5 @@
-//! One flipped byte in every kind of stored ledger thing, in the database and in a published log: found and named.
+//! One flipped byte in every kind of stored ledger thing, in the database and in a published log, and every published file
+//! with another length: found and named.
 
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -55,19 +56,27 @@ pub fn run() -> bool {
     for file in files {
         let name = file.strip_prefix(published.path()).unwrap().to_string_lossy().into_owned();
         let good = std::fs::read(&file).unwrap();
-        let mut bad = good.clone();
-        bad[good.len() / 2] ^= 1;
-        std::fs::write(&file, &bad).unwrap();
-        let key = VerifierKey::parse(&super::log_key().vkey()).unwrap();
-        let result = audit(&Folder(published.path().into()), &key, None, 2);
-        let named = result.findings.iter().find(|f| f.to_string().contains(&name));
-        // The key file is no part of what the key signs: whoever verifies brings the key.
-        let expected = name != "vkey";
-        println!("{name}: {}", named.map_or("nothing found".to_owned(), ToString::to_string));
-        (found, total) = (found + u64::from(named.is_some() && expected), total + u64::from(expected));
+        let mut flipped = good.clone();
+        flipped[good.len() / 2] ^= 1;
+        let longer = [good.as_slice(), b"0"].concat();
+        for (what, bad) in [
+            ("flipped", flipped.as_slice()),
+            ("emptied", &[]),
+            ("cut", &good[..good.len() - 1]),
+            ("longer", &longer),
+        ] {
+            std::fs::write(&file, bad).unwrap();
+            let key = VerifierKey::parse(&super::log_key().vkey()).unwrap();
+            let result = audit(&Folder(published.path().into()), &key, None, 2);
+            let named = result.findings.iter().find(|f| f.to_string().contains(&name));
+            // The key file is no part of what the key signs: whoever verifies brings the key.
+            let expected = name != "vkey";
+            println!("{name} {what}: {}", named.map_or("nothing found".to_owned(), ToString::to_string));
+            (found, total) = (found + u64::from(named.is_some() && expected), total + u64::from(expected));
+        }
         std::fs::write(&file, &good).unwrap();
     }
-    println!("bar: {found} of {total} flipped bytes found and named (all required)");
+    println!("bar: {found} of {total} altered rows and files found and named (all required)");
     found == total
 }
 

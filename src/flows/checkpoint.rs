@@ -308,7 +308,7 @@ mod tests {
     }
 
     #[test]
-    fn a_flipped_byte_in_any_file_is_found_and_its_place_named() {
+    fn a_flipped_byte_or_another_length_of_any_file_is_found_and_its_place_named() {
         let store = store(2);
         let key = VerifierKey::parse(&store.vkey()).expect("vkey");
         grow(&store, 300);
@@ -319,13 +319,20 @@ mod tests {
         for name in names {
             let path = dir.path().join(&name);
             let good = fs::read(&path).expect("readable");
-            for at in (0..good.len()).step_by(good.len() / 7 + 1) {
+            let flipped = (0..good.len()).step_by(good.len() / 7 + 1).map(|at| {
                 let mut bad = good.clone();
                 bad[at] ^= 1;
+                (format!("byte {at} flipped"), bad)
+            });
+            let cut = [0, good.len() - 32, good.len() - 1]
+                .map(|length| (format!("cut to {length}"), good[..length].to_vec()));
+            let longer = [1, 32, 8_192]
+                .map(|more| (format!("{more} bytes longer"), [good.as_slice(), &vec![b'0'; more]].concat()));
+            for (what, bad) in flipped.chain(cut).chain(longer) {
                 fs::write(&path, &bad).expect("writable");
                 let found = audit(&Folder(dir.path().into()), &key, None, 2);
                 let named = found.findings.iter().any(|f| f.path == name || f.problem.contains(&name));
-                assert!(!found.intact && named, "{name} byte {at}: {:?}", found.findings);
+                assert!(!found.intact && named, "{name} {what}: {:?}", found.findings);
             }
             fs::remove_file(&path).expect("removable");
             let found = audit(&Folder(dir.path().into()), &key, None, 2);

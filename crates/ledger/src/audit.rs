@@ -199,14 +199,7 @@ fn read_run(source: &dyn Source, span: std::ops::Range<u64>, size: u64) -> Run {
         else {
             continue;
         };
-        let stored = source.read(&tile.to_string()).map(|bytes| tile_hashes(&bytes).unwrap_or_default());
-        let stored = stored.unwrap_or_else(|error| {
-            run.add(&tile, None, error);
-            Vec::new()
-        });
-        if !stored.is_empty() && stored.len() != usize::from(tile.width) {
-            run.add(&tile, None, "holds another number of hashes than its name says");
-        }
+        let stored = read_hashes(source, &tile, &mut run);
         let bytes = source.read(&bundle.to_string());
         let leaves =
             bytes.as_ref().ok().and_then(|b| unbundle(b)).filter(|l| l.len() == usize::from(bundle.width));
@@ -230,6 +223,21 @@ fn read_run(source: &dyn Source, span: std::ops::Range<u64>, size: u64) -> Run {
         }
     }
     run
+}
+
+/// The hashes of a tile of level 0; none where it cannot be read, or is of a length that no tile has.
+fn read_hashes(source: &dyn Source, tile: &TilePath, run: &mut Run) -> Vec<Hash> {
+    let bytes = match source.read(&tile.to_string()) {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            run.add(tile, None, error);
+            return Vec::new();
+        }
+    };
+    if bytes.len() != usize::from(tile.width) * size_of::<Hash>() {
+        run.add(tile, None, "does not hold the number of whole hashes that its name says");
+    }
+    tile_hashes(&bytes).unwrap_or_default()
 }
 
 fn check_leaf(run: &mut Run, bundle: &TilePath, seq: u64, bytes: &[u8], prev: Option<Hash>) {
