@@ -189,6 +189,7 @@ impl SqliteStore {
             key,
             vkey: vkey.clone(),
             clock,
+            entropy: entropy.clone(),
             projector: projector.clone(),
             published: published.clone(),
             faults,

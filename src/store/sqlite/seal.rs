@@ -9,6 +9,10 @@
 //! ```
 //!
 //! Entries about nobody are sealed under the key of "subject 0".
+//!
+//! Two callers may each make a key for the same new person, where the cache was emptied in between. The first that is
+//! stored is the person's key. Every entry carries its key along until that key is known to be durable, so the writer sees
+//! another one and has the entry sealed again ([`Sealer::seal_under`]); a leaf does not depend on how it is sealed.
 
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
@@ -64,15 +68,25 @@ impl Sealer {
     ) -> Result<(), StoreError> {
         let subject = entry.subject.map_or(0, almoner_model::SubjectId::get);
         let cached = self.key_for(subject, entropy, load)?;
-        let mut clear = Vec::with_capacity(40 + entry.actor_json.len() + entry.payload_json.len());
-        clear.extend_from_slice(&entry.salt.0);
-        clear.extend_from_slice(&(entry.actor_json.len() as u32).to_be_bytes());
-        clear.extend_from_slice(&entry.actor_json);
-        clear.extend_from_slice(&entry.payload_json);
-        let aad = additional(&entry.event_id, &entry.payload_commitment);
-        entry.sealed = encrypt(&cached.cipher, &clear, &aad, entropy)?;
+        entry.sealed = seal_with(&cached.cipher, entry, entropy)?;
         entry.new_key = cached.unsaved;
         Ok(())
+    }
+
+    /// Seals an entry under its subject's key as stored, which from now on is the one that is used.
+    pub fn seal_under(
+        &self,
+        wrapped: &[u8],
+        entry: &Prepared,
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<u8>, StoreError> {
+        let subject = entry.subject.map_or(0, almoner_model::SubjectId::get);
+        let cipher = self.cipher_of(subject, wrapped)?;
+        let sealed = seal_with(&cipher, entry, entropy)?;
+        // It may be stored by the very transaction that is being written, so it is carried along like a new one.
+        let right = Cached { cipher, unsaved: Some(wrapped.to_vec()) };
+        self.cache.lock().unwrap_or_else(PoisonError::into_inner).insert(subject, right);
+        Ok(sealed)
     }
 
     /// Opens what [`Sealer::seal`] made.
@@ -84,7 +98,8 @@ impl Sealer {
         commitment: &Digest,
         load: impl FnOnce(i64) -> Result<Option<Vec<u8>>, StoreError>,
     ) -> Result<Opened, StoreError> {
-        let cipher = match self.cached(subject) {
+        // A key that is not known to be durable may be one that is never stored.
+        let cipher = match self.cached(subject).filter(|cached| cached.unsaved.is_none()) {
             Some(cached) => cached.cipher,
             None => {
                 let wrapped = load(subject)?
@@ -104,19 +119,25 @@ impl Sealer {
 
     /// The cipher of a stored, wrapped subject key. The cache is not asked.
     pub fn unwrap_key(&self, subject: i64, wrapped: &[u8]) -> Result<Arc<Aes256Gcm>, StoreError> {
-        let key = decrypt(&self.wrapping, wrapped, format!("subject:{subject}").as_bytes())
-            .and_then(|key| <[u8; 32]>::try_from(key).ok())
-            .ok_or_else(|| not_intact("a subject's key"))?;
-        let cipher = Arc::new(Aes256Gcm::new(&key.into()));
+        let cipher = self.cipher_of(subject, wrapped)?;
         self.remember(subject, Cached { cipher: cipher.clone(), unsaved: None });
         Ok(cipher)
     }
 
-    /// Says that the keys of `subjects` are durable.
-    pub fn saved(&self, subjects: impl Iterator<Item = i64>) {
+    fn cipher_of(&self, subject: i64, wrapped: &[u8]) -> Result<Arc<Aes256Gcm>, StoreError> {
+        let key = decrypt(&self.wrapping, wrapped, format!("subject:{subject}").as_bytes())
+            .and_then(|key| <[u8; 32]>::try_from(key).ok())
+            .ok_or_else(|| not_intact("a subject's key"))?;
+        Ok(Arc::new(Aes256Gcm::new(&key.into())))
+    }
+
+    /// Says that these keys, each with its subject, were carried along by what is now durable.
+    pub fn saved<'a>(&self, keys: impl Iterator<Item = (i64, &'a [u8])>) {
         let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
-        for subject in subjects {
-            if let Some(cached) = cache.get_mut(&subject) {
+        for (subject, wrapped) in keys {
+            if let Some(cached) = cache.get_mut(&subject)
+                && cached.unsaved.as_deref() == Some(wrapped)
+            {
                 cached.unsaved = None;
             }
         }
@@ -155,6 +176,15 @@ impl Sealer {
     }
 }
 
+fn seal_with(cipher: &Aes256Gcm, entry: &Prepared, entropy: &dyn Entropy) -> Result<Vec<u8>, StoreError> {
+    let mut clear = Vec::with_capacity(40 + entry.actor_json.len() + entry.payload_json.len());
+    clear.extend_from_slice(&entry.salt.0);
+    clear.extend_from_slice(&(entry.actor_json.len() as u32).to_be_bytes());
+    clear.extend_from_slice(&entry.actor_json);
+    clear.extend_from_slice(&entry.payload_json);
+    encrypt(cipher, &clear, &additional(&entry.event_id, &entry.payload_commitment), entropy)
+}
+
 fn additional(event_id: &str, commitment: &Digest) -> Vec<u8> {
     [event_id.as_bytes(), commitment.as_bytes()].concat()
 }
@@ -179,6 +209,13 @@ fn decrypt(cipher: &Aes256Gcm, sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {
 
 #[cfg(test)]
 impl Sealer {
+    /// The cache as it is when the subject's key was stored and dropped from it, and a caller that had looked before made
+    /// another one.
+    pub fn hold_another_key(&self, subject: i64, entropy: &dyn Entropy) {
+        self.cache.lock().expect("not poisoned").remove(&subject);
+        self.key_for(subject, entropy, |_| Ok(None)).expect("makes a key");
+    }
+
     /// What an insider who has the wrapping key can do.
     pub fn seal_again(
         &self,

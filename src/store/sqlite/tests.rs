@@ -367,3 +367,29 @@ fn who_only_reads_finds_what_is_not_yet_indexed() {
     flip(&db, "unindexed", "event_id", "seq = (SELECT max(seq) FROM unindexed)");
     assert_eq!(audit_of(dir.path()).findings[0].class, "event");
 }
+
+#[test]
+fn an_entry_sealed_under_a_key_that_came_second_is_readable_like_any_other() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let said = |n: u64| entry(n, "a.done", Some(1), json!({"n": n}));
+    {
+        let store = open(dir.path()).expect("opens");
+        store.append(vec![said(0)], &[]).expect("appends");
+        let entropy = almoner_model::SeededEntropy::new(5);
+        for n in (1..7).step_by(3) {
+            store.published.sealer.hold_another_key(1, &entropy);
+            assert!(store.entry(0).expect("readable").is_some(), "what is stored opens under the stored key");
+            for n in n..n + 3 {
+                store.append(vec![said(n)], &[]).expect("appends");
+                let read = store.entry(n).expect("opens").expect("stored");
+                assert_eq!(read.payload.value(), Some(&json!({"n": n})));
+            }
+        }
+    }
+    let store = open(dir.path()).expect("opens");
+    for n in 0..7 {
+        let read = store.entry(n).expect("opens").expect("stored");
+        assert_eq!(read.payload.value(), Some(&json!({"n": n})));
+    }
+    assert!(audit_of(dir.path()).intact);
+}

@@ -6,7 +6,7 @@ use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
 use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
-use almoner_model::Clock;
+use almoner_model::{Clock, Entropy, SubjectId};
 use crossbeam_channel::Receiver;
 use rusqlite::{Connection, params};
 use serde_json::Value;
@@ -18,7 +18,7 @@ use super::schema::{tile_id, trouble};
 use super::{FaultHook, Published, Step};
 use crate::store::batch::{Batch, Tip};
 use crate::store::memory::sign;
-use crate::store::prepare::Request;
+use crate::store::prepare::{Prepared, Request};
 use crate::store::{Appended, Projector, StoreError, Write};
 
 /// Requests taken into one transaction at most.
@@ -54,6 +54,7 @@ pub struct Writer {
     pub key: LogKey,
     pub vkey: VerifierKey,
     pub clock: Arc<dyn Clock>,
+    pub entropy: Arc<dyn Entropy>,
     pub projector: Arc<dyn Projector>,
     pub published: Arc<Published>,
     pub faults: Option<Arc<dyn FaultHook>>,
@@ -150,7 +151,10 @@ impl Writer {
         self.step(Step::Checkpoint, |w| w.write_checkpoint(&signed))?;
         self.step(Step::Commit, |w| w.db.execute_batch("COMMIT").map_err(trouble))?;
         self.step(Step::Publish, |w| {
-            w.published.sealer.saved(batch.rows.iter().map(|r| r.prepared.subject.map_or(0, |s| s.get())));
+            w.published.sealer.saved(batch.rows.iter().filter_map(|r| {
+                let wrapped = r.prepared.new_key.as_deref()?;
+                Some((r.prepared.subject.map_or(0, SubjectId::get), wrapped))
+            }));
             w.remember(&batch);
             w.tip = batch.tip;
             w.published.set(signed);
@@ -225,16 +229,35 @@ impl Writer {
         let mut key = prepare("INSERT OR IGNORE INTO subject_key VALUES (?1, ?2)")?;
         for row in &batch.rows {
             let (seq, new) = (row.appended.seq as i64, &row.prepared);
-            let subject = new.subject.map_or(0, almoner_model::SubjectId::get);
+            let subject = new.subject.map_or(0, SubjectId::get);
             entry.execute(params![seq, row.leaf]).map_err(trouble)?;
-            payload.execute(params![seq, subject, new.sealed]).map_err(trouble)?;
+            let mut again = None;
+            if let Some(wrapped) = &new.new_key
+                && key.execute(params![subject, wrapped]).map_err(trouble)? == 0
+            {
+                again = self.sealed_again(subject, wrapped, new)?;
+            }
+            let sealed = again.as_ref().unwrap_or(&new.sealed);
+            payload.execute(params![seq, subject, sealed]).map_err(trouble)?;
             let event = event_bytes(&new.event_id);
             unindexed.execute(params![seq, event, joined(&new.topics)]).map_err(trouble)?;
-            if let Some(wrapped) = &new.new_key {
-                key.execute(params![subject, wrapped]).map_err(trouble)?;
-            }
         }
         Ok(())
+    }
+
+    /// The entry sealed under the key that its subject has, where that is not the one it came with.
+    fn sealed_again(
+        &self,
+        subject: i64,
+        came_with: &[u8],
+        entry: &Prepared,
+    ) -> Result<Option<Vec<u8>>, StoreError> {
+        match self.reader().wrapped_key(subject)? {
+            Some(stored) if stored != came_with => {
+                self.published.sealer.seal_under(&stored, entry, &*self.entropy).map(Some)
+            }
+            _ => Ok(None),
+        }
     }
 
     fn remember(&self, batch: &Batch) {
