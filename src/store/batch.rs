@@ -19,7 +19,7 @@ use super::{Appended, Precondition, ProjectedEntry, Projector, StoreError, View,
 pub trait Base {
     /// Position of an act.
     fn event_seq(&self, event_id: &str) -> Result<Option<Seq>, StoreError>;
-    /// Position, time, leaf hash, kind and canonical payload (unless erased) of a stored entry.
+    /// Position, time, leaf hash, kind and content (unless erased) of a stored entry.
     fn stored(&self, seq: Seq) -> Result<Option<Stored>, StoreError>;
     /// The last entry of a topic.
     fn topic_last(&self, topic: &str) -> Result<Option<Seq>, StoreError>;
@@ -39,9 +39,28 @@ pub trait Base {
 pub struct Stored {
     pub appended: Appended,
     pub kind: String,
-    pub payload_json: Option<Vec<u8>>,
-    /// Whom it concerns; `None` where that was erased.
-    pub subject: Option<Option<SubjectId>>,
+    /// `None` where it was erased.
+    pub content: Option<Content>,
+}
+
+/// What is under an entry's commitments: whom it concerns, and actor and payload in canonical form. The salts of two
+/// calls differ, so this is compared and not the commitments.
+#[derive(PartialEq, Eq)]
+pub struct Content {
+    pub subject: Option<SubjectId>,
+    pub actor_json: Vec<u8>,
+    pub payload_json: Vec<u8>,
+}
+
+impl Content {
+    /// Of an entry that is in memory.
+    pub fn of(entry: &Prepared) -> Self {
+        Self {
+            subject: entry.subject,
+            actor_json: entry.actor_json.clone(),
+            payload_json: entry.payload_json.clone(),
+        }
+    }
 }
 
 /// The end of the log.
@@ -125,14 +144,8 @@ impl Batch {
             let found = match self.events.get(&entry.event_id) {
                 Some(at) => {
                     let row = &self.rows[*at];
-                    let payload_json = Some(row.prepared.payload_json.clone());
-                    let subject = Some(row.prepared.subject);
-                    Some(Stored {
-                        appended: row.appended,
-                        kind: row.prepared.kind.into(),
-                        payload_json,
-                        subject,
-                    })
+                    let content = Some(Content::of(&row.prepared));
+                    Some(Stored { appended: row.appended, kind: row.prepared.kind.into(), content })
                 }
                 None => match base.event_seq(&entry.event_id)? {
                     Some(seq) => base.stored(seq)?,
@@ -140,10 +153,9 @@ impl Batch {
                 },
             };
             let Some(found) = found else { continue };
-            // An act about somebody else is another act, whatever it says.
-            let same = found.payload_json.is_none_or(|json| json == entry.payload_json)
-                && found.subject.is_none_or(|subject| subject == entry.subject);
-            if !same || found.kind != entry.kind {
+            // What was erased cannot be compared, and is not taken for the same act: who is told so may hold a receipt
+            // for something that was never recorded.
+            if found.kind != entry.kind || found.content != Some(Content::of(entry)) {
                 return Err(StoreError::EventReused(entry.event_id.clone()));
             }
             earlier.push(found.appended);

@@ -9,7 +9,7 @@ use almoner_ledger::{Checkpoint, Leaf, LogKey, SignedCheckpoint};
 use almoner_model::{Clock, Entropy, Seq};
 use serde_json::Value;
 
-use super::batch::{Base, Batch, Stored, Tip};
+use super::batch::{Base, Batch, Content, Stored, Tip};
 use super::prepare::{Prepared, prepare};
 use super::{
     Appended, Entry, EntryFilter, NewEntry, Payload, Precondition, Projector, Store, StoreError, Write,
@@ -125,8 +125,7 @@ impl Base for Inner {
         Ok(self.rows.get(seq as usize).map(|(appended, _, prepared)| Stored {
             appended: *appended,
             kind: prepared.kind.into(),
-            payload_json: Some(prepared.payload_json.clone()),
-            subject: Some(prepared.subject),
+            content: Some(Content::of(prepared)),
         }))
     }
 

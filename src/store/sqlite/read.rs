@@ -12,7 +12,7 @@ use serde_json::Value;
 use super::recent::{EventKey, Recent, joined};
 use super::schema::{tile_id, trouble};
 use super::seal::{Opened, Sealer};
-use crate::store::batch::{Base, Stored};
+use crate::store::batch::{Base, Content, Stored};
 use crate::store::{Appended, Entry, Payload, StoreError};
 
 /// What is kept beside a leaf: whom it concerns, and what is under its commitments or by which entry it was erased.
@@ -289,11 +289,14 @@ impl Base for Reader<'_> {
     fn stored(&self, seq: Seq) -> Result<Option<Stored>, StoreError> {
         let Some(bytes) = self.leaf(seq)? else { return Ok(None) };
         let leaf = Leaf::parse(&bytes).map_err(|e| StoreError::NotIntact(format!("entry {seq}: {e}")))?;
-        let (about, opened) = self.opened(seq, &leaf)?;
-        let payload_json = opened.ok().map(|opened| opened.payload_json);
-        let subject = payload_json.is_some().then_some(about);
+        let (subject, opened) = self.opened(seq, &leaf)?;
+        let content = opened.ok().map(|Opened { actor_json, payload_json, .. }| Content {
+            subject,
+            actor_json,
+            payload_json,
+        });
         let appended = Appended { seq, time: leaf.time, leaf_hash: Digest(leaf::hash(&bytes)) };
-        Ok(Some(Stored { appended, kind: leaf.kind, payload_json, subject }))
+        Ok(Some(Stored { appended, kind: leaf.kind, content }))
     }
 
     fn topic_last(&self, topic: &str) -> Result<Option<Seq>, StoreError> {
