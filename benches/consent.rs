@@ -144,6 +144,7 @@ fn main() {
         path: dir.path().join("ledger.sqlite"),
         key: LogKey::new("almoner.local/bench", &[7; 32]).expect("a key"),
         wrapping_key: [8; 32],
+        anchor: None,
         clock: clock.clone(),
         entropy: entropy.clone(),
         projector: Arc::new(Projections),

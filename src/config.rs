@@ -111,6 +111,9 @@ pub struct Ledger {
     /// Name of the log in its checkpoints, a schema-less URL such as `almoner.example.org/log`. It is fixed when a data
     /// folder is made. Default: `almoner.local/` and random digits.
     pub origin: Option<String>,
+    /// File in which the last published checkpoint is kept, by which an older copy of the ledger is noticed. It lies outside
+    /// the data folder. Default: the data folder's path with `.checkpoint` appended.
+    pub checkpoint: Option<PathBuf>,
 }
 
 /// Work that outlives a request.

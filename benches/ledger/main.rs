@@ -37,6 +37,7 @@ pub fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
         path: dir.join("ledger.sqlite"),
         key: log_key(),
         wrapping_key: WRAPPING_KEY,
+        anchor: Some(dir.join("last.checkpoint")),
         clock: Arc::new(SystemClock),
         entropy: Arc::new(SystemEntropy),
         projector: Arc::new(NoProjections),

@@ -18,11 +18,20 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
 /// Where the root key is; refused inside the data folder.
 pub(super) fn root_key_path(folder: &Folder, config: &Config) -> Result<PathBuf, OpenError> {
     let path = config.root_key.clone().unwrap_or_else(|| folder.default_root_key());
-    let canonical = |p: &Path| p.canonicalize().ok();
+    if inside(folder, &path) { Err(OpenError::KeyInside(path)) } else { Ok(path) }
+}
+
+/// Where the last published checkpoint is kept; refused inside the data folder.
+pub(super) fn checkpoint_path(folder: &Folder, config: &Config) -> Result<PathBuf, OpenError> {
+    let path = config.ledger.checkpoint.clone().unwrap_or_else(|| folder.default_checkpoint());
+    if inside(folder, &path) { Err(OpenError::CheckpointInside(path)) } else { Ok(path) }
+}
+
+fn inside(folder: &Folder, path: &Path) -> bool {
     let parent = path.parent().filter(|p| !p.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    match (canonical(parent), canonical(folder.root())) {
-        (Some(parent), Some(root)) if parent.starts_with(&root) => Err(OpenError::KeyInside(path)),
-        _ => Ok(path),
+    match (parent.canonicalize(), folder.root().canonicalize()) {
+        (Ok(parent), Ok(root)) => parent.starts_with(&root),
+        _ => false,
     }
 }
 

@@ -74,12 +74,22 @@ impl Folder {
 
     /// The root key where the configuration names no other place: beside the folder, never in it.
     pub fn default_root_key(&self) -> PathBuf {
+        self.beside(".key")
+    }
+
+    /// The last published checkpoint where the configuration names no other place: beside the folder, so that it is not
+    /// put back with an older copy of it.
+    pub fn default_checkpoint(&self) -> PathBuf {
+        self.beside(".checkpoint")
+    }
+
+    fn beside(&self, suffix: &str) -> PathBuf {
         let mut name = self.root.as_os_str().to_owned();
         while name.as_encoded_bytes().ends_with(b"/") {
             let text = name.to_string_lossy().trim_end_matches('/').to_owned();
             name = text.into();
         }
-        name.push(".key");
+        name.push(suffix);
         PathBuf::from(name)
     }
 }

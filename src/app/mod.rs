@@ -2,7 +2,8 @@
 //!
 //! One process owns a data folder, by an operating-system lock that ends with the process however it ends. The root key
 //! lies outside the folder, in a file only its owner can read; the folder keeps a fingerprint of it, so a lost or changed
-//! key is found here and not by records that no longer match. Layout:
+//! key is found here and not by records that no longer match. Beside it lies the ledger's last published checkpoint, by
+//! which an older copy of the ledger is found. Layout:
 //!
 //! ```text
 //! almoner.json     format, fingerprint of the root key, origin of the ledger, when it was made
@@ -46,13 +47,16 @@ use crate::jobs::Jobs;
 use crate::keys::{Keyring, label};
 use crate::registry::{Registry, RegistryError};
 use crate::state::Projections;
-use crate::store::sqlite::{Options, SqliteStore};
+use crate::store::sqlite::{Options, Rollback, SqliteStore};
 use crate::store::{Store, StoreError};
 
 mod files;
 mod folder;
 
-use files::{lock, make_folder, make_root, read_key, read_marker, root_key_path, write_key, write_marker};
+use files::{
+    checkpoint_path, lock, make_folder, make_root, read_key, read_marker, root_key_path, write_key,
+    write_marker,
+};
 use folder::FOLDERS;
 pub use folder::Folder;
 
@@ -127,6 +131,9 @@ pub enum OpenError {
     /// The key lies where it would be copied with what it protects.
     #[error("the root key {} lies inside the data folder; keep it outside", .0.display())]
     KeyInside(PathBuf),
+    /// The last checkpoint lies where it would be put back with an older ledger.
+    #[error("the last checkpoint {} would lie inside the data folder; name a place outside", .0.display())]
+    CheckpointInside(PathBuf),
     /// The ledger.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -238,7 +245,8 @@ impl App {
                 created: clock.now(),
             };
             // Made here and never again: a folder without its databases has lost them.
-            SqliteStore::create(&folder.ledger(), &log_key(&marker, &keys)?)?;
+            let anchor = checkpoint_path(folder, config)?;
+            SqliteStore::create(&folder.ledger(), &log_key(&marker, &keys)?, anchor)?;
             drop(Registry::open(&folder.registry(), &keys)?);
             write_marker(folder, &marker)?;
         }
@@ -259,12 +267,14 @@ impl App {
         let lock = lock(&folder)?;
         let keys = keys_of(&folder, &config, &marker)?;
         for database in [folder.ledger(), folder.registry()] {
-            if !database.exists() {
+            // An empty file is a lost database too: SQLite would fill it.
+            if std::fs::metadata(&database).map_or(0, |file| file.len()) == 0 {
                 return Err(OpenError::DatabaseMissing(database));
             }
         }
         let tables = Tables::embedded().expect("the embedded tables are checked by a test");
-        let options = store_options(&folder, &marker, &keys, Arc::clone(&clock), Arc::clone(&entropy))?;
+        let options =
+            store_options(&folder, &config, &marker, &keys, Arc::clone(&clock), Arc::clone(&entropy))?;
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(options)?);
         let jobs =
             Jobs::start(Arc::clone(&store), Arc::clone(&clock), config.jobs.at_once, config.jobs.keep_days)?;
@@ -420,6 +430,22 @@ impl App {
     }
 }
 
+/// Takes the ledger of a data folder for the one to go on with, though more had been published from it. `None` if there is
+/// nothing to accept.
+///
+/// # Errors
+/// As [`App::open`].
+pub fn accept_rollback(
+    folder: &Folder,
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+) -> Result<Option<Rollback>, OpenError> {
+    let options = ledger_options(folder, config, clock, entropy)?;
+    let _lock = lock(folder)?;
+    Ok(SqliteStore::accept_rollback(&options)?)
+}
+
 /// What the ledger of a data folder is opened with, also where another process owns the folder and it is only read.
 ///
 /// # Errors
@@ -432,7 +458,7 @@ pub fn ledger_options(
 ) -> Result<Options, OpenError> {
     let marker = read_marker(folder)?;
     let keys = keys_of(folder, config, &marker)?;
-    store_options(folder, &marker, &keys, clock, entropy)
+    store_options(folder, config, &marker, &keys, clock, entropy)
 }
 
 fn keys_of(folder: &Folder, config: &Config, marker: &Marker) -> Result<Keyring, OpenError> {
@@ -452,6 +478,7 @@ fn log_key(marker: &Marker, keys: &Keyring) -> Result<LogKey, OpenError> {
 
 fn store_options(
     folder: &Folder,
+    config: &Config,
     marker: &Marker,
     keys: &Keyring,
     clock: Arc<dyn Clock>,
@@ -461,6 +488,7 @@ fn store_options(
         path: folder.ledger(),
         key: log_key(marker, keys)?,
         wrapping_key: *keys.key(label::PAYLOAD_WRAP),
+        anchor: Some(checkpoint_path(folder, config)?),
         clock,
         entropy,
         projector: Arc::new(Projections),
@@ -560,6 +588,82 @@ mod tests {
             place.open().expect("opens");
             assert!(root.join("datasets/.orphaned/north-v1-0/manifest.json").exists());
         }
+    }
+
+    #[test]
+    fn an_empty_database_is_a_lost_one() {
+        for database in ["ledger.sqlite", "registry.sqlite"] {
+            let place = Place::new();
+            place.init(1).expect("made");
+            let path = place.folder().root().join(database);
+            fs::write(&path, "").expect("emptied");
+            assert!(matches!(place.open().err(), Some(OpenError::DatabaseMissing(p)) if p == path));
+            assert_eq!(fs::metadata(&path).expect("there").len(), 0);
+        }
+    }
+
+    #[test]
+    fn an_older_ledger_is_refused_until_it_is_accepted_and_costs_no_dataset() {
+        let place = Place::new();
+        place.init(1).expect("made");
+        let folder = place.folder();
+        let version = folder.root().join("datasets/north/v1");
+        let copy = folder.root().join("copy");
+        fs::copy(folder.ledger(), &copy).expect("copied");
+        let app = place.open().expect("opens");
+        let act = crate::flows::Act::operator(&*app.entropy);
+        let new = crate::flows::tokens::NewToken {
+            role: "operator".into(),
+            scope: Vec::new(),
+            label: "first".into(),
+            days: None,
+        };
+        app.tokens().issue(new, act).expect("issued");
+        let published = app.store.size();
+        assert!(published > 0);
+        drop(app);
+        fs::create_dir_all(&version).expect("made");
+        fs::write(version.join("manifest.json"), "{}").expect("written");
+        fs::rename(&copy, folder.ledger()).expect("put back");
+        let refused = place.open().err().expect("refused");
+        assert!(matches!(&refused, OpenError::Store(StoreError::RolledBack(_))), "{refused}");
+        assert!(refused.to_string().contains("accept-rollback"), "{refused}");
+        assert!(version.join("manifest.json").exists(), "nothing is touched");
+
+        let (config, clock) = (Config::default(), Arc::new(ManualClock::at(Timestamp::from_millis(0))));
+        let entropy = Arc::new(SeededEntropy::new(9));
+        let options = ledger_options(&folder, &config, clock.clone(), entropy.clone()).expect("opens");
+        let (datasets, releases, documents) = (folder.datasets(), folder.releases(), folder.blobs());
+        let found = crate::flows::verify::verify(options, &datasets, &releases, &documents, false);
+        let found = found.expect("readable");
+        assert_eq!((found.intact, found.ledger.findings[0].class), (false, "checkpoint"));
+
+        let accept = || accept_rollback(&folder, &config, clock.clone(), entropy.clone());
+        let rollback = accept().expect("accepted").expect("there was something to accept");
+        assert_eq!((rollback.entries, rollback.published), (0, Some(published)));
+        assert!(rollback.kept.exists());
+        assert_eq!(accept().expect("works"), None);
+        let app = place.open().expect("opens");
+        assert!(matches!(accept(), Err(OpenError::Owned(_))));
+        drop(app);
+        assert!(folder.root().join("datasets/.orphaned/north-v1-0/manifest.json").exists());
+    }
+
+    #[test]
+    fn the_last_checkpoint_lies_outside_and_does_not_bar_a_new_folder() {
+        let place = Place::new();
+        place.init(1).expect("made");
+        let folder = place.folder();
+        let mode = fs::metadata(folder.default_checkpoint()).expect("kept").permissions().mode();
+        assert_eq!(mode & 0o777, 0o600);
+        let mut config = Config::default();
+        config.ledger.checkpoint = Some(folder.root().join("last"));
+        let clock = Arc::new(ManualClock::at(Timestamp::from_millis(0)));
+        let inside = App::open(folder.clone(), config, clock, Arc::new(SeededEntropy::new(9)));
+        assert!(matches!(inside.err(), Some(OpenError::CheckpointInside(_))));
+        fs::remove_dir_all(folder.root()).expect("removed");
+        place.init(2).expect("made anew, under another name");
+        place.open().expect("opens");
     }
 
     #[test]

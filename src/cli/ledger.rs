@@ -1,14 +1,15 @@
 //! `almoner ledger`: works with the ledger.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use clap::{Args, Subcommand};
+use serde_json::json;
 
 use super::{CliError, Globals};
-use crate::app::ledger_options;
+use crate::app::{accept_rollback, ledger_options};
 use crate::flows::checkpoint::export;
-use crate::store::sqlite::{Options, SqliteStore};
+use crate::store::sqlite::{Options, Rollback, SqliteStore};
 use crate::system::{SystemClock, SystemEntropy};
 
 /// Arguments.
@@ -28,22 +29,53 @@ pub enum LedgerCommand {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Go on with an older ledger after a restore, though newer entries had been published
+    AcceptRollback,
 }
 
-/// Does it, also while a server owns the data folder: the ledger is only read.
+/// Does it.
 ///
 /// # Errors
 /// If the data folder, its key or its ledger cannot be opened, or the files cannot be written.
 pub fn run(args: LedgerArgs, globals: &Globals) -> Result<(), CliError> {
-    let LedgerCommand::Export { dir } = args.command;
+    match args.command {
+        LedgerCommand::Export { dir } => write_files(&dir, globals),
+        LedgerCommand::AcceptRollback => accept(globals),
+    }
+}
+
+/// Also while a server owns the data folder: the ledger is only read.
+fn write_files(dir: &Path, globals: &Globals) -> Result<(), CliError> {
     let options = options(globals)?;
     let store = SqliteStore::open_read_only(options)?;
-    let done = export(&store, &dir).map_err(|e| CliError::failed(e.kind(), e))?;
+    let done = export(&store, dir).map_err(|e| CliError::failed(e.kind(), e))?;
     globals.output().result(&done, |done| {
         format!(
             "{} entries of {} in {}: {} files, {} bytes written\nCheck them anywhere with: almoner-verify ledger {}\n",
             done.entries, done.origin, dir.display(), done.files_written, done.bytes_written, dir.display()
         )
+    })
+}
+
+/// Only while nobody owns the data folder.
+fn accept(globals: &Globals) -> Result<(), CliError> {
+    let (clock, entropy) = (Arc::new(SystemClock), Arc::new(SystemEntropy));
+    let rollback = accept_rollback(&globals.folder(), &globals.config()?, clock, entropy)?;
+    let value = json!({"accepted": rollback.is_some(), "rollback": rollback});
+    globals.output().result(&value, |_| match &rollback {
+        None => "The ledger continues what was published; there is nothing to accept.\n".to_owned(),
+        Some(Rollback { entries, published, kept }) => {
+            let lost = match published {
+                Some(published) => format!("{published} had been published"),
+                None => "it is not the one that was published from this place".to_owned(),
+            };
+            format!(
+                "The ledger goes on with {entries} entries; {lost}.\nThe checkpoint that shows it is kept in {}.\n\
+                 Withdrawals and refusals since then are not known any more: record them again before anything is \
+                 released. Receipts of lost entries do not verify; say so to those who hold them or mirror the log.\n",
+                kept.display()
+            )
+        }
     })
 }
 

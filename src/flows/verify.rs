@@ -68,8 +68,19 @@ pub fn verify(
         releases: Vec::new(),
         documents: Vec::new(),
     };
-    if all && done.intact {
-        let store: Arc<dyn Store> = Arc::new(SqliteStore::open_read_only(options)?);
+    if done.intact {
+        let store: Arc<dyn Store> = match SqliteStore::open_read_only(options) {
+            Ok(store) => Arc::new(store),
+            Err(error @ StoreError::RolledBack(_)) => {
+                done.intact = false;
+                done.ledger.reject("checkpoint", "published", error);
+                return Ok(done);
+            }
+            Err(error) => return Err(error),
+        };
+        if !all {
+            return Ok(done);
+        }
         let blobs = Blobs::local(datasets).map_err(|e| StoreError::Unavailable(e.to_string()))?;
         let catalog = Catalog::new(blobs, Arc::clone(&store));
         done.datasets = check_datasets(&catalog).map_err(|e| StoreError::Unavailable(e.to_string()))?;

@@ -69,6 +69,7 @@ pub fn options(dir: &std::path::Path, clock: Arc<ManualClock>) -> Options {
         path: dir.join("ledger.sqlite"),
         key: log_key(),
         wrapping_key: [3; 32],
+        anchor: None,
         clock,
         entropy: Arc::new(SeededEntropy::new(std::process::id().into())),
         projector: Arc::new(Tally),

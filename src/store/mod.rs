@@ -174,6 +174,12 @@ pub enum StoreError {
     /// What is stored does not fit what was signed.
     #[error("the store is not intact: {0}. Stop, keep the folder as it is, and run `almoner verify`")]
     NotIntact(String),
+    /// The database is older than what was published from it, or another one.
+    #[error(
+        "the ledger is an older copy, or another one: {0}. Served from, it would forget what was said since. Put the \
+         newest copy in its place; if there is none, accept the loss with `almoner ledger accept-rollback`"
+    )]
+    RolledBack(String),
     /// Disk, lock or database trouble; nothing was acknowledged.
     #[error("the store cannot be read or written: {0}")]
     Unavailable(String),
@@ -185,7 +191,7 @@ impl StoreError {
         match self {
             Self::Precondition { .. } | Self::Rejected(_) | Self::EventReused(_) => ErrorKind::Conflict,
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::NotIntact(_) | Self::Unavailable(_) => ErrorKind::Fault,
+            Self::NotIntact(_) | Self::RolledBack(_) | Self::Unavailable(_) => ErrorKind::Fault,
         }
     }
 }

@@ -57,6 +57,11 @@ impl StoreAudit {
         }
     }
 
+    /// Adds what was found by another check of the same ledger.
+    pub fn reject(&mut self, class: &'static str, row: impl ToString, error: StoreError) {
+        self.check(class, row, Err(error));
+    }
+
     fn check(&mut self, class: &'static str, row: impl ToString, checked: Result<(), StoreError>) {
         if let Err(error) = checked {
             let text = match error {

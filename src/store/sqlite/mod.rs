@@ -28,7 +28,8 @@
 //! end of the log again and goes on; readers are not disturbed. After an error of the sync itself SQLite may leave either
 //! outcome; reading again takes up the one that holds.
 //!
-//! At every start [`boot`] compares the end of the log with what was last signed, and refuses to start on a mismatch.
+//! At every start [`boot`] compares the end of the log with what was last signed, and [`anchor`] with what was last
+//! published; on a mismatch the store refuses to start.
 
 use std::ops::Range;
 use std::path::{Path, PathBuf};
@@ -40,16 +41,19 @@ use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
 use almoner_model::{Clock, Entropy, Seq};
 use crossbeam_channel::Sender;
 use rusqlite::Connection;
+use serde::Serialize;
 use serde_json::Value;
 
 use super::batch::{Base as _, Tip};
 use super::prepare::{Request, prepare};
 use super::{Appended, Entry, EntryFilter, NewEntry, Precondition, Projector, Store, StoreError, Write};
+use anchor::{Anchor, Keeper, Kept};
 use read::{Index, Reader, Records};
 use recent::Recent;
 use seal::Sealer;
 use writer::{Job, Writer};
 
+mod anchor;
 pub mod audit;
 pub mod boot;
 mod read;
@@ -107,6 +111,8 @@ pub struct Options {
     pub key: LogKey,
     /// Wraps the keys of payloads (label `payload-wrap/v1` of the keyring).
     pub wrapping_key: [u8; 32],
+    /// Where the last published checkpoint is kept, outside the data folder; an older database is then refused.
+    pub anchor: Option<PathBuf>,
     /// Ledger time.
     pub clock: Arc<dyn Clock>,
     /// Salts, keys and nonces.
@@ -140,16 +146,58 @@ pub struct SqliteStore {
     readers: Mutex<Vec<Connection>>,
     queue: Option<Sender<Job>>,
     writer: Option<JoinHandle<()>>,
+    /// Ends after the writer, with a last checkpoint to keep.
+    _keeper: Option<Keeper>,
+}
+
+/// What the operator gives up by going on with an older ledger.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Rollback {
+    /// Entries in the ledger as it is.
+    pub entries: u64,
+    /// Entries that had been published; `None` where the file held no checkpoint of this log.
+    pub published: Option<u64>,
+    /// Where the checkpoint that was published is kept now.
+    pub kept: PathBuf,
 }
 
 impl SqliteStore {
-    /// Makes the database of an empty log, where there is none.
+    /// Makes the database of an empty log, where there is none. An anchor of another log, which was there before, gives way.
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be made.
-    pub fn create(path: &Path, key: &LogKey) -> Result<(), StoreError> {
+    pub fn create(path: &Path, key: &LogKey, anchor: PathBuf) -> Result<(), StoreError> {
         let empty = super::memory::sign(&Tip::empty(), key)?;
+        let anchor = Anchor::new(anchor, verifier(key)?);
+        if !matches!(anchor.read()?, Kept::Note(_)) {
+            anchor.write(&empty.note)?;
+        }
         schema::open_writer(path, &empty.note).map(drop)
+    }
+
+    /// Takes the ledger as it is for the one to go on with, though it does not continue what was published; `None` if it
+    /// does. Nobody else may have it open.
+    ///
+    /// # Errors
+    /// As [`SqliteStore::open`].
+    pub fn accept_rollback(options: &Options) -> Result<Option<Rollback>, StoreError> {
+        let Some(path) = options.anchor.clone() else { return Ok(None) };
+        let vkey = verifier(&options.key)?;
+        let anchor = Anchor::new(path, vkey.clone());
+        let (db, sealer) = (schema::open_reader(&options.path)?, Sealer::new(&options.wrapping_key));
+        let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
+        let (_, signed) = boot::check(&reader, &vkey)?;
+        let kept = anchor.read()?;
+        match anchor.check(&kept, &signed.checkpoint, &reader) {
+            Ok(()) => return Ok(None),
+            Err(StoreError::RolledBack(_)) => {}
+            Err(error) => return Err(error),
+        }
+        let published = if let Kept::Note(kept) = kept { Some(kept.size) } else { None };
+        let suffix = published.map_or_else(|| "other".to_owned(), |size| size.to_string());
+        let kept = anchor.set_aside(&suffix)?;
+        anchor.write(&signed.note)?;
+        Ok(Some(Rollback { entries: signed.checkpoint.size, published, kept }))
     }
 
     /// The origin of the log in a database, where there is one.
@@ -170,18 +218,23 @@ impl SqliteStore {
     /// Opens the store, creating it where there is no file, checks the end of the log and starts the writer.
     ///
     /// # Errors
-    /// [`StoreError::NotIntact`] if what is stored does not fit what was signed: do not serve from it.
-    /// [`StoreError::Unavailable`] if the file cannot be opened.
+    /// [`StoreError::NotIntact`] if what is stored does not fit what was signed, [`StoreError::RolledBack`] if it does not
+    /// continue what was published: do not serve from it. [`StoreError::Unavailable`] if a file cannot be opened.
     pub fn open(options: Options) -> Result<Self, StoreError> {
-        let Options { path, key, wrapping_key, clock, entropy, projector, faults } = options;
-        let invalid = |e: almoner_ledger::KeyError| StoreError::Invalid(e.to_string());
-        let vkey = VerifierKey::parse(&key.vkey()).map_err(invalid)?;
+        let Options { path, key, wrapping_key, anchor, clock, entropy, projector, faults } = options;
+        let vkey = verifier(&key)?;
         let empty = super::memory::sign(&Tip::empty(), &key)?;
         let db = schema::open_writer(&path, &empty.note)?;
         let sealer = Sealer::new(&wrapping_key);
-        let (tip, signed) = boot::check(&Reader { db: &db, sealer: &sealer, index: Index::Table }, &vkey)?;
+        let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
+        let (tip, signed) = boot::check(&reader, &vkey)?;
+        let anchor = anchor.map(|path| Anchor::new(path, vkey.clone()));
+        if let Some(anchor) = &anchor {
+            anchor.check(&anchor.read()?, &signed.checkpoint, &reader)?;
+        }
         let recent = RwLock::new(Recent::load(&db)?);
         let published = Arc::new(Published { checkpoint: RwLock::new(signed), sealer, recent });
+        let keeper = anchor.map(|anchor| Keeper::start(anchor, published.clone())).transpose()?;
         let (queue, jobs) = crossbeam_channel::bounded(16_384);
         let writer = Writer {
             db,
@@ -206,6 +259,7 @@ impl SqliteStore {
             readers: Mutex::default(),
             queue: Some(queue),
             writer: Some(thread),
+            _keeper: keeper,
         })
     }
 
@@ -214,18 +268,33 @@ impl SqliteStore {
     /// # Errors
     /// As [`SqliteStore::open`]; the file must exist.
     pub fn open_read_only(options: Options) -> Result<Self, StoreError> {
-        let Options { path, key, wrapping_key, entropy, projector, .. } = options;
-        let invalid = |e: almoner_ledger::KeyError| StoreError::Invalid(e.to_string());
-        let vkey = VerifierKey::parse(&key.vkey()).map_err(invalid)?;
+        let Options { path, key, wrapping_key, anchor, entropy, projector, .. } = options;
+        let vkey = verifier(&key)?;
+        let anchor = anchor.map(|path| Anchor::new(path, vkey.clone()));
+        let kept = anchor.as_ref().map_or(Ok(Kept::Nothing), Anchor::read)?;
         let db = schema::open_reader(&path)?;
         let sealer = Sealer::new(&wrapping_key);
+        let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
         db.execute_batch("BEGIN").map_err(schema::trouble)?;
-        let (_, signed) = boot::check(&Reader { db: &db, sealer: &sealer, index: Index::Table }, &vkey)?;
+        let (_, signed) = boot::check(&reader, &vkey)?;
+        if let Some(anchor) = anchor {
+            anchor.check(&kept, &signed.checkpoint, &reader)?;
+        }
         db.execute_batch("COMMIT").map_err(schema::trouble)?;
         let published =
             Arc::new(Published { checkpoint: RwLock::new(signed), sealer, recent: RwLock::default() });
         let readers = Mutex::new(vec![db]);
-        Ok(Self { path, vkey, entropy, projector, published, readers, queue: None, writer: None })
+        Ok(Self {
+            path,
+            vkey,
+            entropy,
+            projector,
+            published,
+            readers,
+            queue: None,
+            writer: None,
+            _keeper: None,
+        })
     }
 
     /// The database file.
@@ -266,6 +335,10 @@ impl SqliteStore {
         }
         Ok(())
     }
+}
+
+fn verifier(key: &LogKey) -> Result<VerifierKey, StoreError> {
+    VerifierKey::parse(&key.vkey()).map_err(|e| StoreError::Invalid(e.to_string()))
 }
 
 impl Drop for SqliteStore {

@@ -393,3 +393,95 @@ fn an_entry_sealed_under_a_key_that_came_second_is_readable_like_any_other() {
     }
     assert!(audit_of(dir.path()).intact);
 }
+
+fn open_anchored(dir: &Path, anchor: &Path) -> Result<SqliteStore, StoreError> {
+    SqliteStore::open(anchored(dir, anchor))
+}
+
+fn anchored(dir: &Path, anchor: &Path) -> super::Options {
+    let given = options(dir, Arc::new(ManualClock::at(noon())));
+    super::Options { anchor: Some(anchor.into()), ..given }
+}
+
+/// Lets an anchored store grow, and closes it. `words` tell one history from another.
+fn grow_anchored(dir: &Path, anchor: &Path, to: u64, words: &str) {
+    let store = open_anchored(dir, anchor).expect("opens");
+    for n in store.size()..to {
+        store
+            .append(vec![entry(n, "a.done", Some(1), json!({"n": n, "words": words}))], &[])
+            .expect("appends");
+    }
+}
+
+#[test]
+fn a_ledger_that_does_not_continue_what_was_published_is_refused_until_accepted() {
+    let (dir, older, newer) = (tempfile::tempdir(), tempfile::tempdir(), tempfile::tempdir());
+    let (dir, older, newer) = (dir.expect("made"), older.expect("made"), newer.expect("made"));
+    let outside = tempfile::tempdir().expect("a folder");
+    let anchor = outside.path().join("data.checkpoint");
+    let refused = || {
+        let before = std::fs::read(&anchor).expect("kept");
+        let writing = open_anchored(dir.path(), &anchor).err();
+        let reading = SqliteStore::open_read_only(anchored(dir.path(), &anchor)).err();
+        assert_eq!(writing, reading);
+        assert_eq!(std::fs::read(&anchor).expect("kept"), before);
+        assert!(matches!(&writing, Some(StoreError::RolledBack(_))), "{writing:?}");
+        writing.map(|e| e.to_string()).unwrap_or_default()
+    };
+    grow_anchored(dir.path(), &anchor, 300, "one");
+    image(dir.path(), older.path());
+    grow_anchored(dir.path(), &anchor, 600, "one");
+    image(dir.path(), newer.path());
+    image(older.path(), dir.path());
+    assert!(refused().contains("300 entries, and 600"), "an older copy");
+
+    let accepted = SqliteStore::accept_rollback(&anchored(dir.path(), &anchor)).expect("works");
+    let accepted = accepted.expect("something to accept");
+    assert_eq!((accepted.entries, accepted.published), (300, Some(600)));
+    grow_anchored(dir.path(), &anchor, 500, "two");
+    assert_eq!(SqliteStore::accept_rollback(&anchored(dir.path(), &anchor)), Ok(None));
+    image(newer.path(), dir.path());
+    assert!(refused().contains("first 500 entries"), "a longer copy with another history");
+
+    let fresh = tempfile::tempdir().expect("a folder");
+    let alone = outside.path().join("alone");
+    grow_anchored(fresh.path(), &alone, 500, "three");
+    image(fresh.path(), dir.path());
+    assert!(refused().contains("first 500 entries"), "another history of the same length");
+    std::fs::write(&anchor, "not a checkpoint").expect("written");
+    assert!(refused().contains("not a checkpoint of this ledger"));
+}
+
+#[test]
+fn what_is_published_is_kept_while_the_store_is_open_and_never_ahead_of_the_disk() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let anchor = dir.path().join("data.checkpoint");
+    let vkey = almoner_ledger::VerifierKey::parse(&log_key().vkey()).expect("vkey");
+    let kept =
+        || Checkpoint::open(&std::fs::read(&anchor).expect("kept"), &vkey).expect("signed").checkpoint.size;
+    let store = open_anchored(dir.path(), &anchor).expect("opens");
+    assert_eq!(kept(), 0);
+    store.append(three(0), &[]).expect("appends");
+    for _ in 0..200 {
+        if kept() == 3 {
+            break;
+        }
+        std::thread::sleep(std::time::Duration::from_millis(50));
+    }
+    assert_eq!(kept(), 3, "kept without being closed");
+    store.append(three(3), &[]).expect("appends");
+    let killed = tempfile::tempdir().expect("a folder");
+    std::fs::copy(&anchor, killed.path().join("data.checkpoint")).expect("copies");
+    image(dir.path(), killed.path());
+    let restarted = open_anchored(killed.path(), &killed.path().join("data.checkpoint")).expect("opens");
+    assert_eq!(restarted.size(), 6);
+    drop(store);
+    assert_eq!(kept(), 6, "kept when it is closed");
+    assert!(!dir.path().join("data.checkpoint.new").exists());
+    let nowhere = dir.path().join("missing/data.checkpoint");
+    let refused = open_anchored(dir.path(), &nowhere).err().expect("refused");
+    assert!(
+        matches!(&refused, StoreError::Unavailable(what) if what.contains("ledger.checkpoint")),
+        "{refused}"
+    );
+}

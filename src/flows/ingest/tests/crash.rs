@@ -208,6 +208,7 @@ fn a_version_stays_if_the_ledger_took_it_whatever_it_could_say() {
                 path: house.folder.path().join("ledger.sqlite"),
                 key,
                 wrapping_key: [4; 32],
+                anchor: None,
                 clock: house.clock.clone(),
                 entropy: house.entropy.clone(),
                 projector: Arc::new(Projections),
