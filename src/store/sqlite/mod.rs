@@ -28,7 +28,7 @@
 //! end of the log again and goes on; readers are not disturbed. After an error of the sync itself SQLite may leave either
 //! outcome; reading again takes up the one that holds.
 //!
-//! At every start [`boot`] compares the end of the log with what was last signed, and [`anchor`] with what was last
+//! At every start [`boot`] compares the end of the log with what was last signed, and `anchor` with what was last
 //! published; on a mismatch the store refuses to start.
 
 use std::ops::Range;
