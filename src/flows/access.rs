@@ -285,6 +285,15 @@ impl<'a> AccessContext<'a> {
         appended.pop().ok_or_else(|| AccessError::Failed("the store acknowledged nothing".into()))
     }
 
+    /// The act, or a new one of the same actor if it stands in the ledger already: for what is answered from the state of
+    /// now, so that a repetition after a lost answer is another answer, and is logged as one.
+    pub(super) fn unused(&self, act: &Act) -> Result<Act, AccessError> {
+        Ok(match self.repeated(act)? {
+            None => act.clone(),
+            Some(_) => Act::new(act.actor.clone(), self.entropy),
+        })
+    }
+
     /// Where an act stands already, if it is being repeated.
     pub(super) fn repeated(&self, act: &Act) -> Result<Option<Seq>, AccessError> {
         Ok(self.store.find_event(&act.event_id)?)

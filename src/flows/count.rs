@@ -109,6 +109,7 @@ const ATTEMPTS: usize = 3;
 /// # Errors
 /// [`DataError::Definition`] if it cannot be answered as asked; refusals by house rules and contracts; an unknown project.
 pub fn count(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<CountAnswer, DataError> {
+    let act = &ctx.access.unused(act)?;
     for _ in 0..ATTEMPTS {
         match attempt(ctx, act, request) {
             Err(DataError::Access(AccessError::Store(StoreError::Precondition { .. }))) => {}

@@ -1,8 +1,9 @@
 //! Downloads: opened against the state of now, served by ranges, closed with a total.
 //!
-//! Opening checks again that every member still permits the use, and appends `download.opened` before a byte is given; it gives a capability, a random
-//! text that names nothing and works for a short time. Range requests ride it and are only counted; closing, or the end of
-//! that time ([`tidy`]), writes their total as one entry. What a person withdrew after opening is stopped when the capability ends.
+//! Opening checks again that every member still permits the use, to the same extent, and appends `download.opened` before a
+//! byte is given; it gives a capability, a random text that names nothing and works for a short time. Range requests ride it
+//! and are only counted; closing, or the end of that time ([`tidy`]), writes their total as one entry. What a person withdrew
+//! after opening is stopped when the capability ends.
 
 use std::collections::BTreeSet;
 use std::fs::File;
@@ -10,7 +11,7 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use almoner_model::{Digest, ReleaseId, Seq, SubjectId, Timestamp};
+use almoner_model::{Date, Digest, ReleaseId, Seq, SubjectId, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -22,11 +23,11 @@ use super::evidence::wanted;
 use super::permitted::Sayings;
 use super::question::{DataContext, DataError};
 use super::release::{manifest_of, members, package_folder};
-use crate::consent::{Use, evaluate};
+use crate::consent::{DateRanges, Use, Verdict, evaluate};
 use crate::events::{Actor, DownloadClosed, DownloadOpened, Event};
 use crate::release::ReleaseError;
 use crate::release::manifest::FileEntry;
-use crate::state::records::{self, seq_key};
+use crate::state::records;
 use crate::state::{read, topic};
 use crate::store::{Precondition, StoreError, Write};
 
@@ -81,8 +82,10 @@ struct Capability {
 /// Opens a download of `release`.
 ///
 /// # Errors
-/// An unknown release; [`AccessError::Refused`] if it would not be permitted any more; [`DataError::Nobody`] if a member withdrew or refused since, with what to do.
+/// An unknown release; [`AccessError::Refused`] if it would not be permitted any more; [`DataError::Nobody`] if a
+/// member withdrew, refused or permits less since, with what to do.
 pub fn open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
+    let act = &ctx.access.unused(act)?;
     for _ in 0..ATTEMPTS {
         match try_open(ctx, act, release) {
             Err(DataError::Access(AccessError::Store(StoreError::Precondition { .. }))) => {}
@@ -131,8 +134,8 @@ fn write(ctx: &DataContext<'_>, capability: &str, record: &Capability) -> Result
     Ok(ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(value) }])?)
 }
 
-/// Refuses if a member, under whatever id, no longer permits what they permitted when the release was built: for any
-/// hospital whose data of theirs may be in it.
+/// Refuses if a member, under whatever id, no longer permits all that they permitted when the release was built: for any
+/// hospital whose data of theirs may be in it. Everyone is judged again, since what was said once may have run out.
 fn check_members(
     ctx: &DataContext<'_>,
     done: &records::Release,
@@ -144,7 +147,6 @@ fn check_members(
     let now = Use { at: ctx.access.now()?, ..then.clone() };
     let (mut before, mut after) =
         (Sayings::new(ctx.access, done.body.as_of)?, Sayings::new(ctx.access, as_of)?);
-    let spoke = spoke_since(ctx, done.body.as_of, as_of)?;
     for member in members(ctx, &done.body.release)?.members {
         let parse = |text: &String| text.parse().ok().and_then(|n| SubjectId::new(n).ok());
         let known: Option<BTreeSet<SubjectId>> =
@@ -152,37 +154,29 @@ fn check_members(
         let (Some(known), Some(subject)) = (known, parse(&member.subject)) else {
             return Err(DataError::failed("a list of members is not intact"));
         };
-        let ids = after.ids(subject);
         // What was said under an id that turned out to be the same person's since may be older than the release.
-        if ids == known && ids.is_disjoint(&spoke) {
-            continue;
-        }
+        let ids = after.ids(subject);
         let (said_then, said_now) = (before.of_ids(&known)?, after.of_ids(&ids)?);
-        let ended =
-            |holder| evaluate(&said_then, holder, &then).permit && !evaluate(&said_now, holder, &now).permit;
-        if request.contributors.iter().any(ended) {
-            let reason = "a person in this release withdrew; build a new release, which leaves them out";
+        let less = |holder| {
+            let (then, now) = (evaluate(&said_then, holder, &then), evaluate(&said_now, holder, &now));
+            permits_less(&then, &now, done.origin.time.date())
+        };
+        if request.contributors.iter().any(less) {
+            let reason = "a person in this release withdrew or permits less now; build a new release, which goes by that";
             return Err(DataError::Nobody { reasons: vec![reason.into()] });
         }
     }
     Ok(())
 }
 
-/// Everyone who said something in the entries from `from` up to `to`.
-fn spoke_since(ctx: &DataContext<'_>, from: Seq, to: Seq) -> Result<BTreeSet<SubjectId>, DataError> {
-    let mut after = from.checked_sub(1).map(seq_key);
-    let mut found = BTreeSet::new();
-    loop {
-        let page: Vec<(String, SubjectId)> =
-            read::page(&ctx.access.state(), "consent-change", after.as_deref(), PAGE)?;
-        let full = page.len() == PAGE;
-        after = page.last().map(|(key, _)| key.clone());
-        let until = seq_key(to);
-        found.extend(page.into_iter().filter(|(key, _)| *key < until).map(|(_, subject)| subject));
-        if !full {
-            return Ok(found);
-        }
+/// Whether `now` leaves out anything that `then` did not, of what a release built on `built` can hold: data up to that day.
+fn permits_less(then: &Verdict, now: &Verdict, built: Date) -> bool {
+    if !then.permit || !now.permit {
+        return then.permit;
     }
+    let until_built = DateRanges::between(None, Some(built));
+    let lost = then.limits.days.minus(&now.limits.days).intersection(&until_built);
+    !lost.is_none() || now.limits.withheld.iter().any(|c| !then.limits.withheld.contains(c))
 }
 
 /// What can be fetched of a release.

@@ -44,9 +44,9 @@ pub fn evidence(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Pack, Data
         }
     }
     let (mut said, mut others) = (Vec::new(), Vec::new());
-    for entry in consents(store, as_of)? {
+    for entry in consents(store, done.origin.seq)? {
         let about = opened_subject(&entry)?.ok_or_else(erased)?;
-        if entry.subject.is_some_and(|id| people.contains(&id)) {
+        if entry.seq < as_of && entry.subject.is_some_and(|id| people.contains(&id)) {
             said.push(proven(store, &entry, size)?);
         } else {
             others.push(OfSomebodyElse { seq: entry.seq, subject: about });
@@ -89,8 +89,8 @@ fn subject(text: &str) -> Result<SubjectId, DataError> {
     id.ok_or_else(|| DataError::failed("a list of members is not intact"))
 }
 
-/// Everything that anybody said before `as_of`.
-fn consents(store: &dyn Store, as_of: Seq) -> Result<Vec<Entry>, DataError> {
+/// Everything that anybody said before the entry `until`.
+fn consents(store: &dyn Store, until: Seq) -> Result<Vec<Entry>, DataError> {
     let kinds = SAID.map(str::to_owned).to_vec();
     let filter = EntryFilter { kinds, topic: Some(topic::CONSENT.to_owned()) };
     let (mut out, mut from) = (Vec::new(), 0);
@@ -98,21 +98,21 @@ fn consents(store: &dyn Store, as_of: Seq) -> Result<Vec<Entry>, DataError> {
         let page = store.entries(from, PAGE, &filter)?;
         let full = page.len() == PAGE;
         from = page.last().map_or(from, |e| e.seq + 1);
-        out.extend(page.into_iter().filter(|e| e.seq < as_of));
-        if !full || from >= as_of {
+        out.extend(page.into_iter().filter(|e| e.seq < until));
+        if !full || from >= until {
             return Ok(out);
         }
     }
 }
 
-fn opened_subject(entry: &Entry) -> Result<Option<OpenedSubject>, DataError> {
+pub(super) fn opened_subject(entry: &Entry) -> Result<Option<OpenedSubject>, DataError> {
     let Some(subject) = entry.subject else { return Ok(None) };
     let opening = entry.payload.opening(Field::Subject).ok_or_else(erased)?;
     Ok(Some(OpenedSubject { subject: subject.get(), opening: Digest(opening) }))
 }
 
 /// An entry with its proof in the tree of `size` entries.
-fn proven(store: &dyn Store, entry: &Entry, size: u64) -> Result<ProvenEntry, DataError> {
+pub(super) fn proven(store: &dyn Store, entry: &Entry, size: u64) -> Result<ProvenEntry, DataError> {
     let hashes = inclusion(store, entry.seq, size).map_err(|e| DataError::failed(e.to_string()))?;
     Ok(ProvenEntry { entry: opened(entry)?, proof: Proof::of(&hashes), subject: opened_subject(entry)? })
 }

@@ -5,7 +5,8 @@
 //! the server does not keep: an answer may hold a secret that is shown once. Answers of status 500 and above are not kept,
 //! nor are those to callers without a token, so that strangers cannot fill the store.
 //! If the server dies between acting and keeping the answer, the repetition acts again under the same event id, which the
-//! ledger knows (`flows::Act`).
+//! ledger knows (`flows::Act`). Counts and downloads are answered from the state of now, so theirs is a new answer with its
+//! own entry.
 
 use std::collections::HashSet;
 use std::sync::{Arc, Mutex, PoisonError};

@@ -3,8 +3,8 @@
 //!
 //! A pack opens, for one release: its entry, those of its request, its permit and the dataset versions that it was drawn
 //! from, every member (pseudonym, ids, directives, salt), and of every member all that they said before `as_of`. It opens
-//! the subject of everybody else's consents and withdrawals before `as_of` as well, and nothing more of them, so that with
-//! the log at hand (`--ledger`) leaving something out is noticed. What is checked:
+//! the subject of everybody else's consents and withdrawals before the release's entry as well, and nothing more of them, so
+//! that with the log at hand (`--ledger`) leaving something out is noticed. What is checked:
 //!
 //! 1. each entry stands in the log (inclusion proof to one signed checkpoint) and commits to what the pack says of it;
 //! 2. the members are those that the release's entry commits to, as many as it says, each with all ids that the exchange
@@ -13,13 +13,16 @@
 //!    time of the permit, for data of the contributors of the dataset versions that the release names;
 //! 4. for each member, the same rules ([`almoner_model::consent`]) over what they said before `as_of` permit that use for
 //!    the data of at least one of those contributors, by exactly the directives that the member names;
-//! 5. with the log: nothing that a member said before `as_of` is missing, be it consent, refusal or withdrawal.
+//! 5. with the log: it is the log that the pack's checkpoint signs; nothing that a member said before `as_of` is missing, be
+//!    it consent, refusal or withdrawal; and no member said anything between `as_of` and the release's entry, which would
+//!    have been decided anew.
 //!
 //! What it does not do: say whether a directive was given freely, that the pack's people are who a hospital says, that the
 //! rows of the files are those of the members, or which further categories the cohort's criteria looked at (they are in
 //! the cohort definition, whose digest is in the request).
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ops::Range;
 use std::sync::Arc;
 
 use almoner_model::consent::{
@@ -37,7 +40,7 @@ use crate::members::{Member, members_root};
 use crate::note::VerifierKey;
 use crate::package::{OpenedEntry, ReleaseBuilt};
 use crate::proof::check_inclusion;
-use crate::tree::Hash;
+use crate::tree::{Edge, Hash};
 
 /// The only format there is.
 pub const FORMAT: &str = "almoner-evidence/1";
@@ -114,7 +117,7 @@ pub struct Pack {
     pub members: Vec<Member>,
     /// All that members said before `as_of`.
     pub said: Vec<ProvenEntry>,
-    /// All that others said before `as_of`.
+    /// All that others said before the release's entry.
     pub others: Vec<OfSomebodyElse>,
 }
 
@@ -135,10 +138,11 @@ pub struct EvidenceReport {
     pub findings: Vec<String>,
 }
 
-/// The leaves before `as_of`, for the check that nothing is left out: position and bytes.
+/// The leaves of the log from its first, for the check that nothing is left out: position and bytes. As many as the
+/// pack's checkpoint signs are read.
 pub type Leaves<'a> = dyn Iterator<Item = (Seq, Vec<u8>)> + 'a;
 
-/// Checks a pack against the log's key and, where they are at hand, all leaves of the log up to the pack's `as_of`.
+/// Checks a pack against the log's key and, where they are at hand, all leaves of the log.
 pub fn verify_evidence(pack: &Pack, key: &VerifierKey, leaves: Option<&mut Leaves<'_>>) -> EvidenceReport {
     let mut report = EvidenceReport { complete: leaves.is_some(), ..EvidenceReport::default() };
     if let Err(finding) = check(pack, key, leaves, &mut report) {
@@ -210,7 +214,7 @@ fn check(
         }
     }
     if let Some(leaves) = leaves {
-        complete(pack, leaves, &listed, built.as_of, report);
+        complete(pack, &tree, leaves, &listed, built.as_of..leaf.seq, report);
     }
     Ok(())
 }
@@ -402,43 +406,49 @@ fn permitted(
     }
 }
 
-/// With all leaves at hand: nothing that a member said is left out of what was evaluated, because of everything that
-/// anybody said the pack shows whose it is.
+/// With all leaves at hand: they are those of the checkpoint's tree, and nothing that a member said is left out of what was
+/// evaluated, because of everything that anybody said the pack shows whose it is. `deciding` begins where consent was
+/// evaluated and ends at the release's entry.
 fn complete(
     pack: &Pack,
+    tree: &Checkpoint,
     leaves: &mut Leaves<'_>,
     listed: &BTreeMap<Seq, i64>,
-    as_of: Seq,
+    deciding: Range<Seq>,
     report: &mut EvidenceReport,
 ) {
     let people: BTreeSet<i64> = pack.members.iter().filter_map(|m| ids(m).ok()).flatten().collect();
     let others: BTreeMap<Seq, &OpenedSubject> = pack.others.iter().map(|o| (o.seq, &o.subject)).collect();
-    let mut seen = 0;
-    for (seq, bytes) in leaves.take_while(|(seq, _)| *seq < as_of) {
-        seen += 1;
+    let (mut edge, mut read) = (Edge::new(), 0);
+    for (seq, bytes) in leaves.take_while(|(seq, _)| *seq < tree.size) {
+        read += 1;
+        edge.push(leaf::hash(&bytes));
+        if seq >= deciding.end || listed.contains_key(&seq) {
+            continue;
+        }
         let Ok(leaf) = Leaf::parse(&bytes) else {
             report.findings.push(format!("entry {seq} of the log is not a leaf"));
             continue;
         };
-        if !matches!(leaf.kind.as_str(), "consent.recorded" | "consent.withdrawn")
-            || listed.contains_key(&seq)
-        {
-            continue;
-        }
-        let said = if leaf.kind == "consent.withdrawn" { "withdrawal" } else { "consent or refusal" };
-        match others.get(&seq) {
-            Some(opened) if is_subject(&leaf, opened) => {
-                if people.contains(&opened.subject) {
-                    let finding = format!("entry {seq} is a member's {said} that was not evaluated");
-                    report.findings.push(finding);
-                }
+        let said = match leaf.kind.as_str() {
+            "consent.recorded" => "consent or refusal",
+            "consent.withdrawn" => "withdrawal",
+            _ => continue,
+        };
+        match others.get(&seq).filter(|opened| is_subject(&leaf, opened)) {
+            None => report.findings.push(format!("entry {seq} is a {said} that the pack does not open")),
+            Some(opened) if !people.contains(&opened.subject) => {}
+            Some(_) if seq < deciding.start => {
+                report.findings.push(format!("entry {seq} is a member's {said} that was not evaluated"));
             }
-            _ => report.findings.push(format!("entry {seq} is a {said} that the pack does not open")),
+            Some(_) => report
+                .findings
+                .push(format!("entry {seq} is a member's {said} after the decision and before the release")),
         }
     }
-    if seen != as_of {
-        report
-            .findings
-            .push(format!("the log at hand has {seen} of the {as_of} entries before the decision"));
+    if read != tree.size {
+        report.findings.push(format!("the log at hand has {read} of the {} entries of the pack", tree.size));
+    } else if edge.root() != tree.root {
+        report.findings.push("the log at hand is another than the one that the pack is of".to_owned());
     }
 }

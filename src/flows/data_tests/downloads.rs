@@ -4,11 +4,7 @@ use super::*;
 
 #[test]
 fn who_withdraws_stops_the_next_download_and_is_not_in_the_next_release() {
-    let house = ready();
-    for hospital in ["north", "south"] {
-        house.consents(hospital);
-    }
-    house.legal_bases();
+    let house = consented();
     let wanted = house.approved("diabetes", "uni");
     let act = house.act();
     let built = house.with(|ctx| release::release(ctx, &act, &wanted)).expect("built");
@@ -49,11 +45,7 @@ fn who_withdraws_stops_the_next_download_and_is_not_in_the_next_release() {
 
 #[test]
 fn whoever_refuses_at_one_hospital_stops_the_next_download() {
-    let house = ready();
-    for hospital in ["north", "south"] {
-        house.consents(hospital);
-    }
-    house.legal_bases();
+    let house = consented();
     // One person at both hospitals, with a consent through each.
     let of = |hospital: &str| {
         let contributor: almoner_model::ContributorId = hospital.parse().expect("slug");
@@ -79,34 +71,18 @@ fn whoever_refuses_at_one_hospital_stops_the_next_download() {
         found.is_some_and(|subject| members.iter().any(|m| m.subject == subject.to_string()))
     };
     let number = (15..EACH).map(|n| format!("south-{n}")).find(is_member).expect("someone");
-    let refusal = NewConsent {
-        whose: Whose::Record(Sensitive::new(number)),
-        directive: Directive {
-            source: Source::Form,
-            lineage: "form:broad".into(),
-            signed: Signed::on(Date::from_ymd(2026, 1, 1).expect("valid")),
-            status: Status::Active,
-            covers: Coverage::Contributor,
-            form: None,
-            evidence: None,
-            rules: Provision::permit([Duo::PopulationResearch]),
-        },
-        lifts: None,
-    };
-    house
-        .with(|ctx| consent::record_batch(&ctx.access, &house.act(), &contributor, vec![refusal]))
-        .expect("recorded");
+    house.record(
+        "south",
+        &number,
+        paper("form:broad", day(2026, 1, 1), Provision::permit([Duo::PopulationResearch])),
+    );
     let refused = house.with(|ctx| download::open(ctx, &house.act(), &second.release)).expect_err("refused");
     assert!(matches!(refused, DataError::Nobody { .. }), "{refused}");
 }
 
 #[test]
 fn what_was_revoked_or_has_run_out_is_not_downloaded_and_totals_are_logged() {
-    let house = ready();
-    for hospital in ["north", "south"] {
-        house.consents(hospital);
-    }
-    house.legal_bases();
+    let house = consented();
     let wanted = house.approved("diabetes", "uni");
     let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
     let open = house.with(|ctx| download::open(ctx, &house.act(), &built.release)).expect("opens");
@@ -130,4 +106,96 @@ fn what_was_revoked_or_has_run_out_is_not_downloaded_and_totals_are_logged() {
     house.with(|ctx| decide::decide(&ctx.access, &house.act(), revoked)).expect("revoked");
     let refused = house.with(|ctx| download::open(ctx, &house.act(), &built.release)).expect_err("revoked");
     assert!(matches!(refused, DataError::Access(AccessError::Refused(_))), "{refused}");
+}
+
+/// A release, a member of it, and what they permit instead of all health research from now on.
+fn narrowed(
+    rules: impl FnOnce(Provision) -> Provision,
+) -> (House, almoner_model::ReleaseId, almoner_model::RequestId) {
+    let house = consented();
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built").release;
+    house.with(|ctx| download::open(ctx, &house.act(), &built)).expect("opens");
+    let members = house.with(|ctx| release::members(ctx, &built)).expect("opens").members;
+    let north: almoner_model::ContributorId = "north".parse().expect("slug");
+    let is_member = |number: &String| {
+        let number = Sensitive::new(number.clone());
+        let found = house.with(|ctx| ctx.access.people.find_record(&north, &number)).expect("reads");
+        found.is_some_and(|subject| members.iter().any(|m| m.subject == subject.to_string()))
+    };
+    let number = (5..EACH).map(|n| format!("north-{n}")).find(is_member).expect("someone");
+    let rules = rules(Provision::permit([Duo::HealthResearch]));
+    house.record("north", &number, paper("form:broad", day(2026, 1, 1), rules));
+    (house, built, wanted)
+}
+
+#[test]
+fn whoever_permits_less_than_the_release_holds_stops_its_download() {
+    use crate::consent::{Category, DataPeriod, Effect, Period};
+    let deny = |rules: Provision| Provision { effect: Effect::Deny, ..rules };
+    let cases: [(&str, Provision); 2] = [
+        (
+            "a category that is in it",
+            Provision {
+                provisions: vec![deny(Provision {
+                    categories: vec![Category::Conditions],
+                    ..Provision::new(Effect::Deny)
+                })],
+                ..Provision::permit([Duo::HealthResearch])
+            },
+        ),
+        (
+            "days that are in it",
+            Provision {
+                data: Some(DataPeriod { from: Some(day(2015, 6, 1)), until: None }),
+                ..Provision::permit([Duo::HealthResearch])
+            },
+        ),
+    ];
+    for (what, rules) in cases {
+        let (house, built, _) = narrowed(|_| rules);
+        let refused = house.with(|ctx| download::open(ctx, &house.act(), &built));
+        assert!(matches!(refused, Err(DataError::Nobody { .. })), "{what}");
+    }
+    // Less, but of nothing that the release can hold.
+    let (house, built, _) = narrowed(|all| Provision {
+        data: Some(DataPeriod { from: None, until: Some(day(2027, 1, 1)) }),
+        ..all
+    });
+    house.with(|ctx| download::open(ctx, &house.act(), &built)).expect("opens");
+    // A permission that runs out, without anybody saying anything.
+    let until = Timestamp::parse("2026-12-01T00:00:00Z").expect("a time");
+    let (house, built, wanted) =
+        narrowed(|all| Provision { period: Some(Period { from: None, until: Some(until) }), ..all });
+    house.with(|ctx| download::open(ctx, &house.act(), &built)).expect("still in force");
+    house.clock.advance_millis(10 * 24 * 3_600_000);
+    let refused = house.with(|ctx| download::open(ctx, &house.act(), &built)).expect_err("ran out");
+    assert!(matches!(refused, DataError::Nobody { .. }), "{refused}");
+    let second = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    house.with(|ctx| download::open(ctx, &house.act(), &second.release)).expect("opens");
+}
+
+#[test]
+fn a_repeated_count_or_download_is_answered_and_logged_again() {
+    let house = consented();
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built").release;
+    let act = house.act();
+    let open = || house.with(|ctx| download::open(ctx, &act, &built)).expect("opens");
+    let (first, second) = (open(), open());
+    assert_ne!(
+        (first.seq, &first.download, &first.capability),
+        (second.seq, &second.download, &second.capability)
+    );
+    let request = CountRequest {
+        project: "diabetes".parse().expect("slug"),
+        purpose: Duo::HealthResearch,
+        modifiers: Vec::new(),
+        definition: COHORT.to_vec(),
+        datasets: datasets(),
+    };
+    let act = house.act();
+    let count = || house.with(|ctx| count::count(ctx, &act, &request)).expect("answered");
+    let (first, second) = (count(), count());
+    assert!(second.seq > first.seq && second.count == first.count);
 }

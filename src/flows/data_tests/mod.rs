@@ -153,21 +153,23 @@ impl House {
     fn consents(&self, hospital: &str) {
         let consents = (5..EACH).map(|n| NewConsent {
             whose: Whose::Record(Sensitive::new(format!("{hospital}-{n}"))),
-            directive: Directive {
-                source: Source::Form,
-                lineage: "form:broad".into(),
-                signed: Signed::on(Date::from_ymd(2025, 1, 1).expect("valid")),
-                status: Status::Active,
-                covers: Coverage::Contributor,
-                form: None,
-                evidence: None,
-                rules: Provision::permit([Duo::HealthResearch]),
-            },
+            directive: paper("form:broad", day(2025, 1, 1), Provision::permit([Duo::HealthResearch])),
             lifts: None,
         });
         let contributor = hospital.parse().expect("slug");
         self.with(|ctx| consent::record_batch(&ctx.access, &self.act(), &contributor, consents.collect()))
             .expect("recorded");
+    }
+
+    /// One person signs another paper. Gives its entry.
+    fn record(&self, hospital: &str, number: &str, directive: Directive) -> u64 {
+        let consent =
+            NewConsent { whose: Whose::Record(Sensitive::new(number.to_owned())), directive, lifts: None };
+        let contributor = hospital.parse().expect("slug");
+        let recorded = self
+            .with(|ctx| consent::record_batch(&ctx.access, &self.act(), &contributor, vec![consent]))
+            .expect("recorded");
+        recorded[0].seq
     }
 
     fn count(&self) -> Result<super::count::CountAnswer, DataError> {
@@ -303,6 +305,34 @@ fn ready() -> House {
     house
 }
 
+/// Both hospitals with consents and what a release needs.
+fn consented() -> House {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    house.legal_bases();
+    house
+}
+
+/// A signed paper that permits `rules`.
+fn paper(lineage: &str, signed: Date, rules: Provision) -> Directive {
+    Directive {
+        source: Source::Form,
+        lineage: lineage.into(),
+        signed: Signed::on(signed),
+        status: Status::Active,
+        covers: Coverage::Contributor,
+        form: None,
+        evidence: None,
+        rules,
+    }
+}
+
+fn day(year: i32, month: u32, day: u32) -> Date {
+    Date::from_ymd(year, month, day).expect("valid")
+}
+
 #[test]
 fn a_count_says_why_nobody_and_then_about_how_many() {
     let house = ready();
@@ -322,11 +352,7 @@ fn a_count_says_why_nobody_and_then_about_how_many() {
 
 #[test]
 fn a_release_is_verified_offline_and_two_recipients_get_different_people_numbers() {
-    let house = ready();
-    for hospital in ["north", "south"] {
-        house.consents(hospital);
-    }
-    house.legal_bases();
+    let house = consented();
     let wanted = house.approved("diabetes", "uni");
     let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
     assert_eq!((built.persons + suppressed(&house, &built.release)) as i64, 2 * (EACH - 5));
@@ -422,11 +448,7 @@ fn withdrawal(house: &House, hospital: &str, n: i64) {
 
 #[test]
 fn a_part_that_was_exchanged_is_neither_counted_nor_released() {
-    let house = ready();
-    for hospital in ["north", "south"] {
-        house.consents(hospital);
-    }
-    house.legal_bases();
+    let house = consented();
     let wanted = house.approved("diabetes", "uni");
     house.count().expect("answered");
     let part = |hospital: &str| {
@@ -451,11 +473,7 @@ fn a_part_that_was_exchanged_is_neither_counted_nor_released() {
 
 #[test]
 fn a_crash_between_append_and_rename_is_completed_and_before_the_append_removed() {
-    let house = ready();
-    for hospital in ["north", "south"] {
-        house.consents(hospital);
-    }
-    house.legal_bases();
+    let house = consented();
     let wanted = house.approved("diabetes", "uni");
     let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
     let (done, building) = (

@@ -3,17 +3,7 @@
 use almoner_ledger::evidence::{OfSomebodyElse, Pack, verify_evidence};
 
 use super::*;
-use crate::flows::{consent, download, evidence, release};
-
-/// Both hospitals with consents and what a release needs.
-fn consented() -> House {
-    let house = ready();
-    for hospital in ["north", "south"] {
-        house.consents(hospital);
-    }
-    house.legal_bases();
-    house
-}
+use crate::flows::{download, evidence, release};
 
 fn of(house: &House, release: &almoner_model::ReleaseId) -> Pack {
     let pack = house.with(|ctx| evidence::evidence(ctx, release)).expect("made");
@@ -93,26 +83,9 @@ fn evidence_is_for_the_use_that_was_asked_for_and_permitted() {
 #[test]
 fn a_later_refusal_of_a_member_cannot_be_left_out() {
     let house = consented();
-    let contributor: almoner_model::ContributorId = "north".parse().expect("slug");
     // A second document of the same person, which permits less and leaves the first in force.
-    let second = NewConsent {
-        whose: Whose::Record(Sensitive::new("north-12".into())),
-        directive: Directive {
-            source: Source::Form,
-            lineage: "form:second".into(),
-            signed: Signed::on(Date::from_ymd(2025, 2, 1).expect("valid")),
-            status: Status::Active,
-            covers: Coverage::Contributor,
-            form: None,
-            evidence: None,
-            rules: Provision::permit([Duo::PopulationResearch]),
-        },
-        lifts: None,
-    };
-    let recorded = house
-        .with(|ctx| consent::record_batch(&ctx.access, &house.act(), &contributor, vec![second]))
-        .expect("recorded");
-    let seq = recorded[0].seq;
+    let second = paper("form:second", day(2025, 2, 1), Provision::permit([Duo::PopulationResearch]));
+    let seq = house.record("north", "north-12", second);
     let wanted = house.approved("diabetes", "uni");
     let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
     let pack = of(&house, &built.release);
@@ -168,4 +141,71 @@ fn what_a_person_said_under_another_id_counts() {
     let second = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
     let left = house.with(|ctx| release::members(ctx, &second.release)).expect("opens").members;
     assert!(left.iter().all(|m| m.subject != known.to_string()));
+}
+
+#[test]
+fn a_pack_of_another_log_is_noticed() {
+    let house = consented();
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    let pack = of(&house, &built.release);
+    let check =
+        |leaves: Vec<(u64, Vec<u8>)>| verify_evidence(&pack, &house.key(), Some(&mut leaves.into_iter()));
+    assert!(check(leaves(&house)).intact);
+    // The log goes on: it is still the one that the pack is of.
+    withdrawal(&house, "north", 30);
+    assert!(check(leaves(&house)).intact);
+    // Another history of the same length, as a log that shows its readers two faces would have: the same until the release.
+    let mut other = leaves(&house);
+    other.pop();
+    let last = other.len() - 1;
+    let swapped = other[last - 1].1.clone();
+    other[last].1 = swapped;
+    let report = check(other);
+    assert!(report.findings.iter().any(|f| f.contains("another than")), "{:?}", report.findings);
+    let mut short = leaves(&house);
+    short.truncate(built.seq as usize);
+    let report = check(short);
+    assert!(report.findings.iter().any(|f| f.contains("entries of the pack")), "{:?}", report.findings);
+}
+
+#[test]
+fn what_a_member_says_between_permit_and_release_is_not_passed_over() {
+    let house = consented();
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    let members = house.with(|ctx| release::members(ctx, &built.release)).expect("opens").members;
+    let subject = SubjectId::new(members[0].subject.parse().expect("a number")).expect("in range");
+    house
+        .with(|ctx| {
+            let mode = WithdrawalMode::NoFurtherUse;
+            withdraw::withdraw(&ctx.access, &house.act(), subject, None, mode, None)
+        })
+        .expect("withdrawn");
+    // As a server that does not keep to its own rule would log the same release after the withdrawal.
+    let late = house.with(|ctx| {
+        let first = ctx.access.store.entry(built.seq).expect("reads").expect("there");
+        let mut body = first.payload.value().expect("there").clone();
+        body["release"] = "rel-0000000000000001".into();
+        let event = crate::events::Event::ReleaseBuilt(serde_json::from_value(body).expect("reads"));
+        let act = house.act();
+        let mut new =
+            super::super::access::entry(&event, act.event_id(0), &act, None, Vec::new()).expect("made");
+        new.as_of = first.leaf.as_of;
+        ctx.access.store.append(vec![new], &[]).expect("appended")[0].seq
+    });
+    let mut pack = of(&house, &built.release);
+    let report = verify_evidence(&pack, &house.key(), Some(&mut leaves(&house).into_iter()));
+    assert!(report.intact, "what was said after the release does not concern it: {:?}", report.findings);
+    house.with(|ctx| {
+        let store = ctx.access.store;
+        let size = store.checkpoint().checkpoint.size;
+        let entry = store.entry(late).expect("reads").expect("there");
+        pack.release = evidence::proven(store, &entry, size).expect("proven");
+        let said = store.entry(late - 1).expect("reads").expect("there");
+        let about = evidence::opened_subject(&said).expect("opens").expect("about a person");
+        pack.others.push(OfSomebodyElse { seq: said.seq, subject: about });
+    });
+    let found = found(&house, &pack);
+    assert!(found.contains("after the decision and before the release"), "{found}");
 }

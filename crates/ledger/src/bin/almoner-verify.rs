@@ -35,7 +35,7 @@ almoner-verify checks what an Almoner server published, offline and without trus
       Without --vkey the key in DIR/ledger/vkey is used, which shows only that the package agrees with itself.
   almoner-verify evidence PACK --vkey KEY|FILE [--ledger DIR|URL]
       For boards: that every person in a release had permitted it at the entry that the release names.
-      With the log at hand, also that no withdrawal was left out.
+      With the log at hand, also that nothing that they said was left out.
 
   --json   one JSON object on standard output
 Exit codes: 0 intact, 1 something is wrong, 2 wrong usage.";
@@ -230,7 +230,9 @@ fn evidence(args: &Arguments, pack: &str) -> Result<bool, String> {
     println!("persons {}\nentries {}\nas of   {}", report.persons, report.entries, report.as_of);
     findings(&report.findings);
     match (report.intact, report.complete) {
-        (true, true) => println!("intact: everyone had permitted it, and no withdrawal was left out"),
+        (true, true) => {
+            println!("intact: everyone had permitted it, and nothing that they said was left out")
+        }
         (true, false) => {
             println!("intact: everyone had permitted it; check with --ledger that nothing was left out")
         }
