@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::owner::Owner;
-use super::{CliError, Globals};
+use super::{CliError, Globals, read_named};
 use crate::flows::AccessError;
 use crate::flows::consent::{ImportError, import};
 use crate::store::Actor;
@@ -57,7 +57,7 @@ impl From<ImportError> for CliError {
 pub fn run(args: ConsentArgs, globals: &Globals) -> Result<(), CliError> {
     let ConsentCommand::Import { file, contributor, forms } = args.command;
     let forms = forms.unwrap_or_else(|| file.with_file_name("forms.toml"));
-    let list = std::fs::read(&file)?;
+    let list = read_named(&file)?;
     let forms = std::fs::read_to_string(&forms).map_err(|e| {
         CliError::Usage(format!("{}: {e}; name the definitions with --forms", forms.display()))
     })?;

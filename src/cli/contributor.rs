@@ -7,7 +7,7 @@ use clap::{Args, Subcommand};
 use serde_json::{Value, json};
 
 use super::owner::Owner;
-use super::{CliError, Globals};
+use super::{CliError, Globals, read_named_text};
 use crate::events::ContributorRegistered;
 use crate::flows::{Act, contributor};
 use crate::state::records::{Contract, Contributor};
@@ -88,7 +88,7 @@ pub fn run(args: ContributorArgs, globals: &Globals) -> Result<(), CliError> {
             output.result(&items, table)
         }
         ContributorCommand::Contract { id, file } => {
-            let policy = std::fs::read_to_string(&file)?;
+            let policy = read_named_text(&file)?;
             let made = match &owner {
                 Owner::Here(app) => {
                     let act = Act::operator(&*app.entropy);

@@ -1,7 +1,6 @@
 //! `almoner count`: counts a cohort.
 
 use clap::Args;
-use std::fs;
 use std::path::PathBuf;
 
 use almoner_model::{DatasetId, Duo, ProjectId};
@@ -9,7 +8,7 @@ use serde_json::value::RawValue;
 use serde_json::{Value, json};
 
 use super::owner::Owner;
-use super::{CliError, Globals};
+use super::{CliError, Globals, read_named};
 use crate::app::App;
 use crate::error::ErrorKind;
 use crate::flows::count::{self, CountAnswer, CountRequest, Shown};
@@ -51,7 +50,7 @@ impl From<DataError> for CliError {
 /// # Errors
 /// If the definition cannot be read or answered as asked, or the count is refused.
 pub fn run(args: CountArgs, globals: &Globals) -> Result<(), CliError> {
-    let definition = fs::read(&args.cohort)?;
+    let definition = read_named(&args.cohort)?;
     match Owner::of(globals)? {
         Owner::Here(app) => {
             let answer = here(&app, args, definition)?;

@@ -4,7 +4,7 @@
 //! With `--json` a command writes exactly one JSON object on standard output; otherwise text for people. Progress and
 //! errors go to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -145,6 +145,28 @@ impl From<std::io::Error> for CliError {
     }
 }
 
+/// Reads a file that an argument names.
+///
+/// # Errors
+/// Which file cannot be read, and why.
+pub fn read_named(path: &Path) -> Result<Vec<u8>, CliError> {
+    let kind = |e: &std::io::Error| match e.kind() {
+        std::io::ErrorKind::NotFound => ErrorKind::Invalid,
+        _ => ErrorKind::Fault,
+    };
+    std::fs::read(path)
+        .map_err(|e| CliError::failed(kind(&e), format!("{} cannot be read: {e}", path.display())))
+}
+
+/// Reads a file of text that an argument names.
+///
+/// # Errors
+/// As [`read_named`], or that it is not UTF-8.
+pub fn read_named_text(path: &Path) -> Result<String, CliError> {
+    String::from_utf8(read_named(path)?)
+        .map_err(|_| CliError::failed(ErrorKind::Invalid, format!("{} is not UTF-8 text", path.display())))
+}
+
 impl Globals {
     /// The data folder.
     pub fn folder(&self) -> Folder {
@@ -231,5 +253,21 @@ mod tests {
     #[test]
     fn the_command_line_is_consistent() {
         Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn a_file_that_cannot_be_read_is_named() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let absent = folder.path().join("cohort.json");
+        let CliError::Failed { kind, message, .. } = read_named(&absent).expect_err("absent") else {
+            panic!()
+        };
+        assert!(kind == ErrorKind::Invalid && message.contains("cohort.json cannot be read"), "{message}");
+        let binary = folder.path().join("policy.cedar");
+        std::fs::write(&binary, [0xff, 0xfe]).expect("written");
+        let CliError::Failed { message, .. } = read_named_text(&binary).expect_err("binary") else {
+            panic!()
+        };
+        assert!(message.contains("policy.cedar is not UTF-8 text"), "{message}");
     }
 }

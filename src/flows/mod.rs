@@ -17,6 +17,7 @@ pub mod inspect;
 pub mod participant;
 pub mod permitted;
 pub mod question;
+pub mod recall;
 pub mod release;
 pub mod request;
 pub mod tokens;

@@ -57,7 +57,7 @@ pub const fn meaning(mode: WithdrawalMode) -> &'static str {
             "Your data is not used in any new count or release. What was handed over before stays with its recipients."
         }
         WithdrawalMode::Recall => {
-            "Your data is not used in any new count or release, and recipients of earlier releases are asked to destroy it."
+            "Your data is not used in any new count or release, and recipients of earlier releases are told to destroy it."
         }
     }
 }

@@ -36,10 +36,23 @@ fn who_withdraws_stops_the_next_download_and_is_not_in_the_next_release() {
         .expect("withdrawn");
     let refused = house.with(|ctx| download::open(ctx, &house.act(), &built.release)).expect_err("withdrawn");
     assert!(matches!(refused, DataError::Nobody { .. }), "{refused}");
+    // Its recipient is told whose rows to destroy; of those who withdrew otherwise, nothing is said.
+    let others = house.with(|ctx| release::members(ctx, &built.release)).expect("opens").members;
+    let other = others.iter().find(|m| m.subject != member.subject).expect("more than one");
+    let other = SubjectId::new(other.subject.parse().expect("a number")).expect("in range");
+    house
+        .with(|ctx| {
+            let mode = WithdrawalMode::NoFurtherUse;
+            withdraw::withdraw(&ctx.access, &house.act(), other, None, mode, None)
+        })
+        .expect("withdrawn");
+    let recalled = house.with(|ctx| recall::recalls(ctx, &built.release)).expect("reads");
+    assert_eq!(recalled.persons, [member.pseudonym.clone()]);
     let second = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    assert!(house.with(|ctx| recall::recalls(ctx, &second.release)).expect("reads").persons.is_empty());
     let left = house.with(|ctx| release::members(ctx, &second.release)).expect("opens").members;
     assert!(left.iter().all(|m| m.subject != member.subject), "who withdrew is not in it");
-    assert_eq!((second.persons + suppressed(&house, &second.release)) as i64, 2 * (EACH - 5) - 1);
+    assert_eq!((second.persons + suppressed(&house, &second.release)) as i64, 2 * (EACH - 5) - 2);
     house.with(|ctx| download::open(ctx, &house.act(), &second.release)).expect("opens");
 }
 

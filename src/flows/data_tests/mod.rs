@@ -21,7 +21,7 @@ use super::count::{CountRequest, Shown};
 use super::ingest::{IngestContext, IngestRequest};
 use super::permitted::ConsentIndex;
 use super::question::{DataContext, DataError};
-use super::{Act, consent, count, decide, download, ingest, release, request, withdraw};
+use super::{Act, consent, count, decide, download, ingest, recall, release, request, withdraw};
 use crate::blob::Blobs;
 use crate::catalog::Catalog;
 use crate::consent::{Coverage, Directive, Provision, Signed, Source, Status, WithdrawalMode};

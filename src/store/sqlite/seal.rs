@@ -1,6 +1,6 @@
 //! Encryption of what is kept beside the leaves: AES-256-GCM under one key per person, each wrapped by the data folder's
-//! key (label `payload-wrap/v1` of the keyring). Destroying one wrapped key makes everything said about that person
-//! unreadable, in backups too.
+//! key (label `payload-wrap/v1` of the keyring). Destroying one wrapped key makes the payloads about that person unreadable
+//! here. It does not reach what the fold keeps of them in the state, nor the wrapped key in a backup.
 //!
 //! ```text
 //! sealed  = nonce(12) ‖ GCM(subject key, salt(32) ‖ length of actor (4, big endian) ‖ actor ‖ payload)

@@ -149,6 +149,8 @@ permissions! {
     ReadReleases "read_releases" [Operator, Contributor, Board, Researcher];
     /// Download releases.
     DownloadReleases "download_releases" [Researcher];
+    /// See whose rows of a release are to be destroyed.
+    ReadRecalls "read_recalls" [Board, Researcher];
     /// Download the pack that proves every person's permission.
     ReadEvidence "read_evidence" [Board];
 }

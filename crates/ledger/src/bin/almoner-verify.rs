@@ -75,7 +75,9 @@ fn arguments() -> Result<Arguments, String> {
 /// A verifier key given as its line or as the name of a file that holds it.
 fn verifier_key(given: &str) -> Result<VerifierKey, String> {
     VerifierKey::parse(given).or_else(|error| {
-        let text = std::fs::read_to_string(given).map_err(|_| error.to_string())?;
+        let text = std::fs::read_to_string(given).map_err(|e| {
+            format!("{given} is no verifier key ({error}) and no file that can be read ({})", e.kind())
+        })?;
         VerifierKey::parse(&text).map_err(|e| e.to_string())
     })
 }
@@ -167,6 +169,9 @@ fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<bool, String> {
 
 fn release(args: &Arguments, dir: &str) -> Result<bool, String> {
     let dir = Path::new(dir);
+    if !dir.join("release.json").is_file() {
+        return Err(format!("{} holds no release: there is no release.json in it", dir.display()));
+    }
     let key = match &args.vkey {
         Some(given) => verifier_key(given)?,
         None => verifier_key(&dir.join("ledger/vkey").to_string_lossy())?,

@@ -15,6 +15,7 @@ pub mod download;
 pub mod evidence;
 pub mod list;
 pub mod manifest;
+pub mod recalls;
 #[path = "read.rs"]
 pub mod show;
 
