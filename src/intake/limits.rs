@@ -16,7 +16,7 @@ pub struct Limits {
     pub expansion_free_bytes: u64,
     /// Expanded bytes for each stored byte, at most. Clinical NDJSON compresses 10 to 40 times; a bomb a thousand times.
     pub expansion_ratio_max: u64,
-    /// Largest archive member that is read as a whole (a Parquet table in a zip), in bytes.
+    /// Largest packed file that is held in memory as a whole (a Parquet table in a zip), in bytes. One at a time is.
     pub member_bytes_max: u64,
     /// Most files in one export.
     pub files_max: usize,
@@ -34,7 +34,7 @@ impl Default for Limits {
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
             expansion_free_bytes: 64 << 20,
             expansion_ratio_max: 250,
-            member_bytes_max: 1 << 30,
+            member_bytes_max: 512 << 20,
             files_max: 100_000,
             depth_max: 16,
             quarantine_listed: 1_000,

@@ -2,10 +2,11 @@
 //!
 //! The arrow `export → intake → mapping` for OMOP. A delimiter is found in the header; quotes, CRLF, a byte order mark and
 //! empty tables are taken as they come. Memory is one batch of rows a thread. What a cell means is the mapper's business;
-//! that a record is UTF-8, has no NUL byte and is not beyond the line limit is decided here. A Parquet file that is packed
-//! (zip, gzip) or encrypted is held in memory while it is read, because Parquet is read from its end.
+//! that a record is UTF-8, has no NUL byte and is not beyond the line limit is decided here. A Parquet file is read from its
+//! end: where it is stored or spooled as it is, at any position; where it is packed (zip, gzip) it is held in memory, one such
+//! file at a time.
 
-use std::io::{self, BufRead, BufReader, Read};
+use std::io::{self, BufRead, BufReader, Read, Seek as _, SeekFrom};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 
@@ -14,6 +15,7 @@ use arrow::compute::cast;
 use arrow::datatypes::DataType;
 use bytes::Bytes;
 use parquet::arrow::arrow_reader::{ParquetRecordBatchReader, ParquetRecordBatchReaderBuilder};
+use parquet::file::reader::{ChunkReader, Length};
 
 use super::discover::{InputFile, IntakeError};
 use super::kinds::{InputKind, TableFormat};
@@ -21,7 +23,7 @@ use super::limits::Limits;
 use super::lines::{FileRead, LinesRead};
 use super::records::{Next, Records};
 use super::report::{Quarantine, Tally};
-use super::source::SourceFault;
+use super::source::{ByteSource, ReadSeek, SourceFault};
 use crate::mapping::StageError;
 use crate::mapping::omop::Cells;
 use crate::mapping::outcome::{Locator, Outcome, Rule, rule};
@@ -54,11 +56,12 @@ pub fn read_tables<W: RowWorker>(
     let stop = AtomicBool::new(false);
     let read = Mutex::new(vec![FileRead::default(); files.len()]);
     let fault = Mutex::new(None);
+    let packed = Mutex::new(());
     let mut tally = Tally::default();
     std::thread::scope(|scope| {
         let mut threads = Vec::new();
         for worker in workers {
-            let (next, stop, read, fault) = (&next, &stop, &read, &fault);
+            let (next, stop, read, fault, packed) = (&next, &stop, &read, &fault, &packed);
             threads.push(scope.spawn(move || {
                 let mut tally = Tally::default();
                 loop {
@@ -67,8 +70,9 @@ pub fn read_tables<W: RowWorker>(
                     if stop.load(Ordering::SeqCst) {
                         break;
                     }
+                    let tally = &mut tally;
                     let mut table =
-                        Table { input, limits, quarantine, progress, stop, worker, tally: &mut tally };
+                        Table { input, limits, quarantine, progress, stop, packed, worker, tally };
                     match table.read() {
                         Ok(done) => read.lock().unwrap_or_else(PoisonError::into_inner)[index] = done,
                         Err(error) => {
@@ -100,6 +104,8 @@ struct Table<'t, 'q, W> {
     quarantine: &'t Quarantine<'q>,
     progress: &'t (dyn Fn(u64) + Sync),
     stop: &'t AtomicBool,
+    /// Held while a packed Parquet file is in memory.
+    packed: &'t Mutex<()>,
     worker: &'t mut W,
     tally: &'t mut Tally,
 }
@@ -193,6 +199,10 @@ impl<W: RowWorker> Table<'_, '_, W> {
     }
 
     fn parquet(&mut self, done: &mut FileRead) -> Result<(), Ended> {
+        let _one = match self.input.source.is_plain() {
+            true => None,
+            false => Some(self.packed.lock().unwrap_or_else(PoisonError::into_inner)),
+        };
         let reader = self.open_parquet()?;
         let schema = RecordBatchReader::schema(&reader);
         let names: Vec<&str> = schema.fields().iter().map(|f| f.name().as_str()).collect();
@@ -214,21 +224,14 @@ impl<W: RowWorker> Table<'_, '_, W> {
     }
 
     fn open_parquet(&self) -> Result<ParquetRecordBatchReader, Ended> {
-        let corrupt = |_| Ended::Container(rule::CORRUPT_CONTAINER);
-        let built = match self.input.source.local_path() {
-            Some(path) => {
-                let file = std::fs::File::open(path).map_err(|e| self.ended(&e))?;
-                ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?.with_batch_size(8192).build()
-            }
-            None => {
-                let bytes: Bytes = self.input.source.read_all(self.limits).map_err(|e| self.ended(&e))?;
-                ParquetRecordBatchReaderBuilder::try_new(bytes)
-                    .map_err(corrupt)?
-                    .with_batch_size(8192)
-                    .build()
-            }
-        };
-        built.map_err(corrupt)
+        let source = &self.input.source;
+        if let Some(path) = source.local_path() {
+            return built(std::fs::File::open(path).map_err(|e| self.ended(&e))?);
+        }
+        match source.open_seekable().map_err(|e| self.ended(&e))? {
+            Some(open) => built(Sought { source: source.clone(), open: Mutex::new(open) }),
+            None => built(source.read_all(self.limits).map_err(|e| self.ended(&e))?),
+        }
     }
 
     fn count(&mut self, at: Locator, outcome: Outcome) -> Result<(), IntakeError> {
@@ -245,6 +248,46 @@ impl<W: RowWorker> Table<'_, '_, W> {
             Some(rule) => Ended::Container(rule),
             None => Ended::Machine(IntakeError::Read { file: self.input.ordinal, kind: error.kind() }),
         }
+    }
+}
+
+fn built<R: ChunkReader + 'static>(file: R) -> Result<ParquetRecordBatchReader, Ended> {
+    let corrupt = |_| Ended::Container(rule::CORRUPT_CONTAINER);
+    let builder = ParquetRecordBatchReaderBuilder::try_new(file).map_err(corrupt)?;
+    builder.with_batch_size(8192).build().map_err(corrupt)
+}
+
+/// A source that is read at any position.
+struct Sought {
+    source: ByteSource,
+    open: Mutex<Box<dyn ReadSeek>>,
+}
+
+impl Length for Sought {
+    fn len(&self) -> u64 {
+        self.source.stored_bytes()
+    }
+}
+
+impl ChunkReader for Sought {
+    type T = Box<dyn ReadSeek>;
+
+    fn get_read(&self, start: u64) -> parquet::errors::Result<Self::T> {
+        let mut open = self.source.open_seekable()?.ok_or_else(|| io::Error::from(io::ErrorKind::Other))?;
+        open.seek(SeekFrom::Start(start))?;
+        Ok(open)
+    }
+
+    fn get_bytes(&self, start: u64, length: usize) -> parquet::errors::Result<Bytes> {
+        let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
+        open.seek(SeekFrom::Start(start))?;
+        // A file that is shorter than it says is not worth the memory that it asks for.
+        let mut bytes = Vec::new();
+        open.by_ref().take(length as u64).read_to_end(&mut bytes)?;
+        if bytes.len() < length {
+            return Err(io::Error::from(io::ErrorKind::UnexpectedEof).into());
+        }
+        Ok(bytes.into())
     }
 }
 
@@ -283,6 +326,14 @@ fn as_text(batch: &RecordBatch) -> Vec<StringArray> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Arc;
+
+    use arrow::array::Int64Array;
+    use parquet::arrow::ArrowWriter;
+    use parquet::file::properties::WriterProperties;
+
+    use super::super::discover::NameDigest;
+    use super::super::source::{Packing, RawSource};
     use super::*;
 
     #[test]
@@ -291,5 +342,68 @@ mod tests {
         assert_eq!(delimiter(b"a,b\n"), b',');
         assert_eq!(delimiter(b"a;b"), b';');
         assert_eq!(delimiter(b""), b',');
+    }
+
+    /// Stored somewhere that is no local file, as a spooled upload is.
+    struct Elsewhere(Vec<u8>);
+
+    impl RawSource for Elsewhere {
+        fn open(&self) -> io::Result<Box<dyn ReadSeek>> {
+            Ok(Box::new(io::Cursor::new(self.0.clone())))
+        }
+
+        fn bytes(&self) -> u64 {
+            self.0.len() as u64
+        }
+    }
+
+    /// Sums the first column.
+    #[derive(Default)]
+    struct Sum(i64);
+
+    impl RowWorker for Sum {
+        fn header(&mut self, _: &InputFile, names: &[&str]) {
+            assert_eq!(names, ["person_id", "year_of_birth"]);
+        }
+
+        fn row(&mut self, _: &InputFile, _: Locator, cells: Cells<'_>) -> Result<Outcome, StageError> {
+            let Cells::Columns { columns, row } = cells else { panic!("a table of columns") };
+            self.0 += columns[0].value(row).parse::<i64>().expect("a number");
+            Ok(Outcome::Mapped)
+        }
+    }
+
+    fn read(bytes: Vec<u8>) -> (i64, FileRead) {
+        let input = InputFile {
+            ordinal: 0,
+            name: NameDigest(0),
+            kind: InputKind::Omop { table: "person", format: TableFormat::Parquet },
+            bytes: bytes.len() as u64,
+            source: ByteSource::new(Arc::new(Elsewhere(bytes)), Packing::Plain),
+        };
+        let mut workers = [Sum::default()];
+        let unheard = Quarantine::new(0, Box::new(io::sink()));
+        let done = read_tables(&[&input], &Limits::default(), &mut workers, &unheard, &|_| ()).expect("read");
+        (workers[0].0, done.files[0].clone())
+    }
+
+    #[test]
+    fn parquet_that_is_no_local_file_is_read_where_it_is() {
+        let ids = Int64Array::from_iter_values(0..50_000);
+        let years = Int64Array::from_iter_values((0..50_000).map(|n| 1930 + n % 90));
+        let columns: [(&str, ArrayRef); 2] =
+            [("person_id", Arc::new(ids)), ("year_of_birth", Arc::new(years))];
+        let batch = RecordBatch::try_from_iter(columns).expect("a batch");
+        let groups = WriterProperties::builder().set_max_row_group_row_count(Some(7_000)).build();
+        let mut bytes = Vec::new();
+        let mut writer = ArrowWriter::try_new(&mut bytes, batch.schema(), Some(groups)).expect("a writer");
+        writer.write(&batch).expect("written");
+        writer.close().expect("closed");
+        let (sum, done) = read(bytes.clone());
+        assert_eq!((sum, done.lines, done.stopped), ((0..50_000).sum(), 50_000, None));
+        // Without its end it is no table.
+        bytes.truncate(bytes.len() - 9);
+        assert_eq!(read(bytes.clone()).1.stopped, Some(rule::CORRUPT_CONTAINER));
+        assert_eq!(read(Vec::new()).1.stopped, Some(rule::CORRUPT_CONTAINER));
     }
 }
