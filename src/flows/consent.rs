@@ -24,7 +24,7 @@ use crate::store::{Appended, NewEntry};
 /// Entries in one append of an import.
 const CHUNK: usize = 500;
 /// Rows that are told one by one; beyond, only how many broke which rule.
-const ERRORS_MAX: usize = 1_000;
+pub const ERRORS_MAX: usize = 1_000;
 
 /// Whose consent.
 #[derive(Clone, Debug)]
