@@ -1,10 +1,13 @@
 //! How the HTTP interface says yes: bodies, pages of lists, and blocking work off the serving threads.
 
+use std::sync::Arc;
+
 use actix_web::http::header;
 use actix_web::{HttpRequest, HttpResponse, Responder, web};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
+use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use super::api::jobs::Job;
@@ -24,6 +27,37 @@ where
 {
     let app = app.clone();
     web::block(move || work(&app)).await?.map_err(Problem::from)
+}
+
+/// Turns at work that reads whole datasets or releases: as many at a time as jobs; who comes later waits, in order.
+#[derive(Clone, Debug)]
+pub struct Turns(Arc<Semaphore>);
+
+impl Turns {
+    /// `at_once` turns.
+    pub fn new(at_once: usize) -> Self {
+        Self(Arc::new(Semaphore::new(at_once)))
+    }
+
+    /// Runs blocking work that reads much, when it is its turn. A caller that hangs up gives up its place in the queue;
+    /// work that has begun is done, since it may be in the ledger already.
+    ///
+    /// # Errors
+    /// The work's error as a problem.
+    pub async fn take<T, E, F>(&self, app: &web::Data<App>, work: F) -> Result<T, Problem>
+    where
+        T: Send + 'static,
+        E: Send + 'static,
+        F: FnOnce(&App) -> Result<T, E> + Send + 'static,
+        Problem: From<E>,
+    {
+        let turn = Arc::clone(&self.0).acquire_owned().await.map_err(Problem::fault)?;
+        let done = blocking(app, move |app| {
+            let _turn = turn;
+            work(app)
+        });
+        done.await
+    }
 }
 
 /// 201 with the new thing.

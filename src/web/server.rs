@@ -18,6 +18,7 @@ use actix_web::middleware::from_fn;
 use actix_web::{HttpRequest, HttpResponse, HttpServer, web};
 use utoipa_actix_web::service_config::ServiceConfig;
 
+use super::answer::Turns;
 use super::auth::LocalPeer;
 use super::error::Problem;
 use super::idempotency::{self, InProgress};
@@ -274,12 +275,14 @@ struct Shared {
     in_progress: web::Data<InProgress>,
     document: Arc<utoipa::openapi::OpenApi>,
     operations: web::Data<Operations>,
+    turns: web::Data<Turns>,
 }
 
 impl Shared {
     fn new(app: Arc<App>) -> Self {
         let document = Arc::new(openapi::document());
         Self {
+            turns: web::Data::new(Turns::new(app.config.jobs.at_once)),
             app: web::Data::from(app),
             metrics: web::Data::new(Metrics::new()),
             in_progress: web::Data::new(InProgress::default()),
@@ -294,6 +297,7 @@ impl Shared {
             .app_data(self.metrics.clone())
             .app_data(self.in_progress.clone())
             .app_data(self.operations.clone())
+            .app_data(self.turns.clone())
             .app_data(extract::json(self.app.config.http.body_bytes_max))
             .app_data(extract::path())
             .app_data(extract::query())

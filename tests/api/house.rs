@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use almoner::app::{App, Folder};
+use almoner::app::{App, Folder, OpenError};
 use almoner::config::Config;
 use almoner::events::{ContributorRegistered, Event};
 use almoner::flows::Act;
@@ -174,16 +174,19 @@ impl House {
         let (folder, config) = (self.app.folder.clone(), self.app.config.clone());
         let old = std::mem::replace(&mut self._place, tempfile::tempdir().expect("a folder"));
         let agent = self.agent.clone();
-        let closing = Arc::downgrade(&self.app);
         drop(self);
+        let open =
+            || App::open(folder.clone(), config.clone(), Arc::new(SystemClock), Arc::new(SystemEntropy));
         // The threads of the server let go of the folder when they end, which may be a moment after it has stopped.
-        let mut moments = 0;
-        while closing.strong_count() > 0 && moments < 1_000 {
+        let mut opened = open();
+        for _ in 0..1_000 {
+            if !matches!(opened, Err(OpenError::Owned(_))) {
+                break;
+            }
             std::thread::sleep(Duration::from_millis(10));
-            moments += 1;
+            opened = open();
         }
-        let app =
-            App::open(folder, config, Arc::new(SystemClock), Arc::new(SystemEntropy)).expect("opens again");
+        let app = opened.expect("opens again");
         let app = Arc::new(app);
         let serving = web::spawn(Arc::clone(&app)).expect("serves again");
         Self { app, serving: Some(serving), agent, _place: old }

@@ -4,11 +4,15 @@ use std::io::{BufRead as _, BufReader, Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::net::UnixStream;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
 
+use actix_web::web;
 use almoner::jobs::{JobState, NewJob, Unit};
 use almoner::push::Server;
+use almoner::web::answer::Turns;
+use almoner::web::error::Problem;
 use serde_json::{Value, json};
 
 use crate::house::House;
@@ -137,4 +141,31 @@ fn a_server_that_is_stopped_ends_streams_and_marks_what_it_cut_short() {
     assert_eq!(after.state, JobState::Interrupted);
     assert!(socket.exists(), "the new server has its socket");
     house.get("/v1/me", Some(&operator)).expect(200);
+}
+
+#[test]
+fn work_that_reads_much_is_done_a_few_at_a_time() {
+    let house = House::open();
+    let app = web::Data::from(std::sync::Arc::clone(&house.app));
+    let turns = Turns::new(2);
+    let (running, most) = (AtomicUsize::new(0), AtomicUsize::new(0));
+    let counters: &'static (AtomicUsize, AtomicUsize) = Box::leak(Box::new((running, most)));
+    let work = move |_: &almoner::app::App| -> Result<(), Problem> {
+        let now = counters.0.fetch_add(1, Ordering::SeqCst) + 1;
+        counters.1.fetch_max(now, Ordering::SeqCst);
+        std::thread::sleep(Duration::from_millis(20));
+        counters.0.fetch_sub(1, Ordering::SeqCst);
+        Ok(())
+    };
+    actix_web::rt::System::new().block_on(async {
+        // One that hangs up while it waits takes nobody's place.
+        let (first, second) = (turns.take(&app, work), turns.take(&app, work));
+        let hung_up = tokio::time::timeout(Duration::from_millis(1), turns.take(&app, work));
+        let _ = tokio::join!(first, second, hung_up);
+        let all: Vec<_> = (0..6).map(|_| turns.take(&app, work)).collect();
+        for one in futures::future::join_all(all).await {
+            one.expect("done");
+        }
+    });
+    assert_eq!(counters.1.load(Ordering::SeqCst), 2);
 }

@@ -11,7 +11,7 @@ use crate::flows::count::{self, CountRequest, Shown};
 use crate::web::schema::{DuoTerm, Sha256Hex, Slug};
 
 use crate::app::App;
-use crate::web::answer::{Created, IdempotencyHeader, blocking};
+use crate::web::answer::{Created, IdempotencyHeader, Turns};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::CountCohorts;
 use crate::web::error::Problem;
@@ -79,12 +79,13 @@ pub struct CountView {
 pub async fn ask(
     caller: Caller<CountCohorts>,
     app: web::Data<App>,
+    turns: web::Data<Turns>,
     body: web::Json<NewCount>,
 ) -> Result<Created<CountView>, Problem> {
     let body = body.into_inner();
     caller.for_project(&body.project)?;
     let act = caller.act(&app);
-    let answer = blocking(&app, move |app| {
+    let answer = turns.take(&app, move |app| {
         let request = CountRequest {
             project: body.project,
             purpose: body.purpose,

@@ -10,7 +10,7 @@ use crate::flows::download as flow;
 use crate::web::schema::{Instant, Sha256Hex};
 
 use crate::app::App;
-use crate::web::answer::{Created, IdempotencyHeader, blocking};
+use crate::web::answer::{Created, IdempotencyHeader, Turns};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::DownloadReleases;
 use crate::web::error::Problem;
@@ -61,10 +61,11 @@ pub struct File {
 pub async fn download(
     caller: Caller<DownloadReleases>,
     app: web::Data<App>,
+    turns: web::Data<Turns>,
     id: web::Path<ReleaseId>,
 ) -> Result<Created<Download>, Problem> {
     let (principal, act) = (caller.clone(), caller.act(&app));
-    let opened = blocking(&app, move |app| {
+    let opened = turns.take(&app, move |app| {
         find(app, &principal, &id)?;
         Ok::<_, Problem>(app.with_data(|ctx| flow::open(ctx, &act, &id))?)
     });

@@ -7,7 +7,7 @@ use almoner_model::ReleaseId;
 use super::find;
 use crate::app::App;
 use crate::flows::{evidence, request};
-use crate::web::answer::blocking;
+use crate::web::answer::Turns;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::ReadEvidence;
 use crate::web::error::Problem;
@@ -26,10 +26,11 @@ use crate::web::schema::Slug;
 pub async fn evidence_pack(
     caller: Caller<ReadEvidence>,
     app: web::Data<App>,
+    turns: web::Data<Turns>,
     id: web::Path<ReleaseId>,
 ) -> Result<web::Json<Pack>, Problem> {
     let principal = caller.clone();
-    let pack = blocking(&app, move |app| {
+    let pack = turns.take(&app, move |app| {
         let release = find(app, &principal, &id)?;
         let request = request::show(&app.access(), &release.body.request)?;
         if !request.contributors.iter().all(|c| principal.covers_contributor(c)) {

@@ -8,7 +8,7 @@ use utoipa::ToSchema;
 use super::find;
 use crate::app::App;
 use crate::flows::recall;
-use crate::web::answer::blocking;
+use crate::web::answer::Turns;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::ReadRecalls;
 use crate::web::error::Problem;
@@ -39,13 +39,15 @@ pub struct Recalls {
 pub async fn recalls(
     caller: Caller<ReadRecalls>,
     app: web::Data<App>,
+    turns: web::Data<Turns>,
     id: web::Path<ReleaseId>,
 ) -> Result<web::Json<Recalls>, Problem> {
     let principal = caller.clone();
-    let recall::Recalls { release, persons, as_of } = blocking(&app, move |app| {
-        find(app, &principal, &id)?;
-        app.with_data(|ctx| recall::recalls(ctx, &id)).map_err(Problem::from)
-    })
-    .await?;
+    let recall::Recalls { release, persons, as_of } = turns
+        .take(&app, move |app| {
+            find(app, &principal, &id)?;
+            app.with_data(|ctx| recall::recalls(ctx, &id)).map_err(Problem::from)
+        })
+        .await?;
     Ok(web::Json(Recalls { release: release.to_string(), persons, as_of }))
 }
