@@ -120,6 +120,9 @@ impl Story {
              the ledger\n  {url}/metrics             measurements (operator)\n  {}   the two releases\n\n",
             self.downloads.display()
         );
+        if let Some(patient) = self.tokens.iter().find(|t| t.token.starts_with("alp_")) {
+            text += &format!("The page of the patient who withdrew\n\n  {url}/me#{}\n\n", patient.token);
+        }
         text += "Be somebody (Authorization: Bearer …)\n\n";
         for token in &self.tokens {
             text += &format!("  {:<32} {}\n", token.who, token.token);

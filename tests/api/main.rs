@@ -3,6 +3,7 @@
 
 mod house;
 mod openapi;
+mod pages;
 mod permissions;
 mod story;
 mod v1;

@@ -15,9 +15,8 @@ fn said(args: &[&str], code: i32) -> String {
 
 #[test]
 fn what_is_missing_is_named() {
-    let folder = std::env::temp_dir().join(format!("almoner-verify-{}", std::process::id()));
-    std::fs::create_dir_all(&folder).expect("made");
-    let at = |name: &str| folder.join(name).to_string_lossy().into_owned();
+    let folder = tempfile::tempdir().expect("a folder");
+    let at = |name: &str| folder.path().join(name).to_string_lossy().into_owned();
     assert!(said(&["release", &at("nowhere")], 1).contains("nowhere holds no release"));
     std::fs::write(Path::new(&at("release.json")), "{}").expect("written");
     let keyless = said(&["release", &at("")], 1);
@@ -27,5 +26,4 @@ fn what_is_missing_is_named() {
     assert!(said(&["evidence", "x"], 1).contains("--vkey"));
     assert!(said(&["ledger", &at("nowhere")], 1).contains("vkey"));
     assert!(said(&["everything"], 2).contains("say what to check"));
-    std::fs::remove_dir_all(&folder).expect("removed");
 }
