@@ -384,7 +384,7 @@ mod tests {
         let mut workers = [Sum::default()];
         let unheard = Quarantine::new(0, Box::new(io::sink()));
         let done = read_tables(&[&input], &Limits::default(), &mut workers, &unheard, &|_| ()).expect("read");
-        (workers[0].0, done.files[0].clone())
+        (workers[0].0, done.files[0])
     }
 
     #[test]

@@ -180,6 +180,13 @@ pub enum StoreError {
          newest copy in its place; if there is none, accept the loss with `almoner ledger accept-rollback`"
     )]
     RolledBack(String),
+    /// The disk failed to make something durable. What it holds is not known any more, whatever the page cache says, so
+    /// nothing is accepted until the store is opened again.
+    #[error(
+        "the disk failed to make the ledger durable ({0}); nothing was acknowledged, and nothing more is accepted. Look at \
+         the disk, then start the server again"
+    )]
+    NotDurable(String),
     /// Disk, lock or database trouble; nothing was acknowledged.
     #[error("the store cannot be read or written: {0}")]
     Unavailable(String),
@@ -191,7 +198,9 @@ impl StoreError {
         match self {
             Self::Precondition { .. } | Self::Rejected(_) | Self::EventReused(_) => ErrorKind::Conflict,
             Self::Invalid(_) => ErrorKind::Invalid,
-            Self::NotIntact(_) | Self::RolledBack(_) | Self::Unavailable(_) => ErrorKind::Fault,
+            Self::NotIntact(_) | Self::RolledBack(_) | Self::NotDurable(_) | Self::Unavailable(_) => {
+                ErrorKind::Fault
+            }
         }
     }
 }
@@ -208,6 +217,14 @@ pub trait Store: Send + Sync {
         entries: Vec<NewEntry>,
         preconditions: &[Precondition],
     ) -> Result<Vec<Appended>, StoreError>;
+
+    /// Whether the store takes appends and writes.
+    ///
+    /// # Errors
+    /// Why it does not.
+    fn accepting(&self) -> Result<(), StoreError> {
+        Ok(())
+    }
 
     /// Number of entries.
     fn size(&self) -> u64 {

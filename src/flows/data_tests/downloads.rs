@@ -47,7 +47,7 @@ fn who_withdraws_stops_the_next_download_and_is_not_in_the_next_release() {
         })
         .expect("withdrawn");
     let recalled = house.with(|ctx| recall::recalls(ctx, &built.release)).expect("reads");
-    assert_eq!(recalled.persons, [member.pseudonym.clone()]);
+    assert_eq!(recalled.persons, std::slice::from_ref(&member.pseudonym));
     let second = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
     assert!(house.with(|ctx| recall::recalls(ctx, &second.release)).expect("reads").persons.is_empty());
     let left = house.with(|ctx| release::members(ctx, &second.release)).expect("opens").members;

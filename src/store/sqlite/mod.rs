@@ -25,8 +25,10 @@
 //! tables of the indexes (`recent`). *A crash there leaves it where it was, which is as good.*
 //!
 //! A failure that is no crash (disk full, an I/O error) rolls the transaction back, tells every caller in it, reads the
-//! end of the log again and goes on; readers are not disturbed. After an error of the sync itself SQLite may leave either
-//! outcome; reading again takes up the one that holds.
+//! end of the log again and goes on; readers are not disturbed. An error of the sync itself is another matter: the system
+//! may have forgotten the pages it could not write while it goes on showing them, so what a later sync makes durable may
+//! stand on what is not. Then the writer stops ([`StoreError::NotDurable`]): reading goes on at the last published end,
+//! nothing is accepted, and the next start takes up what the disk holds.
 //!
 //! At every start [`boot`] compares the end of the log with what was last signed, and `anchor` with what was last
 //! published; on a mismatch the store refuses to start.
@@ -34,7 +36,7 @@
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
-use std::sync::{Arc, Mutex, PoisonError, RwLock};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
 use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
@@ -94,13 +96,13 @@ pub trait FaultHook: Send + Sync {
     /// Called before a step; an error means the step is not done.
     ///
     /// # Errors
-    /// What the failure is called.
-    fn before(&self, step: Step) -> Result<(), String>;
+    /// The failure.
+    fn before(&self, step: Step) -> Result<(), StoreError>;
     /// Called after a step; an error means the step is done and its success was not noticed.
     ///
     /// # Errors
-    /// What the failure is called.
-    fn after(&self, step: Step) -> Result<(), String>;
+    /// The failure.
+    fn after(&self, step: Step) -> Result<(), StoreError>;
 }
 
 /// What a store is opened with.
@@ -128,6 +130,8 @@ struct Published {
     checkpoint: RwLock<SignedCheckpoint>,
     sealer: Sealer,
     recent: RwLock<Recent>,
+    /// Why nothing more is written.
+    stopped: OnceLock<StoreError>,
 }
 
 impl Published {
@@ -233,7 +237,8 @@ impl SqliteStore {
             anchor.check(&anchor.read()?, &signed.checkpoint, &reader)?;
         }
         let recent = RwLock::new(Recent::load(&db)?);
-        let published = Arc::new(Published { checkpoint: RwLock::new(signed), sealer, recent });
+        let stopped = OnceLock::new();
+        let published = Arc::new(Published { checkpoint: RwLock::new(signed), sealer, recent, stopped });
         let keeper = anchor.map(|anchor| Keeper::start(anchor, published.clone())).transpose()?;
         let (queue, jobs) = crossbeam_channel::bounded(16_384);
         let writer = Writer {
@@ -281,8 +286,12 @@ impl SqliteStore {
             anchor.check(&kept, &signed.checkpoint, &reader)?;
         }
         db.execute_batch("COMMIT").map_err(schema::trouble)?;
-        let published =
-            Arc::new(Published { checkpoint: RwLock::new(signed), sealer, recent: RwLock::default() });
+        let published = Arc::new(Published {
+            checkpoint: RwLock::new(signed),
+            sealer,
+            recent: RwLock::default(),
+            stopped: OnceLock::new(),
+        });
         let readers = Mutex::new(vec![db]);
         Ok(Self {
             path,
@@ -365,6 +374,10 @@ impl Store for SqliteStore {
         let mut request = prepare(entries, preconditions, &*self.entropy)?;
         self.seal(&mut request)?;
         self.ask(|to| Job::Append(request, to))
+    }
+
+    fn accepting(&self) -> Result<(), StoreError> {
+        self.published.stopped.get().map_or(Ok(()), |why| Err(why.clone()))
     }
 
     fn checkpoint(&self) -> SignedCheckpoint {

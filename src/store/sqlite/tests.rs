@@ -46,7 +46,7 @@ struct Fault {
 }
 
 impl Fault {
-    fn strike(&self, step: Step, after: bool) -> Result<(), String> {
+    fn strike(&self, step: Step, after: bool) -> Result<(), StoreError> {
         let hit = step == self.step && after == self.after && self.armed.swap(0, Ordering::SeqCst) == 1;
         if !hit {
             return Ok(());
@@ -54,15 +54,15 @@ impl Fault {
         let dir = tempfile::tempdir().expect("a folder");
         image(&self.from, dir.path());
         *self.to.lock().expect("not poisoned") = Some(dir);
-        Err(format!("fault at {step:?}"))
+        Err(StoreError::Unavailable(format!("fault at {step:?}")))
     }
 }
 
 impl FaultHook for Fault {
-    fn before(&self, step: Step) -> Result<(), String> {
+    fn before(&self, step: Step) -> Result<(), StoreError> {
         self.strike(step, false)
     }
-    fn after(&self, step: Step) -> Result<(), String> {
+    fn after(&self, step: Step) -> Result<(), StoreError> {
         self.strike(step, true)
     }
 }
@@ -112,6 +112,58 @@ fn the_crash_table() {
             assert_recovered(&restarted, done, &format!("{what}, killed"));
             assert_recovered(&store, done, &format!("{what}, went on"));
         }
+    }
+}
+
+/// A disk that fails to make one commit durable, and then seems well again.
+struct BadDisk(AtomicUsize);
+
+impl FaultHook for BadDisk {
+    fn before(&self, _: Step) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn after(&self, step: Step) -> Result<(), StoreError> {
+        let hit = step == Step::Commit && self.0.swap(0, Ordering::SeqCst) == 1;
+        if hit { Err(StoreError::NotDurable("fsync failed".into())) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_nothing_more_is_accepted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let disk = Arc::new(BadDisk(AtomicUsize::new(0)));
+    let mut given = options(dir.path(), Arc::new(ManualClock::at(noon())));
+    given.faults = Some(disk.clone());
+    let store = SqliteStore::open(given).expect("opens");
+    store.append(three(1), &[]).expect("acknowledged");
+    assert_eq!(store.accepting(), Ok(()));
+    disk.0.store(1, Ordering::SeqCst);
+    assert!(matches!(store.append(three(4), &[]), Err(StoreError::NotDurable(_))));
+    assert!(matches!(store.accepting(), Err(StoreError::NotDurable(_))));
+    assert!(
+        matches!(store.append(three(7), &[]), Err(StoreError::NotDurable(_))),
+        "whatever the disk says now"
+    );
+    let write = Write { kind: "job".into(), key: "1".into(), value: Some(json!({})) };
+    assert!(matches!(store.put_primary(vec![write]), Err(StoreError::NotDurable(_))));
+    assert_eq!(store.size(), 3, "what was published is served");
+    assert_log_is_whole(&store);
+    drop(store);
+    let again = open(dir.path()).expect("opens");
+    assert_eq!(again.accepting(), Ok(()));
+    assert_log_is_whole(&again);
+    assert_eq!(again.append(three(4), &[]).expect("repeated")[0].seq, 3);
+}
+
+#[test]
+fn a_failed_sync_is_told_from_other_trouble() {
+    let error =
+        |extended| schema::trouble(rusqlite::Error::SqliteFailure(rusqlite::ffi::Error::new(extended), None));
+    for sync in [rusqlite::ffi::SQLITE_IOERR_FSYNC, rusqlite::ffi::SQLITE_IOERR_DIR_FSYNC] {
+        assert!(matches!(error(sync), StoreError::NotDurable(_)));
+    }
+    for other in [rusqlite::ffi::SQLITE_IOERR_WRITE, rusqlite::ffi::SQLITE_FULL, rusqlite::ffi::SQLITE_BUSY] {
+        assert!(matches!(error(other), StoreError::Unavailable(_)));
     }
 }
 

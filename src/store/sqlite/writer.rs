@@ -38,6 +38,14 @@ enum Answer {
 }
 
 impl Answer {
+    /// Says no to what was asked.
+    fn refused(job: Job, why: &StoreError) {
+        match job {
+            Job::Append(_, to) => drop(to.send(Err(why.clone()))),
+            Job::Primary(_, _, to) => drop(to.send(Err(why.clone()))),
+        }
+    }
+
     /// A caller that has gone away is not an error: what it asked is done, and asking again finds it done.
     fn send(self, failure: Option<&StoreError>) {
         match self {
@@ -66,10 +74,14 @@ impl Writer {
         while let Ok(first) = queue.recv() {
             let mut jobs = vec![first];
             jobs.extend(queue.try_iter().take(BATCH_MAX - 1));
+            if let Err(why) = self.accepting() {
+                jobs.into_iter().for_each(|job| Answer::refused(job, &why));
+                continue;
+            }
             let mut answers = Vec::with_capacity(jobs.len());
             let failure = self.transact(jobs, &mut answers).err();
-            if failure.is_some() {
-                self.step_back();
+            if let Some(error) = &failure {
+                self.failed(error);
             }
             for answer in answers {
                 answer.send(failure.as_ref());
@@ -79,15 +91,32 @@ impl Writer {
         self.index(1);
     }
 
+    fn accepting(&self) -> Result<(), StoreError> {
+        self.published.stopped.get().map_or(Ok(()), |why| Err(why.clone()))
+    }
+
+    /// After a failure: stops where the disk cannot be relied upon, else goes back to what is stored.
+    fn failed(&mut self, error: &StoreError) {
+        if !matches!(error, StoreError::NotDurable(_)) {
+            return self.step_back();
+        }
+        tracing::error!(%error, "the ledger stops");
+        // Set once: what came first is what is to be looked at.
+        let _ = self.published.stopped.set(error.clone());
+        if !self.db.is_autocommit() && self.db.execute_batch("ROLLBACK").is_err() {
+            tracing::error!("the ledger's transaction could not be undone");
+        }
+    }
+
     /// Moves what is to be indexed into the indexes, if it is `at_least` so many entries. A failure leaves it where it
     /// is, where it is found as well; it is tried again after the next append.
     fn index(&mut self, at_least: usize) {
-        if self.recent().len() < at_least {
+        if self.recent().len() < at_least || self.accepting().is_err() {
             return;
         }
         if let Err(error) = self.step(Step::Index, |w| w.write_indexes()) {
             tracing::error!(%error, "the ledger's indexes could not be brought up to date");
-            self.step_back();
+            self.failed(&error);
         } else {
             *self.published.recent.write().unwrap_or_else(PoisonError::into_inner) = Recent::default();
         }
@@ -170,11 +199,11 @@ impl Writer {
     ) -> Result<T, StoreError> {
         let faults = self.faults.clone();
         if let Some(hook) = &faults {
-            hook.before(step).map_err(StoreError::Unavailable)?;
+            hook.before(step)?;
         }
         let done = run(self)?;
         if let Some(hook) = &faults {
-            hook.after(step).map_err(StoreError::Unavailable)?;
+            hook.after(step)?;
         }
         Ok(done)
     }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use super::*;
 use crate::jobs::{Progress, Unit};
+use crate::store::StoreError;
 use crate::store::sqlite::{FaultHook, Options, SqliteStore, Step};
 
 /// Asks the run to stop after a number of calls.
@@ -170,17 +171,17 @@ struct Torn {
 }
 
 impl Torn {
-    fn strike(&self, step: Step, after: bool) -> Result<(), String> {
+    fn strike(&self, step: Step, after: bool) -> Result<(), StoreError> {
         let hit = step == Step::Commit && after == self.after && self.armed.swap(0, Ordering::SeqCst) == 1;
-        if hit { Err("a fault".into()) } else { Ok(()) }
+        if hit { Err(StoreError::Unavailable("a fault".into())) } else { Ok(()) }
     }
 }
 
 impl FaultHook for Torn {
-    fn before(&self, step: Step) -> Result<(), String> {
+    fn before(&self, step: Step) -> Result<(), StoreError> {
         self.strike(step, false)
     }
-    fn after(&self, step: Step) -> Result<(), String> {
+    fn after(&self, step: Step) -> Result<(), StoreError> {
         self.strike(step, true)
     }
 }

@@ -19,7 +19,7 @@ pub struct Readiness {
     pub ledger_size: u64,
 }
 
-/// Whether the server can do its work: the store answers, and the server is not stopping.
+/// Whether the server can do its work: the store answers and takes entries, and the server is not stopping.
 #[utoipa::path(tag = "health", operation_id = "read_readiness", responses((status = 200, body = Readiness)))]
 #[get("/readyz")]
 pub async fn ready(app: web::Data<App>) -> Result<web::Json<Readiness>, Problem> {
@@ -27,6 +27,7 @@ pub async fn ready(app: web::Data<App>) -> Result<web::Json<Readiness>, Problem>
         return Err(Problem::fault("stopping").with_status(503));
     }
     let size = blocking(&app, |app| {
+        app.store.accepting()?;
         app.store.get_primary("readiness", "none")?;
         Ok::<_, StoreError>(app.store.size())
     });
