@@ -14,10 +14,11 @@
 //! suppresses. The cheapest node whose suppression is within the limit wins; among equals, the first in the order of the
 //! levels. So the same people give the same release.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use almoner_model::{TableSpec, Tables};
 use arrow::array::RecordBatch;
+use arrow::compute::kernels::cmp::distinct;
 use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
@@ -115,6 +116,33 @@ impl Gated {
     /// Arrow's, if the batch is not of the table.
     pub fn apply(&self, spec: &TableSpec, batch: &RecordBatch) -> Result<Option<RecordBatch>, ArrowError> {
         self.recoding.apply(spec, batch, &self.suppressed)
+    }
+}
+
+impl Gated {
+    /// How many values of each column [`Gated::apply`] changes in a batch, of people who stay; columns without a change are
+    /// left out.
+    ///
+    /// # Errors
+    /// Arrow's, if the batch is not of the table.
+    pub fn changed(
+        &self,
+        spec: &TableSpec,
+        batch: &RecordBatch,
+    ) -> Result<BTreeMap<String, u64>, ArrowError> {
+        let before = Recoding::NONE.apply(spec, batch, &self.suppressed)?;
+        let (Some(before), Some(after)) = (before, self.apply(spec, batch)?) else {
+            return Ok(BTreeMap::new());
+        };
+        let mut out = BTreeMap::new();
+        for (at, c) in spec.columns.iter().enumerate() {
+            if self.recoding.of_column(&spec.table, &c.name).is_some() {
+                let changed = distinct(before.column(at), after.column(at))?.true_count() as u64;
+                out.insert(c.name.clone(), changed);
+            }
+        }
+        out.retain(|_, n| *n > 0);
+        Ok(out)
     }
 }
 
