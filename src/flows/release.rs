@@ -17,7 +17,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use almoner_deid::Profile;
-use almoner_model::{Digest, ReleaseId, RequestId, Seq, SubjectId};
+use almoner_model::{DatasetId, Digest, ReleaseId, RequestId, Seq, SubjectId};
 use serde::Serialize;
 use serde_json::json;
 
@@ -33,7 +33,7 @@ use crate::events::{Event, ReleaseBuilt, ReleaseRefused};
 use crate::policy::Permit;
 use crate::release::ReleaseError;
 use crate::release::build::{Built, Order};
-use crate::release::dictionary::dictionary;
+use crate::release::dictionary::{Told, dictionary};
 use crate::release::manifest::{DatasetEntry, FORMAT, FileEntry, LedgerRef, Manifest, RiskEntry};
 use crate::release::members::Members;
 use crate::release::package::write_file;
@@ -184,19 +184,28 @@ impl Case {
         Ok(Self { permit, question, permitted, project_ordinal })
     }
 
+    /// The profile of the release, if it is at least as strict as each dataset's.
     fn profile(&self, ctx: &DataContext<'_>) -> Result<Profile, DataError> {
-        let load = |name: &str| {
-            Profile::named(name, ctx.tables).map_err(|e| AccessError::invalid("/profile", e.to_string()))
-        };
-        let profile = load(&self.permit.grant().profile)?;
-        for version in &self.question.versions {
-            if !profile.at_least_as_strict_as(&load(&version.manifest.profile.name)?) {
-                let dataset = version.manifest.dataset.clone();
+        let profile = named(ctx, &self.permit.grant().profile)?;
+        for (dataset, own) in self.profiles_at_ingest(ctx)? {
+            if !profile.at_least_as_strict_as(&own) {
                 return Err(DataError::Weaker { profile: profile.name().to_owned(), dataset });
             }
         }
         Ok(profile)
     }
+
+    /// The profile that each dataset was published under.
+    fn profiles_at_ingest(&self, ctx: &DataContext<'_>) -> Result<Vec<(DatasetId, Profile)>, DataError> {
+        let of = |v: &crate::dataset::DatasetVersion| {
+            Ok((v.manifest.dataset.clone(), named(ctx, &v.manifest.profile.name)?))
+        };
+        self.question.versions.iter().map(of).collect()
+    }
+}
+
+fn named(ctx: &DataContext<'_>, name: &str) -> Result<Profile, AccessError> {
+    Profile::named(name, ctx.tables).map_err(|e| AccessError::invalid("/profile", e.to_string()))
 }
 
 fn attempt(
@@ -343,7 +352,15 @@ fn manifest(
     package: &Path,
 ) -> Result<Manifest, DataError> {
     let Case { permit, question, permitted, .. } = case;
-    let (machine, text) = dictionary(ctx.tables, profile, &built.files);
+    let (machine, text) = dictionary(&Told {
+        tables: ctx.tables,
+        profile,
+        ingest: &case.profiles_at_ingest(ctx)?,
+        declares: built.declares,
+        gate: &built.gate,
+        withheld: &built.withheld,
+        files: &built.files,
+    });
     let mut files = built.files;
     for (name, bytes) in [("DATA_DICTIONARY.json", machine), ("DATA_DICTIONARY.md", text)] {
         write_file(&package.join(name), &bytes)?;

@@ -61,6 +61,8 @@ pub struct Order<'a> {
 pub struct Built {
     /// Their files.
     pub files: Vec<FileEntry>,
+    /// Wanted tables that the gate withholds.
+    pub withheld: Vec<String>,
     /// Who is in it, ascending.
     pub persons: Vec<SubjectId>,
     /// What holds of the data.
@@ -120,7 +122,9 @@ impl Order<'_> {
         let files = writer.finish(dir, &wanted, &gated)?;
         let mut persons: Vec<SubjectId> = delivered.into_values().collect();
         persons.sort_unstable();
-        Ok(Built { files, persons, declares, extract, deid, gate: gated.report })
+        let death_withheld = wanted.contains(&death) && !gated.recoding.death;
+        let withheld = death_withheld.then(|| "death".to_owned()).into_iter().collect();
+        Ok(Built { files, withheld, persons, declares, extract, deid, gate: gated.report })
     }
 
     fn extraction(&self, wanted: BTreeSet<usize>) -> Extraction<'_> {

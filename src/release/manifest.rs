@@ -32,12 +32,33 @@ pub struct ColumnEntry {
     pub nullable: bool,
     /// What it is.
     pub class: IdentifierClass,
+    /// What the gate did to it; none where it stays as the profile left it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gate: Option<Change>,
+    /// References that were nulled, because the row that they named is not in the release.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub references_nulled: u64,
+}
+
+/// A change of a column.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// What was done, in words.
+    pub what: String,
+    /// How many values are not what they were.
+    pub values: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl ColumnEntry {
     /// Of a canonical column.
     pub fn of(spec: &ColumnSpec) -> Self {
-        Self { name: spec.name.clone(), kind: spec.kind, nullable: spec.nullable, class: spec.class }
+        let (kind, nullable, class) = (spec.kind, spec.nullable, spec.class);
+        Self { name: spec.name.clone(), kind, nullable, class, gate: None, references_nulled: 0 }
     }
 }
 
@@ -53,6 +74,9 @@ pub struct FileEntry {
     /// Rows, of a table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
+    /// Rows of people whom the gate left out.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub rows_left_out: u64,
     /// Columns, of a table.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub columns: Vec<ColumnEntry>,
@@ -70,7 +94,7 @@ impl FileEntry {
         columns: Vec<ColumnEntry>,
     ) -> Result<Self, ReleaseError> {
         let (sha256, bytes) = digest_file(&dir.join(&path))?;
-        Ok(Self { path, sha256, bytes, rows, columns })
+        Ok(Self { path, sha256, bytes, rows, rows_left_out: 0, columns })
     }
 }
 

@@ -10,6 +10,7 @@ pub mod extract;
 pub mod manifest;
 pub mod members;
 pub mod package;
+mod references;
 pub mod rekey;
 
 use almoner_model::DatasetId;
