@@ -38,7 +38,7 @@ use crate::release::manifest::{DatasetEntry, FORMAT, FileEntry, LedgerRef, Manif
 use crate::release::members::Members;
 use crate::release::package::write_file;
 use crate::release::rekey::Rekey;
-use crate::risk::GateRules;
+use crate::risk::{Earlier, GateRules};
 use crate::state::records::{self, subject_key};
 use crate::state::{read, topic};
 use crate::store::{Precondition, Store, StoreError, Write};
@@ -245,6 +245,8 @@ fn build(
     let position = |table: &String| {
         ctx.tables.index_of(table).ok_or_else(|| AccessError::invalid("/tables", "a table is not canonical"))
     };
+    let had = earlier(ctx, case, id)?;
+    let (measured_with, had): (Vec<ReleaseId>, Vec<Earlier>) = had.into_iter().unzip();
     let order = Order {
         tables: ctx.tables,
         keys: ctx.keys,
@@ -260,6 +262,7 @@ fn build(
         wanted: permit.grant().tables.iter().map(position).collect::<Result<BTreeSet<usize>, _>>()?,
         members: &members,
         rules: GateRules::new(permit.grant().k_min),
+        earlier: &had,
     };
     let built = match order.build(&package) {
         Err(ReleaseError::Refused(refusal)) => {
@@ -269,7 +272,7 @@ fn build(
         other => other?,
     };
     let list = list_members(ctx, case, &rekey, id, &built.persons)?;
-    let manifest = manifest(ctx, case, id, &profile, built, &list, &package)?;
+    let manifest = manifest(ctx, case, (id, measured_with), &profile, built, &list, &package)?;
     let bytes = manifest.to_bytes()?;
     let digest = Digest::of(&bytes);
     write_file(&package.join("release.json"), &bytes)?;
@@ -282,6 +285,36 @@ fn build(
         .ok_or_else(|| DataError::failed("the release is not in the state that its entry made"))?;
     finish(ctx, &done, folder)?;
     Ok(summary(&done))
+}
+
+/// What the recipient has of earlier releases in this project, where people have the same pseudonyms.
+fn earlier(
+    ctx: &DataContext<'_>,
+    case: &Case,
+    id: &ReleaseId,
+) -> Result<Vec<(ReleaseId, Earlier)>, DataError> {
+    let wanted = case.permit.wanted();
+    let mut all: Vec<records::Release> = read::all(&ctx.access.state(), "release")?;
+    all.retain(|r| r.body.project == wanted.project && r.body.recipient == wanted.recipient);
+    all.retain(|r| r.body.release != *id && r.origin.seq < case.permitted.as_of);
+    all.sort_by_key(|r| r.origin.seq);
+    let of = |r: &records::Release| {
+        let release = &r.body.release;
+        if !package_folder(ctx.releases, release).exists() {
+            return Err(AccessError::Conflict(format!("release {release} is not complete; try again")).into());
+        }
+        let report = manifest_of(ctx, release)?.risk.report;
+        let recoding = serde_json::from_value(report["recoding"].clone());
+        let recoding =
+            recoding.map_err(|_| DataError::failed("the report of an earlier release does not read"))?;
+        let people: Result<Vec<i64>, _> =
+            members(ctx, release)?.members.iter().map(|m| m.pseudonym.parse::<i64>()).collect();
+        let mut people =
+            people.map_err(|_| DataError::failed("a member of an earlier release has no number"))?;
+        people.sort_unstable();
+        Ok((release.clone(), Earlier { recoding, people }))
+    };
+    all.iter().map(of).collect()
 }
 
 /// Logs that the gate refused, with what it measured.
@@ -345,7 +378,7 @@ fn list_members(
 fn manifest(
     ctx: &DataContext<'_>,
     case: &Case,
-    id: &ReleaseId,
+    (id, measured_with): (&ReleaseId, Vec<ReleaseId>),
     profile: &Profile,
     built: Built,
     list: &Members,
@@ -395,6 +428,7 @@ fn manifest(
             k_required: permit.grant().k_min,
             k_measured: u32::try_from(built.gate.after.smallest_class).unwrap_or(u32::MAX),
             persons_suppressed: built.gate.suppressed,
+            measured_with,
             report,
         },
         members_root: list.root()?,
@@ -426,12 +460,15 @@ fn append(
         k: [manifest.risk.k_required, manifest.risk.k_measured],
         as_of,
     });
-    let topics = vec![topic::request(&manifest.request), topic::project(&manifest.project)];
+    let releases = topic::releases(&manifest.project);
+    let topics = vec![topic::request(&manifest.request), topic::project(&manifest.project), releases.clone()];
     let mut new = entry(&event, act.event_id(0), act, None, topics)?;
     new.decision = Some("released".into());
     new.as_of = Some(as_of);
     new.policy = case.permit.decision().policies().get("house").copied();
     let mut unchanged = vec![Precondition { topic: topic::request(&manifest.request), as_of }];
+    // Another release to the same recipient is measured together with this one.
+    unchanged.push(Precondition { topic: releases, as_of });
     // A contract or legal basis that changed meanwhile is asked again.
     let contributors = case.question.contributors();
     unchanged.extend(contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of }));

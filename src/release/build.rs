@@ -19,7 +19,7 @@ use super::package::{Writer, pseudonym, rekeyed};
 use super::rekey::{Rekey, offset_days};
 use crate::cohort::execute::{OffsetDays, Permitted, Source, groups};
 use crate::keys::Keyring;
-use crate::risk::{GateReport, GateRules, People, Population, gate};
+use crate::risk::{Earlier, GateReport, GateRules, People, Population, gate};
 
 /// Rows of source files that one group of buckets may have.
 const GROUP_ROWS: u64 = 4 << 20;
@@ -54,6 +54,8 @@ pub struct Order<'a> {
     pub members: &'a [i64],
     /// What the gate asks for.
     pub rules: GateRules,
+    /// What the recipient has of earlier releases under the same pseudonyms.
+    pub earlier: &'a [Earlier],
 }
 
 /// The tables of a release, on disk.
@@ -114,7 +116,7 @@ impl Order<'_> {
         }
         extract.persons_withheld = self.members.len().saturating_sub(delivered.len()) as u64;
         let population = Population::Census(Arc::clone(&self.zip3));
-        let gated = gate(&people, self.tables, self.rules, &population)
+        let gated = gate(&people, self.tables, self.rules, &population, self.earlier)
             .map_err(|e| ReleaseError::Refused(Box::new(e)))?;
         for id in &gated.suppressed {
             delivered.remove(id);

@@ -102,6 +102,11 @@ fn gate(told: &Told<'_>) -> String {
          has {}. To reach it, {suppressed} people were left out.",
         rules.k, after.smallest_class
     );
+    if told.gate.earlier > 0 {
+        out.push_str(
+            " It was measured together with the earlier releases of this project to this recipient.",
+        );
+    }
     for table in told.withheld {
         let _ = write!(out, " Table {table} was withheld.");
     }

@@ -152,6 +152,8 @@ pub struct RiskEntry {
     pub k_measured: u32,
     /// People left out to reach it.
     pub persons_suppressed: u64,
+    /// Earlier releases to this recipient in this project that it was measured together with.
+    pub measured_with: Vec<ReleaseId>,
     /// The gate's whole report.
     pub report: serde_json::Value,
 }

@@ -120,6 +120,7 @@ impl World {
             wanted: self.wanted.iter().map(|t| self.tables.index_of(t).expect("canonical")).collect(),
             members: &members,
             rules: GateRules::new(k),
+            earlier: &[],
         }
         .build(dir)
     }

@@ -23,7 +23,8 @@ use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
 use super::classes::{Classes, Hierarchy, RiskReport, report};
-use super::people::{BIRTH, Birth, DEATH, ETHNICITY, PLACE, People, RACE, RiskError, SEX, declared};
+use super::history::{Earlier, History};
+use super::people::{BIRTH, Birth, DEATH, ETHNICITY, PLACE, People, RACE, RiskError, SEEN, SEX, declared};
 use super::population::Population;
 use super::recoding::{Place, Recoding};
 
@@ -95,6 +96,8 @@ pub struct GateReport {
     pub loss_ppm: u64,
     /// What other class sizes would cost.
     pub costs: Vec<Cost>,
+    /// Earlier releases that it was measured together with.
+    pub earlier: usize,
 }
 
 /// The gate let the release pass, changed so.
@@ -177,7 +180,8 @@ const RACE_COST: [u64; 2] = [0, 120_000];
 const ETHNICITY_COST: [u64; 2] = [0, 60_000];
 const DEATH_COST: [u64; 2] = [0, 120_000];
 
-type Node = [usize; 6];
+/// A level of each attribute.
+pub(super) type Node = [usize; 6];
 
 fn price(node: &Node) -> u64 {
     BIRTH_COST[node[BIRTH]]
@@ -252,10 +256,18 @@ impl Lattice {
         nodes
     }
 
-    fn generalise(&self, classes: &Classes, node: &Node) -> Result<(Vec<u64>, Vec<u32>), RiskError> {
-        let level = |(at, level): (usize, &usize)| level.checked_sub(1).map(|l| &self.levels[at][l]);
-        let levels: Vec<Option<&Hierarchy>> = node.iter().enumerate().map(level).collect();
-        Ok(classes.generalise(&levels)?)
+    /// What a release at `node` tells, together with what the recipient has: classes that differ in [`SEEN`] stay apart.
+    fn generalise(
+        &self,
+        classes: &Classes,
+        node: &Node,
+        history: &History,
+    ) -> Result<(Vec<u64>, Vec<u32>), RiskError> {
+        Ok(classes.generalise_each(|codes, attribute| {
+            let own = *node.get(attribute)?;
+            let level = history.level(codes[SEEN], attribute, own);
+            level.checked_sub(1).map(|l| &self.levels[attribute][l])
+        })?)
     }
 }
 
@@ -269,6 +281,7 @@ fn search(
     people: &People,
     classes: &Classes,
     lattice: &Lattice,
+    history: &History,
     rules: GateRules,
     sizes: &[u32],
 ) -> Result<Vec<Best>, RiskError> {
@@ -283,7 +296,7 @@ fn search(
         if !best.iter().any(open) {
             break;
         }
-        let (counts, _) = lattice.generalise(classes, &node)?;
+        let (counts, _) = lattice.generalise(classes, &node, history)?;
         for best in best.iter_mut().filter(|b| open(b)) {
             let small: u64 = counts.iter().filter(|c| **c < u64::from(best.k)).sum();
             let share = small.saturating_mul(MILLION).div_ceil(persons);
@@ -297,7 +310,8 @@ fn search(
     Ok(best)
 }
 
-/// Makes a release of `people` safe to the required class size, or refuses. Deterministic.
+/// Makes a release of `people` safe to the required class size, or refuses. Deterministic. Measured is what the recipient
+/// then has: the release read together with the `earlier` ones (see [`Earlier`]).
 ///
 /// # Errors
 /// [`Refused`], with what is required, what was measured and what other class sizes would cost.
@@ -306,10 +320,12 @@ pub fn gate(
     tables: &Tables,
     rules: GateRules,
     population: &Population,
+    earlier: &[Earlier],
 ) -> Result<Gated, Refused> {
-    let (classes, of_person) = people.classed()?;
+    let history = History::new(people, earlier);
+    let (classes, of_person) = people.classed(&history.of_person)?;
     let lattice = Lattice::new(people);
-    let found = search(people, &classes, &lattice, rules, &[rules.k, 3, 5, 11])?;
+    let found = search(people, &classes, &lattice, &history, rules, &[rules.k, 3, 5, 11])?;
     let before = classes.report(&population.sizes(people, &classes), population.estimator());
     let costs: Vec<Cost> = found[1..]
         .iter()
@@ -324,7 +340,7 @@ pub fn gate(
         let (required, measured) = (rules.k, before.smallest_class);
         return Err(Refused::ClassSize { required, measured, before: Box::new(before), costs });
     };
-    let (counts, of_class) = lattice.generalise(&classes, &node)?;
+    let (counts, of_class) = lattice.generalise(&classes, &node, &history)?;
     let small = |general: u32| counts[general as usize] < u64::from(rules.k);
     let suppressed = people.pick(|at| small(of_class[of_person[at] as usize]));
     let after = after(&counts, &of_class, &classes, rules.k, &population.sizes(people, &classes), population);
@@ -341,6 +357,7 @@ pub fn gate(
             suppressed: suppressed_count,
             loss_ppm,
             costs,
+            earlier: earlier.len(),
         },
     })
 }

@@ -36,6 +36,8 @@ pub(super) const RACE: usize = 3;
 pub(super) const ETHNICITY: usize = 4;
 pub(super) const DEATH: usize = 5;
 pub(super) const WIDTH: usize = 6;
+/// Behind them, where the gate has it: in which earlier releases the person is.
+pub(super) const SEEN: usize = WIDTH;
 
 /// Which columns of the person table make which attribute. The columns of an attribute are one: they are classed together,
 /// and a recoding generalises or withholds all of them, so none tells what another does no longer say.
@@ -240,9 +242,32 @@ impl People {
         Ok(Classes::of_rows(WIDTH, &self.rows)?.0)
     }
 
-    /// Their classes, with the class of each person.
-    pub(super) fn classed(&self) -> Result<(Classes, Vec<u32>), RiskError> {
-        Ok(Classes::of_rows(WIDTH, &self.rows)?)
+    /// Their classes by the attributes and [`SEEN`], which is `seen` of each person's position; with the class of each.
+    pub(super) fn classed(&self, seen: &[u32]) -> Result<(Classes, Vec<u32>), RiskError> {
+        let mut rows = Vec::with_capacity(self.len() * (WIDTH + 1));
+        for (codes, seen) in self.rows.chunks_exact(WIDTH).zip(seen) {
+            rows.extend_from_slice(codes);
+            rows.push(*seen);
+        }
+        Ok(Classes::of_rows(WIDTH + 1, &rows)?)
+    }
+
+    /// Their `person_id`s, by position.
+    pub(super) fn ids(&self) -> &[i64] {
+        &self.ids
+    }
+
+    /// These people of them.
+    #[cfg(test)]
+    pub(super) fn only(&self, ids: &[i64]) -> Self {
+        let mut out = Self { ids: Vec::new(), rows: Vec::new(), ..self.clone() };
+        for (id, codes) in
+            self.ids.iter().zip(self.rows.chunks_exact(WIDTH)).filter(|(id, _)| ids.contains(id))
+        {
+            out.ids.push(*id);
+            out.rows.extend_from_slice(codes);
+        }
+        out
     }
 
     /// The people for whom `pick` holds, given their position.

@@ -101,7 +101,7 @@ fn add(people: &[Person]) -> People {
 }
 
 fn run(people: &[Person], k: u32) -> Result<Gated, Refused> {
-    gate(&add(people), &tables(), GateRules::new(k), &Population::Unknown)
+    gate(&add(people), &tables(), GateRules::new(k), &Population::Unknown, &[])
 }
 
 /// What leaves, measured again from the recoded batches.
@@ -318,6 +318,85 @@ fn brute_force(people: &[Person], rules: GateRules) -> Option<u64> {
         (share <= rules.suppression_limit_ppm && small < people.len() as u64).then(|| price(node) + share)
     });
     costs.min()
+}
+
+/// The rows of a table that leave, one text each for each person: what a recipient reads of the attributes.
+fn told(people: &[Person], gated: &Gated) -> HashMap<i64, String> {
+    let spec = tables().get("person").expect("canonical").clone();
+    let (person, death) = batches(people);
+    let person = gated.apply(&spec, &person).expect("the table").expect("leaves");
+    let deaths = gated.apply(tables().get("death").expect("canonical"), &death).expect("the table");
+    let ids = |batch: &RecordBatch| -> Vec<i64> {
+        batch.column_by_name("person_id").expect("there").as_primitive::<Int64Type>().values().to_vec()
+    };
+    let mut out: HashMap<i64, String> = HashMap::new();
+    for (row, id) in ids(&person).into_iter().enumerate() {
+        let cells = person.slice(row, 1).columns()[1..].iter().map(|c| format!("{c:?}")).collect();
+        out.insert(id, cells);
+    }
+    for (row, id) in deaths.iter().flat_map(|batch| ids(batch).into_iter().enumerate()) {
+        let days = deaths.as_ref().and_then(|d| d.column_by_name("death_date")).expect("there");
+        let day = days.as_primitive::<arrow::datatypes::Date32Type>().value(row);
+        out.entry(id).or_default().push_str(&almoner_model::Date::from_days(day).year().to_string());
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A recipient who reads a second release beside the first, person by person, finds classes of the size asked for
+    /// among those of the second; whoever is in one only is told apart from those in both.
+    #[test]
+    fn two_releases_read_together_keep_the_class_size(
+        people in prop::collection::vec(person(), 20..150),
+        withdrawn in prop::collection::btree_set(0..150_usize, 0..20),
+        joined in prop::collection::btree_set(0..150_usize, 0..20),
+        first_k in 2..12_u32,
+        k in 2..8_u32,
+    ) {
+        let all = add(&people);
+        let of = |without: &std::collections::BTreeSet<usize>| -> Vec<(i64, Person)> {
+            let stays = |(at, _): &(usize, &Person)| !without.contains(at);
+            people.iter().enumerate().filter(stays).map(|(at, p)| (at as i64 + 1, p.clone())).collect()
+        };
+        let gated = |who: &[(i64, Person)], k, earlier: &[Earlier]| {
+            let ids: Vec<i64> = who.iter().map(|(id, _)| *id).collect();
+            gate(&all.only(&ids), &tables(), GateRules::new(k), &Population::Unknown, earlier)
+        };
+        let Ok(first) = gated(&of(&joined), first_k, &[]) else { return Ok(()) };
+        let leave = |who: &[(i64, Person)], gated: &Gated| -> Vec<i64> {
+            who.iter().map(|(id, _)| *id).filter(|id| !gated.suppressed.contains(id)).collect()
+        };
+        let had = leave(&of(&joined), &first);
+        let earlier = Earlier { recoding: first.recoding, people: had.clone() };
+        let second = of(&withdrawn);
+        let Ok(now) = gated(&second, k, &[earlier]) else { return Ok(()) };
+        let (before, after) = (told(&people, &first), told(&people, &now));
+        let mut classes: HashMap<(Option<&String>, &String), u32> = HashMap::new();
+        for id in leave(&second, &now) {
+            let known = had.binary_search(&id).is_ok().then(|| &before[&id]);
+            *classes.entry((known, &after[&id])).or_default() += 1;
+        }
+        prop_assert!(classes.values().all(|size| *size >= k), "{:?}", classes.values().min());
+    }
+}
+
+#[test]
+fn another_recoding_of_the_same_people_is_measured_on_both() {
+    // One release tells the years and not the sex, as if more had been asked of it; the next would tell the sex, with bands
+    // of years for it. Each has large classes by itself.
+    let people: Vec<Person> = (0..80)
+        .map(|i| Person { year: 1950 + i / 10, sex: 8507 + 25 * (i % 10).min(1), ..Person::default() })
+        .collect();
+    let alone = run(&people, 8).expect("reachable");
+    assert!(alone.suppressed.is_empty() && alone.recoding.sex, "{:?}", alone.recoding);
+    let recoding = Recoding { birth_date: false, sex: false, ..Recoding::NONE };
+    let earlier = Earlier { recoding, people: (1..=80).collect() };
+    let both = gate(&add(&people), &tables(), GateRules::new(8), &Population::Unknown, &[earlier]);
+    let both = both.expect("reachable");
+    assert!(!both.recoding.sex, "the years are known, so the sex is withheld");
+    assert_eq!(both.report.earlier, 1);
 }
 
 proptest! {
