@@ -11,7 +11,7 @@ use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Date32Type, Int64Type};
 
 use super::SMALLEST_CELL;
-use crate::dataset::{CodeFrequency, DatasetCatalog, TableCatalog};
+use crate::dataset::{CodeFrequency, DatasetCatalog, Extent, TableCatalog};
 
 /// Codes that a manifest lists for a table, at most.
 const CODES_LISTED: usize = 1000;
@@ -46,6 +46,11 @@ struct TableFacts {
     codes: HashMap<Box<str>, (i64, Seen)>,
     /// By concept, of rows without a source code.
     concepts: HashMap<i64, Seen>,
+    /// Rows with a source code, and of these with a concept too.
+    with_code: u64,
+    with_both: u64,
+    /// Rows with a concept and no source code.
+    with_concept_only: u64,
     without_code: u64,
     ends_before_start: u64,
 }
@@ -103,6 +108,9 @@ impl Facts {
             let ours = self.tables.entry(table).or_default();
             ours.rows += theirs.rows;
             ours.persons += theirs.persons;
+            ours.with_code += theirs.with_code;
+            ours.with_both += theirs.with_both;
+            ours.with_concept_only += theirs.with_concept_only;
             ours.without_code += theirs.without_code;
             ours.ends_before_start += theirs.ends_before_start;
             for (code, (concept, seen)) in theirs.codes {
@@ -152,15 +160,22 @@ impl TableFacts {
     fn codes(&mut self, persons: &[i64], concepts: &[i64], codes: Option<&StringArray>) {
         for (row, (person, concept)) in persons.iter().zip(concepts).enumerate() {
             match codes.filter(|c| c.is_valid(row)).map(|c| c.value(row)) {
-                Some(code) => match self.codes.get_mut(code) {
-                    Some((_, seen)) => seen.count(*person),
-                    None => {
-                        let mut seen = Seen::default();
-                        seen.count(*person);
-                        self.codes.insert(code.into(), (*concept, seen));
+                Some(code) => {
+                    self.with_code += 1;
+                    self.with_both += u64::from(*concept != 0);
+                    match self.codes.get_mut(code) {
+                        Some((_, seen)) => seen.count(*person),
+                        None => {
+                            let mut seen = Seen::default();
+                            seen.count(*person);
+                            self.codes.insert(code.into(), (*concept, seen));
+                        }
                     }
-                },
-                None if *concept != 0 => self.concepts.entry(*concept).or_default().count(*person),
+                }
+                None if *concept != 0 => {
+                    self.with_concept_only += 1;
+                    self.concepts.entry(*concept).or_default().count(*person);
+                }
                 None => self.without_code += 1,
             }
         }
@@ -186,8 +201,21 @@ impl TableFacts {
             persons: self.persons,
             codes_hidden: (self.codes.len() + self.concepts.len() - codes.len()) as u64,
             codes,
+            source_codes: extent(self.with_code, self.with_code + self.with_concept_only),
+            concepts: extent(
+                self.with_both + self.with_concept_only,
+                self.with_code + self.with_concept_only,
+            ),
             rows_without_code: self.without_code,
             ends_before_start: self.ends_before_start,
         }
+    }
+}
+
+const fn extent(rows: u64, of: u64) -> Extent {
+    match rows {
+        0 => Extent::None,
+        rows if rows < of => Extent::Some,
+        _ => Extent::All,
     }
 }

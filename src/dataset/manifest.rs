@@ -113,6 +113,19 @@ pub struct CodeFrequency {
     pub persons: u64,
 }
 
+/// How many of the rows that have a code at all have it in one form.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// No row.
+    #[default]
+    None,
+    /// Some rows.
+    Some,
+    /// Every row.
+    All,
+}
+
 /// What a catalogue shows of a table.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct TableCatalog {
@@ -122,6 +135,10 @@ pub struct TableCatalog {
     pub codes: Vec<CodeFrequency>,
     /// Codes that are not shown: too few people, or too far down the list.
     pub codes_hidden: u64,
+    /// Rows with a code of a known system, among those with a code or a concept.
+    pub source_codes: Extent,
+    /// Rows with a concept, among the same.
+    pub concepts: Extent,
     /// Rows with neither a concept nor a code.
     pub rows_without_code: u64,
     /// Rows whose end lies before their start.

@@ -91,6 +91,8 @@ pub struct CountAnswer {
     pub cohort: Digest,
     /// Where nobody or not everybody is permitted: why, each a sentence.
     pub reasons: Vec<String>,
+    /// What the datasets answer only nearly (ages, codes in another form), each a sentence.
+    pub notes: Vec<String>,
     /// Ledger size that consent was evaluated at.
     pub as_of: Seq,
     /// The answer's own ledger entry.
@@ -155,6 +157,7 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
         datasets: question.version_numbers(),
         cohort,
         reasons,
+        notes: question.plan.notes.clone(),
         as_of: permitted.as_of,
         seq: 0,
     };

@@ -115,7 +115,7 @@ pub fn explain(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<
         Ok(_) => Ok(Explanation { permitted: true, reasons: Vec::new() }),
         Err(DataError::Access(AccessError::Refused(refusal))) => no(refusal.reasons),
         Err(DataError::Nobody { reasons }) => no(reasons),
-        Err(weaker @ DataError::Weaker { .. }) => no(vec![weaker.to_string()]),
+        Err(other @ (DataError::Weaker { .. } | DataError::Timelines { .. })) => no(vec![other.to_string()]),
         Err(other) => Err(other),
     }
 }
@@ -166,6 +166,7 @@ impl Case {
         // What is released is read again from the disk, whatever was known of it.
         ctx.catalog.forget_checks();
         let question = Question::new(ctx, &definition, &body.datasets)?;
+        question.one_timeline()?;
         let tables: BTreeSet<&str> = body.tables.iter().map(String::as_str).collect();
         for version in &question.versions {
             ctx.catalog.check(version, &tables)?;
@@ -421,6 +422,7 @@ fn manifest(
         profile: profile.name().to_owned(),
         tier: permit.grant().tier.clone(),
         declares: built.declares,
+        notes: question.plan.notes.clone(),
         notice: NOTICE.into(),
         terms: permit.grant().terms,
         persons: built.persons.len() as u64,

@@ -185,6 +185,8 @@ pub struct Manifest {
     pub tier: String,
     /// What holds of the data, all applications together.
     pub declares: Declares,
+    /// What the datasets could answer only nearly when the cohort was drawn, each a sentence.
+    pub notes: Vec<String>,
     /// What may be said about identification: this data may remain pseudonymised personal data.
     pub notice: String,
     /// The recipient's signed terms.

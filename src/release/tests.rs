@@ -116,7 +116,7 @@ impl World {
             reference_date: Date::from_ymd(2024, 6, 1).expect("valid"),
             sources: &self.sources,
             permitted,
-            stored_offset: &|_| -100,
+            stored_offset: &|_, _| -100,
             wanted: self.wanted.iter().map(|t| self.tables.index_of(t).expect("canonical")).collect(),
             members: &members,
             rules: GateRules::new(k),

@@ -101,9 +101,9 @@ impl House {
             clock: self.clock.as_ref(),
             entropy: self.entropy.as_ref(),
         };
-        let epoch = self.registry.offset_epoch().expect("reads");
-        let offset =
-            |id: i64| SubjectId::new(id).map_or(0, |subject| self.registry.offset_days(subject, epoch));
+        let offset = |id: i64, epoch: u32| {
+            SubjectId::new(id).map_or(0, |subject| self.registry.offset_days(subject, epoch))
+        };
         let releases = self.releases();
         work(&DataContext {
             access,
