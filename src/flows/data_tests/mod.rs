@@ -1,8 +1,10 @@
 //! From two hospitals' tables to a verified release, on the real flows: ingest, consent, count, request, approve, release,
 //! download, withdraw, and the offline checks of package and evidence.
 
+mod counted;
 mod downloads;
 mod proven;
+mod timelines;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -119,6 +121,10 @@ impl House {
     }
 
     fn ingest(&self, hospital: &str) {
+        self.ingest_as(hospital, "date-shifted");
+    }
+
+    fn ingest_as(&self, hospital: &str, profile: &str) {
         let dir = self.folder.path().join(format!("export-{hospital}"));
         write_export(&dir, hospital);
         let spool = self.folder.path().join("spool");
@@ -140,7 +146,7 @@ impl House {
             source: ingest::Source::Path(dir),
             contributor: hospital.parse().expect("slug"),
             dataset: None,
-            profile: "date-shifted".to_owned(),
+            profile: profile.to_owned(),
             mode: Mode::Full,
             linkage: false,
             act: self.act(),
