@@ -8,8 +8,11 @@
 //!   proof and renames it;
 //! - after the rename: nothing is missing but rows of the participants' index, which [`recover`] writes again.
 //!
-//! The append takes as precondition that none of the members said anything since `as_of`; otherwise everything is decided
-//! again. A refusal by the gate is logged with what was measured before it is told.
+//! The append takes as precondition that nobody said anything since the members who did were decided again; if that changes
+//! what a member permits, everything is decided again. A refusal by the gate is logged with what was measured before it is told.
+
+mod earlier;
+mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -25,10 +28,9 @@ use super::Act;
 use super::access::{AccessError, entry};
 use super::decide::permit;
 use super::evidence::opened;
-use super::permitted::{PermittedSubjects, Sayings, permitted_subjects};
+use super::permitted::{PermittedSubjects, permitted_subjects};
 use super::question::{DataContext, DataError, Question};
 use crate::cohort::execute;
-use crate::consent::{Use, evaluate};
 use crate::events::{Event, ReleaseBuilt, ReleaseRefused};
 use crate::policy::Permit;
 use crate::release::ReleaseError;
@@ -45,8 +47,8 @@ use crate::store::{Precondition, Store, StoreError, Write};
 
 /// How often a release is decided again because a member said something meanwhile.
 const ATTEMPTS: usize = 3;
-/// Up to so many members each is a precondition of its own; beyond, any consent entry is.
-const PRECONDITIONS_MAX: usize = 10_000;
+/// How often the append is tried again because somebody said something, whoever it was.
+const APPENDS: usize = 100;
 /// Kind of the primary records that tell a person in which releases they are.
 pub const MEMBER_KIND: &str = "release-member";
 
@@ -246,7 +248,7 @@ fn build(
     let position = |table: &String| {
         ctx.tables.index_of(table).ok_or_else(|| AccessError::invalid("/tables", "a table is not canonical"))
     };
-    let had = earlier(ctx, case, id)?;
+    let had = earlier::earlier(ctx, case, id)?;
     let (measured_with, had): (Vec<ReleaseId>, Vec<Earlier>) = had.into_iter().unzip();
     let order = Order {
         tables: ctx.tables,
@@ -272,7 +274,7 @@ fn build(
         }
         other => other?,
     };
-    let list = list_members(ctx, case, &rekey, id, &built.persons)?;
+    let list = said::list_members(ctx, case, &rekey, id, &built.persons)?;
     let manifest = manifest(ctx, case, (id, measured_with), &profile, built, &list, &package)?;
     let bytes = manifest.to_bytes()?;
     let digest = Digest::of(&bytes);
@@ -286,36 +288,6 @@ fn build(
         .ok_or_else(|| DataError::failed("the release is not in the state that its entry made"))?;
     finish(ctx, &done, folder)?;
     Ok(summary(&done))
-}
-
-/// What the recipient has of earlier releases in this project, where people have the same pseudonyms.
-fn earlier(
-    ctx: &DataContext<'_>,
-    case: &Case,
-    id: &ReleaseId,
-) -> Result<Vec<(ReleaseId, Earlier)>, DataError> {
-    let wanted = case.permit.wanted();
-    let mut all: Vec<records::Release> = read::all(&ctx.access.state(), "release")?;
-    all.retain(|r| r.body.project == wanted.project && r.body.recipient == wanted.recipient);
-    all.retain(|r| r.body.release != *id && r.origin.seq < case.permitted.as_of);
-    all.sort_by_key(|r| r.origin.seq);
-    let of = |r: &records::Release| {
-        let release = &r.body.release;
-        if !package_folder(ctx.releases, release).exists() {
-            return Err(AccessError::Conflict(format!("release {release} is not complete; try again")).into());
-        }
-        let report = manifest_of(ctx, release)?.risk.report;
-        let recoding = serde_json::from_value(report["recoding"].clone());
-        let recoding =
-            recoding.map_err(|_| DataError::failed("the report of an earlier release does not read"))?;
-        let people: Result<Vec<i64>, _> =
-            members(ctx, release)?.members.iter().map(|m| m.pseudonym.parse::<i64>()).collect();
-        let mut people =
-            people.map_err(|_| DataError::failed("a member of an earlier release has no number"))?;
-        people.sort_unstable();
-        Ok((release.clone(), Earlier { recoding, people }))
-    };
-    all.iter().map(of).collect()
 }
 
 /// Logs that the gate refused, with what it measured.
@@ -347,33 +319,6 @@ pub fn measured(refusal: &crate::risk::Refused) -> serde_json::Value {
         }
         crate::risk::Refused::Risk(reason) => json!({"reason": reason.to_string()}),
     }
-}
-
-/// The members with the directives that permit them, one evaluation each.
-fn list_members(
-    ctx: &DataContext<'_>,
-    case: &Case,
-    rekey: &Rekey,
-    id: &ReleaseId,
-    persons: &[SubjectId],
-) -> Result<Members, DataError> {
-    let as_of = case.permitted.as_of;
-    let wanted: &Use = case.permit.wanted();
-    let holders = case.question.contributors();
-    let mut sayings = Sayings::new(ctx.access, as_of)?;
-    let mut people = Vec::with_capacity(persons.len());
-    for subject in persons {
-        let said = sayings.of(*subject)?;
-        let verdicts = holders.iter().map(|holder| evaluate(&said, holder, wanted));
-        let directives: BTreeSet<Seq> =
-            verdicts.filter(|verdict| verdict.permit).flat_map(|verdict| verdict.directives).collect();
-        if directives.is_empty() {
-            return Err(AccessError::Conflict("what members permit changed; try again".into()).into());
-        }
-        let also = sayings.ids(*subject).into_iter().filter(|id| id != subject).collect();
-        people.push((*subject, also, directives.into_iter().collect()));
-    }
-    Ok(Members::new(ctx.keys, rekey, id, people)?)
 }
 
 fn manifest(
@@ -439,7 +384,7 @@ fn manifest(
     })
 }
 
-/// Appends `release.built`, if no member said anything and nothing was said about the request since the decision.
+/// Appends `release.built`, if no member said anything that changes what they permit and nothing was said about the request since the decision.
 fn append(
     ctx: &DataContext<'_>,
     act: &Act,
@@ -468,20 +413,23 @@ fn append(
     new.decision = Some("released".into());
     new.as_of = Some(as_of);
     new.policy = case.permit.decision().policies().get("house").copied();
-    let mut unchanged = vec![Precondition { topic: topic::request(&manifest.request), as_of }];
+    let at = |topic, as_of| Precondition { topic, as_of };
     // Another release to the same recipient is measured together with this one.
-    unchanged.push(Precondition { topic: releases, as_of });
+    let mut unchanged = vec![at(topic::request(&manifest.request), as_of), at(releases, as_of)];
     // A contract or legal basis that changed meanwhile is asked again.
-    let contributors = case.question.contributors();
-    unchanged.extend(contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of }));
-    if list.members.len() <= PRECONDITIONS_MAX {
-        let subject = |text: &String| Precondition { topic: format!("subject:{text}"), as_of };
-        unchanged.extend(list.members.iter().flat_map(|m| m.also.iter().chain([&m.subject])).map(subject));
-    } else {
-        unchanged.push(Precondition { topic: topic::CONSENT.to_owned(), as_of });
+    unchanged.extend(case.question.contributors().iter().map(|c| at(topic::contributor(c), as_of)));
+    for _ in 0..APPENDS {
+        // Whoever said something since the decision is decided again; from here on nobody may have.
+        let size = ctx.access.store.size();
+        said::unchanged(ctx, case, list, size)?;
+        let all: Vec<Precondition> =
+            unchanged.iter().cloned().chain([at(topic::CONSENT.to_owned(), size)]).collect();
+        match ctx.access.store.append(vec![new.clone()], &all) {
+            Err(StoreError::Precondition { topic, .. }) if topic == topic::CONSENT => {}
+            other => return Ok(other.map(|_| ())?),
+        }
     }
-    ctx.access.store.append(vec![new], &unchanged)?;
-    Ok(())
+    Err(AccessError::Conflict("consents arrive faster than they can be looked at; try again".into()).into())
 }
 
 /// Puts entry and proof into the package, renames the folder, and writes the participants' index.

@@ -3,6 +3,7 @@
 
 mod counted;
 mod downloads;
+mod meanwhile;
 mod proven;
 mod timelines;
 
@@ -95,8 +96,12 @@ impl House {
     }
 
     fn with<T>(&self, work: impl FnOnce(&DataContext<'_>) -> T) -> T {
+        self.with_store(self.store.as_ref(), work)
+    }
+
+    fn with_store<T>(&self, store: &dyn Store, work: impl FnOnce(&DataContext<'_>) -> T) -> T {
         let access = AccessContext {
-            store: self.store.as_ref(),
+            store,
             people: &*self.registry,
             documents: &self.documents,
             index: &self.index,
@@ -157,7 +162,11 @@ impl House {
 
     /// Everyone but the first five of a hospital permits health research.
     fn consents(&self, hospital: &str) {
-        let consents = (5..EACH).map(|n| NewConsent {
+        self.consents_of(hospital, 5..EACH);
+    }
+
+    fn consents_of(&self, hospital: &str, people: std::ops::Range<i64>) {
+        let consents = people.map(|n| NewConsent {
             whose: Whose::Record(Sensitive::new(format!("{hospital}-{n}"))),
             directive: Directive {
                 source: Source::Form,
@@ -408,20 +417,17 @@ fn leaves(house: &House) -> Vec<(u64, Vec<u8>)> {
 }
 
 fn withdrawal(house: &House, hospital: &str, n: i64) {
+    withdrawn(house, hospital, n, WithdrawalMode::NoFurtherUse);
+}
+
+fn withdrawn(house: &House, hospital: &str, n: i64, mode: WithdrawalMode) {
     let contributor: almoner_model::ContributorId = hospital.parse().expect("slug");
     let number = Sensitive::new(format!("{hospital}-{n}"));
     house
         .with(|ctx| {
             let subject =
                 ctx.access.people.find_record(&contributor, &number).expect("reads").expect("known");
-            withdraw::withdraw(
-                &ctx.access,
-                &house.act(),
-                subject,
-                Some(&contributor),
-                WithdrawalMode::NoFurtherUse,
-                None,
-            )
+            withdraw::withdraw(&ctx.access, &house.act(), subject, Some(&contributor), mode, None)
         })
         .expect("withdrawn");
 }
