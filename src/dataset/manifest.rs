@@ -107,9 +107,7 @@ pub struct CodeFrequency {
     pub code: String,
     /// Its standard concept; 0 without one.
     pub concept: i64,
-    /// Rows with it.
-    pub rows: u64,
-    /// People with it; never below the smallest cell.
+    /// About so many people have it; never below the smallest cell.
     pub persons: u64,
 }
 
@@ -133,7 +131,7 @@ pub struct TableCatalog {
     pub persons: u64,
     /// The most frequent codes.
     pub codes: Vec<CodeFrequency>,
-    /// Codes that are not shown: too few people, or too far down the list.
+    /// Codes that are not shown: too few people, or too far down the list; rounded up to a multiple of ten.
     pub codes_hidden: u64,
     /// Rows with a code of a known system, among those with a code or a concept.
     pub source_codes: Extent,
