@@ -20,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use almoner_deid::Profile;
-use almoner_model::{DatasetId, Digest, ReleaseId, RequestId, Seq, SubjectId};
+use almoner_model::{Code, DatasetId, Digest, ReleaseId, RequestId, Seq, SubjectId};
 use serde::Serialize;
 use serde_json::json;
 
@@ -265,6 +265,7 @@ fn build(
         wanted: permit.grant().tables.iter().map(position).collect::<Result<BTreeSet<usize>, _>>()?,
         members: &members,
         rules: GateRules::new(permit.grant().k_min),
+        concepts: &|code| concepts(ctx, code),
         earlier: &had,
     };
     let built = match order.build(&package) {
@@ -288,6 +289,13 @@ fn build(
         .ok_or_else(|| DataError::failed("the release is not in the state that its entry made"))?;
     finish(ctx, &done, folder)?;
     Ok(summary(&done))
+}
+
+/// The concept of a code and the standard ones that it maps to, as far as a vocabulary is loaded.
+fn concepts(ctx: &DataContext<'_>, code: &Code) -> Vec<i64> {
+    let Some(vocabulary) = ctx.vocabulary else { return Vec::new() };
+    let own = vocabulary.of_code(code);
+    own.into_iter().flat_map(|own| vocabulary.standard(own).into_iter().chain([own])).collect()
 }
 
 /// Logs that the gate refused, with what it measured.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use almoner_deid::{Declares, DeidContext, DeidReport, Profile, SubjectContext, Zip3, deidentify};
-use almoner_model::{Date, DatePrecision, SubjectId, Tables};
+use almoner_model::{Code, Date, DatePrecision, SubjectId, Tables};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
@@ -54,6 +54,8 @@ pub struct Order<'a> {
     pub members: &'a [i64],
     /// What the gate asks for.
     pub rules: GateRules,
+    /// The concepts of a code, where a vocabulary knows it.
+    pub concepts: &'a dyn Fn(&Code) -> Vec<i64>,
     /// What the recipient has of earlier releases under the same pseudonyms.
     pub earlier: &'a [Earlier],
 }
@@ -121,7 +123,7 @@ impl Order<'_> {
         for id in &gated.suppressed {
             delivered.remove(id);
         }
-        let files = writer.finish(dir, &wanted, &gated)?;
+        let files = writer.finish(dir, &wanted, &gated, self.concepts)?;
         let mut persons: Vec<SubjectId> = delivered.into_values().collect();
         persons.sort_unstable();
         let death_withheld = wanted.contains(&death) && !gated.recoding.death;

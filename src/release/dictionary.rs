@@ -51,6 +51,11 @@ pub fn dictionary(told: &Told<'_>) -> (Vec<u8>, Vec<u8>) {
             let _ =
                 write!(text, "; {} rows of people whom the gate left out are not here", file.rows_left_out);
         }
+        if file.rows_restating > 0 {
+            let n = file.rows_restating;
+            let _ =
+                write!(text, "; {n} rows that say again what the gate generalised or withheld are not here");
+        }
         text.push_str(
             "\n\n| column | type | null | what it is | what the profile did | what the gate did |\n|---|---|---|---|---|---|\n",
         );
@@ -61,7 +66,7 @@ pub fn dictionary(told: &Told<'_>) -> (Vec<u8>, Vec<u8>) {
         }
         listed.push(json!({
             "table": spec.table, "cdm": spec.cdm, "file": file.path, "rows": rows,
-            "rows_left_out": file.rows_left_out, "columns": columns,
+            "rows_left_out": file.rows_left_out, "rows_restating": file.rows_restating, "columns": columns,
         }));
     }
     let all = json!({

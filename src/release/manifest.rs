@@ -77,6 +77,9 @@ pub struct FileEntry {
     /// Rows of people whom the gate left out.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub rows_left_out: u64,
+    /// Rows that say again what the gate generalised or withheld in the person table, and so are not here.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub rows_restating: u64,
     /// Columns, of a table.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub columns: Vec<ColumnEntry>,
@@ -94,7 +97,7 @@ impl FileEntry {
         columns: Vec<ColumnEntry>,
     ) -> Result<Self, ReleaseError> {
         let (sha256, bytes) = digest_file(&dir.join(&path))?;
-        Ok(Self { path, sha256, bytes, rows, rows_left_out: 0, columns })
+        Ok(Self { path, sha256, bytes, rows, rows_left_out: 0, rows_restating: 0, columns })
     }
 }
 

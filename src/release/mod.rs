@@ -12,6 +12,7 @@ pub mod members;
 pub mod package;
 mod references;
 pub mod rekey;
+mod restating;
 
 use almoner_model::DatasetId;
 

@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use almoner_deid::arrow_schema;
-use almoner_model::{IdentifierClass, SubjectId, TableSpec, Tables};
+use almoner_model::{Code, IdentifierClass, SubjectId, TableSpec, Tables};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Date32Type, Int64Type};
@@ -29,6 +29,7 @@ use super::ReleaseError;
 use super::manifest::{Change, ColumnEntry, FileEntry};
 use super::references::{self, Leaving, referred};
 use super::rekey::{Rekey, Space};
+use super::restating::Restating;
 use crate::risk::Gated;
 
 /// Rows that one range of pseudonyms should have at most.
@@ -96,7 +97,8 @@ impl<'a> Writer<'a> {
 
     /// Sorts, recodes as the gate says, nulls references to what does not leave, and writes `tables/<table>.parquet` below
     /// `dir` for each wanted table (also without rows) that the gate does not withhold, and removes the spill files.
-    /// `gated` knows people by their pseudonyms.
+    /// `gated` knows people by their pseudonyms. Rows that restate what the gate changed stay behind; `concepts` gives those
+    /// of a code, where a vocabulary knows it.
     ///
     /// # Errors
     /// [`ReleaseError`] if a file cannot be written.
@@ -105,11 +107,13 @@ impl<'a> Writer<'a> {
         dir: &Path,
         wanted: &BTreeSet<usize>,
         gated: &Gated,
+        concepts: &dyn Fn(&Code) -> Vec<i64>,
     ) -> Result<Vec<FileEntry>, ReleaseError> {
         for (_, mut writer) in std::mem::take(&mut self.open) {
             writer.finish().map_err(|_| ReleaseError::Write(std::io::ErrorKind::Other))?;
         }
         fs::create_dir_all(dir.join("tables"))?;
+        let restating = Restating::new(&gated.recoding, concepts);
         let mut outputs = Vec::new();
         for &table in wanted {
             let spec = spec(self.tables, table)?;
@@ -121,7 +125,7 @@ impl<'a> Writer<'a> {
             let leaving = self.leaving(range, gated)?;
             for output in &mut outputs {
                 if let Some(rows) = self.spilled(output.table, range)? {
-                    output.write(self.tables, &rows, gated, &leaving)?;
+                    output.write(self.tables, &rows, gated, &leaving, &restating)?;
                 }
             }
         }
@@ -159,6 +163,8 @@ struct Output<'a> {
     rows: u64,
     /// Rows of people whom the gate leaves out.
     left_out: u64,
+    /// Rows that restate what the gate changed.
+    restating: u64,
     /// Values that the gate changed, by column.
     recoded: BTreeMap<String, u64>,
     /// References that were nulled, by column.
@@ -177,7 +183,7 @@ impl<'a> Output<'a> {
         let writer =
             ArrowWriter::try_new(file, arrow_schema(spec, false), Some(properties)).map_err(unwritten)?;
         let (recoded, nulled) = (BTreeMap::new(), BTreeMap::new());
-        Ok(Self { table, spec, path, writer, rows: 0, left_out: 0, recoded, nulled })
+        Ok(Self { table, spec, path, writer, rows: 0, left_out: 0, restating: 0, recoded, nulled })
     }
 
     fn write(
@@ -186,8 +192,12 @@ impl<'a> Output<'a> {
         rows: &RecordBatch,
         gated: &Gated,
         leaving: &Leaving,
+        restating: &Restating,
     ) -> Result<(), ReleaseError> {
         let sorted = sorted(self.spec, rows)?;
+        let all = sorted.num_rows();
+        let sorted = restating.without(self.spec, &sorted)?;
+        self.restating += (all - sorted.num_rows()) as u64;
         let Some(kept) = gated.apply(self.spec, &sorted).map_err(|_| ReleaseError::Tables)? else {
             return Ok(());
         };
@@ -209,10 +219,8 @@ impl<'a> Output<'a> {
             ColumnEntry { gate, references_nulled: references, ..ColumnEntry::of(c) }
         });
         let columns = columns.collect();
-        Ok(FileEntry {
-            rows_left_out: self.left_out,
-            ..FileEntry::of(dir, self.path, Some(self.rows), columns)?
-        })
+        let file = FileEntry::of(dir, self.path, Some(self.rows), columns)?;
+        Ok(FileEntry { rows_left_out: self.left_out, rows_restating: self.restating, ..file })
     }
 }
 

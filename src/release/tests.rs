@@ -120,6 +120,7 @@ impl World {
             wanted: self.wanted.iter().map(|t| self.tables.index_of(t).expect("canonical")).collect(),
             members: &members,
             rules: GateRules::new(k),
+            concepts: &|_| Vec::new(),
             earlier: &[],
         }
         .build(dir)
@@ -368,4 +369,35 @@ fn a_dictionary_says_what_profiles_and_gate_did() {
     assert_eq!(*changed["gender_concept_id"], json!({"what": "withheld", "values": PEOPLE - 1}));
     assert!(!changed.contains_key("race_concept_id"));
     assert!(shifted.contains("asked for classes of at least 30 people"));
+}
+
+#[test]
+fn rows_that_restate_what_the_gate_withheld_stay_behind() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let person = |id: i64| {
+        object(json!({"person_id": id, "year_of_birth": 1980, "gender_concept_id": 8507 + 25 * (id % 2)}))
+    };
+    let observation = |id: i64, n: i64, code: &str| {
+        object(json!({"observation_id": 10 * id + n, "person_id": id, "observation_date": day("2016-01-01"),
+            "observation_source_value": code}))
+    };
+    let rows = (1..=PEOPLE)
+        .flat_map(|id| [observation(id, 0, "LOINC:76689-9"), observation(id, 1, "LOINC:72166-2")]);
+    let tables = BTreeMap::from([
+        ("person", (1..=PEOPLE).map(person).collect::<Rows>()),
+        ("observation", rows.collect()),
+    ]);
+    let mut world = World::new();
+    world.sources = vec![fixture::dataset(dir.path(), "one", 1, &tables)];
+    world.wanted = vec!["observation"];
+    let left = |k, name: &str| {
+        let out = dir.path().join(name);
+        let built = world.build(0, "uni", &BTreeMap::new(), k, &out).expect("builds");
+        let entry = built.files.iter().find(|f| f.path.contains("observation")).expect("written");
+        assert_eq!(entry.rows, Some(read(&out, "observation").num_rows() as u64));
+        (built.gate.recoding.sex, read(&out, "observation").num_rows() as i64, entry.rows_restating as i64)
+    };
+    let people = PEOPLE - 1;
+    assert_eq!(left(5, "five"), (true, 2 * people, 0));
+    assert_eq!(left(30, "thirty"), (false, people, people));
 }
