@@ -169,14 +169,14 @@ fn main() {
         dataset: "synthetic".parse().expect("slug"),
         bucket_bits: BUCKET_BITS,
         date_precision: DatePrecision::Day,
-        shifted: true,
+        offset_epoch: Some(0),
         files,
     };
     let table = TableFacts { rows: 1, concept_ids: false, source_codes: true };
     let facts = DatasetFacts {
         dataset: source.dataset.clone(),
         date_precision: DatePrecision::Day,
-        shifted: true,
+        offset_epoch: Some(0),
         age_top_code: Some(90),
         tables: ["condition_occurrence", "measurement"].map(|t| (t.to_owned(), table)).into(),
     };
@@ -190,7 +190,7 @@ fn main() {
         let started = Instant::now();
         let cohort = SimpleCohort::parse(DEFINITION.as_bytes()).expect("reads");
         let plan = plan(&cohort, std::slice::from_ref(&facts), None).expect("plans");
-        let found = run(&plan, std::slice::from_ref(&source), &[permitted], &|_| -100).expect("runs");
+        let found = run(&plan, std::slice::from_ref(&source), &[permitted], &|_, _| -100).expect("runs");
         (started.elapsed(), found)
     };
     let (cold, found) = count();

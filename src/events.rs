@@ -331,7 +331,8 @@ pub struct CountAnswered {
     pub cohort: Digest,
     /// Dataset versions that were read.
     pub datasets: BTreeMap<DatasetId, u32>,
-    /// SHA-256 of the protected answer.
+    /// HMAC-SHA256 of the protected answer under a key of the exchange: the answers are few, so that a bare digest would
+    /// tell which it was.
     pub answer: Digest,
     /// Ledger size it was made at.
     pub as_of: Seq,

@@ -373,8 +373,7 @@ impl App {
         work: impl FnOnce(&DataContext<'_>) -> Result<T, DataError>,
     ) -> Result<T, DataError> {
         let failed = |e: String| DataError::Access(AccessError::Failed(e));
-        let epoch = self.registry.offset_epoch().map_err(|e| failed(e.to_string()))?;
-        let offset_days = |subject: i64| {
+        let offset_days = |subject: i64, epoch: u32| {
             SubjectId::new(subject).map_or(0, |subject| self.registry.offset_days(subject, epoch))
         };
         let vocabulary = self.vocabulary().map_err(|e| failed(e.to_string()))?;

@@ -1,7 +1,12 @@
 //! What a catalogue shows of a version, counted while the version is written.
 //!
-//! Counts rows and people by code from de-identified rows, bucket by bucket; buckets hold different people, so counts add
-//! up. Memory grows with the number of distinct codes, not with rows.
+//! Counts people by code from de-identified rows, bucket by bucket; buckets hold different people, so counts add up. Memory
+//! grows with the number of distinct codes, not with rows.
+//!
+//! Versions follow one another and are compared: who joined in between must not be seen to have a code. So the number of
+//! people with a code is shown as a count shows it, moved by a keyed function of *who* they are and rounded; one person more
+//! moves it anew, up or down, and says nothing. Whether a code is listed goes by the moved number, and rows by code are not
+//! shown, since one person can have many.
 
 use std::collections::{BTreeMap, HashMap};
 
@@ -10,32 +15,67 @@ use almoner_model::{Date, TableOrigin, TableSpec, Tables};
 use arrow::array::{Array, AsArray, RecordBatch, StringArray};
 use arrow::datatypes::{Date32Type, Int64Type};
 
+use hmac::{Hmac, Mac};
+use sha2::Sha256;
+
 use super::SMALLEST_CELL;
-use crate::dataset::{CodeFrequency, DatasetCatalog, TableCatalog};
+use crate::dataset::{CodeFrequency, DatasetCatalog, Extent, TableCatalog};
+use crate::keys::{Keyring, label};
 
 /// Codes that a manifest lists for a table, at most.
 const CODES_LISTED: usize = 1000;
+/// The greatest shift of a number of people before rounding.
+const NOISE_MAX: u64 = 3;
+/// What numbers of people are rounded to.
+const ROUND: u64 = 5;
+/// What the number of codes that are not listed is rounded up to.
+const ROUND_HIDDEN: usize = 10;
+/// Scope of the key.
+const SCOPE: &str = "catalogue";
 
 #[derive(Clone, Copy, Default, Debug)]
 struct Seen {
-    rows: u64,
     persons: u64,
+    /// Sum of hashes of who they are.
+    who: u64,
     last: i64,
 }
 
 impl Seen {
     fn count(&mut self, person: i64) {
-        self.rows += 1;
         if self.last != person || self.persons == 0 {
             self.persons += 1;
+            self.who = self.who.wrapping_add(mixed(person));
             self.last = person;
         }
     }
 
     fn add(&mut self, other: Self) {
-        self.rows += other.rows;
         self.persons += other.persons;
+        self.who = self.who.wrapping_add(other.who);
     }
+
+    /// The number of people as it is shown; `None` where it may be too small to be.
+    fn shown(self, key: &[u8], table: &str, code: &str) -> Option<u64> {
+        let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("HMAC takes keys of any length");
+        for part in [table.as_bytes(), code.as_bytes(), &self.persons.to_be_bytes(), &self.who.to_be_bytes()]
+        {
+            mac.update(&(part.len() as u64).to_be_bytes());
+            mac.update(part);
+        }
+        let bits = mac.finalize().into_bytes();
+        let moved = self.persons + u64::from(u16::from_be_bytes([bits[0], bits[1]])) % (2 * NOISE_MAX + 1);
+        let least = SMALLEST_CELL + 2 * NOISE_MAX;
+        (moved >= least).then(|| (moved - NOISE_MAX + ROUND / 2) / ROUND * ROUND)
+    }
+}
+
+/// A hash of a person's id (splitmix64), so that sums of different people differ.
+const fn mixed(person: i64) -> u64 {
+    let mut x = (person as u64).wrapping_add(0x9E37_79B9_7F4A_7C15);
+    x = (x ^ (x >> 30)).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    x = (x ^ (x >> 27)).wrapping_mul(0x94D0_49BB_1331_11EB);
+    x ^ (x >> 31)
 }
 
 #[derive(Default, Debug)]
@@ -46,6 +86,11 @@ struct TableFacts {
     codes: HashMap<Box<str>, (i64, Seen)>,
     /// By concept, of rows without a source code.
     concepts: HashMap<i64, Seen>,
+    /// Rows with a source code, and of these with a concept too.
+    with_code: u64,
+    with_both: u64,
+    /// Rows with a concept and no source code.
+    with_concept_only: u64,
     without_code: u64,
     ends_before_start: u64,
 }
@@ -103,6 +148,9 @@ impl Facts {
             let ours = self.tables.entry(table).or_default();
             ours.rows += theirs.rows;
             ours.persons += theirs.persons;
+            ours.with_code += theirs.with_code;
+            ours.with_both += theirs.with_both;
+            ours.with_concept_only += theirs.with_concept_only;
             ours.without_code += theirs.without_code;
             ours.ends_before_start += theirs.ends_before_start;
             for (code, (concept, seen)) in theirs.codes {
@@ -137,13 +185,18 @@ impl Facts {
         self.tables.values().map(|t| t.ends_before_start).sum()
     }
 
-    /// What may be shown.
-    pub fn catalog(&self) -> DatasetCatalog {
+    /// What may be shown. The same people give the same numbers.
+    pub fn catalog(&self, keys: &Keyring) -> DatasetCatalog {
+        let key = keys.scoped(label::COUNT_NOISE, SCOPE);
         let year = |days: i32| Date::from_days(days).year();
         DatasetCatalog {
             years: self.days.map(|(first, last)| (year(first), year(last))),
             smallest_cell: SMALLEST_CELL,
-            tables: self.tables.iter().map(|(name, facts)| (name.clone(), facts.catalog())).collect(),
+            tables: self
+                .tables
+                .iter()
+                .map(|(name, facts)| (name.clone(), facts.catalog(key.as_slice(), name)))
+                .collect(),
         }
     }
 }
@@ -152,42 +205,105 @@ impl TableFacts {
     fn codes(&mut self, persons: &[i64], concepts: &[i64], codes: Option<&StringArray>) {
         for (row, (person, concept)) in persons.iter().zip(concepts).enumerate() {
             match codes.filter(|c| c.is_valid(row)).map(|c| c.value(row)) {
-                Some(code) => match self.codes.get_mut(code) {
-                    Some((_, seen)) => seen.count(*person),
-                    None => {
-                        let mut seen = Seen::default();
-                        seen.count(*person);
-                        self.codes.insert(code.into(), (*concept, seen));
+                Some(code) => {
+                    self.with_code += 1;
+                    self.with_both += u64::from(*concept != 0);
+                    match self.codes.get_mut(code) {
+                        Some((_, seen)) => seen.count(*person),
+                        None => {
+                            let mut seen = Seen::default();
+                            seen.count(*person);
+                            self.codes.insert(code.into(), (*concept, seen));
+                        }
                     }
-                },
-                None if *concept != 0 => self.concepts.entry(*concept).or_default().count(*person),
+                }
+                None if *concept != 0 => {
+                    self.with_concept_only += 1;
+                    self.concepts.entry(*concept).or_default().count(*person);
+                }
                 None => self.without_code += 1,
             }
         }
     }
 
-    fn catalog(&self) -> TableCatalog {
+    fn catalog(&self, key: &[u8], table: &str) -> TableCatalog {
         let of_codes = self.codes.iter().map(|(code, (concept, seen))| (code.to_string(), *concept, *seen));
         let of_concepts =
             self.concepts.iter().map(|(concept, seen)| (format!("concept:{concept}"), *concept, *seen));
         let mut codes: Vec<CodeFrequency> = of_codes
             .chain(of_concepts)
-            .filter(|(_, _, seen)| seen.persons >= SMALLEST_CELL)
-            .map(|(code, concept, seen)| CodeFrequency {
-                code,
-                concept,
-                rows: seen.rows,
-                persons: seen.persons,
+            .filter_map(|(code, concept, seen)| {
+                let persons = seen.shown(key, table, &code)?;
+                Some(CodeFrequency { code, concept, persons })
             })
             .collect();
         codes.sort_by(|a, b| b.persons.cmp(&a.persons).then_with(|| a.code.cmp(&b.code)));
         codes.truncate(CODES_LISTED);
         TableCatalog {
             persons: self.persons,
-            codes_hidden: (self.codes.len() + self.concepts.len() - codes.len()) as u64,
+            codes_hidden: (self.codes.len() + self.concepts.len() - codes.len())
+                .next_multiple_of(ROUND_HIDDEN) as u64,
             codes,
+            source_codes: extent(self.with_code, self.with_code + self.with_concept_only),
+            concepts: extent(
+                self.with_both + self.with_concept_only,
+                self.with_code + self.with_concept_only,
+            ),
             rows_without_code: self.without_code,
             ends_before_start: self.ends_before_start,
         }
+    }
+}
+
+const fn extent(rows: u64, of: u64) -> Extent {
+    match rows {
+        0 => Extent::None,
+        rows if rows < of => Extent::Some,
+        _ => Extent::All,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const KEY: [u8; 32] = [4; 32];
+
+    fn shown(people: impl Iterator<Item = i64>) -> Option<u64> {
+        let mut seen = Seen::default();
+        people.for_each(|person| seen.count(person));
+        seen.shown(&KEY, "condition_occurrence", "SNOMED:44054006")
+    }
+
+    /// Of two versions, one with one person more: the difference is as often down as up, and often none.
+    #[test]
+    fn one_person_more_does_not_show() {
+        let (mut up, mut down, mut none) = (0, 0, 0);
+        for start in 0..600_i64 {
+            let of = |people: i64| shown(start * 1_000..start * 1_000 + people).expect("many");
+            let (before, with, without) = (of(100), of(101), of(100));
+            assert_eq!(before, without, "the same people, the same number");
+            assert!(before.abs_diff(100) <= 5 && before % 5 == 0, "{before}");
+            match with.cmp(&before) {
+                std::cmp::Ordering::Greater => up += 1,
+                std::cmp::Ordering::Less => down += 1,
+                std::cmp::Ordering::Equal => none += 1,
+            }
+        }
+        assert!(up > 60 && down > 60 && none > 60, "{up} {down} {none}");
+    }
+
+    #[test]
+    fn few_people_are_never_listed_and_the_edge_is_not_sharp() {
+        assert!((0..11).all(|n| (0..50).all(|start| shown(start * 100..start * 100 + n).is_none())));
+        let listed = |n: i64| (0..300).filter(|s| shown(s * 100..s * 100 + n).is_some()).count();
+        assert!(
+            (1..300).contains(&listed(12)) && (1..300).contains(&listed(15)),
+            "{} {}",
+            listed(12),
+            listed(15)
+        );
+        assert_eq!(listed(17), 300);
+        assert!((0..300).filter_map(|s| shown(s * 100..s * 100 + 12)).all(|n| n >= SMALLEST_CELL));
     }
 }

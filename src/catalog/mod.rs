@@ -2,7 +2,8 @@
 //!
 //! The end of the arrow `deid → dataset → catalog`. A dataset is in the catalogue when the ledger says so; everything
 //! shown is in its manifest, whose digest is in the ledger. Codes of fewer people than [`SMALLEST_CELL`] are not in the
-//! manifest at all, and numbers of people below it are not shown.
+//! manifest at all, and numbers of people below it are not shown. Numbers of people by code are near the true ones, so that
+//! two versions do not show who joined (`facts`).
 
 mod facts;
 

@@ -99,7 +99,7 @@ fn told(answer: &CountAnswer) -> String {
         Shown::About(n) => format!("about {n} people"),
         Shown::FewerThan(n) => format!("fewer than {n} people, possibly none"),
     };
-    tell(&number, &answer.reasons, answer.protection.how, answer.seq)
+    tell(&number, &answer.reasons, &answer.notes, answer.protection.how, answer.seq)
 }
 
 fn told_by_server(answer: &Value) -> String {
@@ -109,15 +109,21 @@ fn told_by_server(answer: &Value) -> String {
         (None, None) => "no answer".to_owned(),
     };
     let text = |v: &Value| v.as_str().unwrap_or_default().to_owned();
-    let reasons: Vec<String> = answer["reasons"].as_array().into_iter().flatten().map(text).collect();
-    tell(&number, &reasons, &text(&answer["protection"]), answer["seq"].as_u64().unwrap_or_default())
+    let list =
+        |key: &str| -> Vec<String> { answer[key].as_array().into_iter().flatten().map(text).collect() };
+    let (reasons, notes) = (list("reasons"), list("notes"));
+    tell(&number, &reasons, &notes, &text(&answer["protection"]), answer["seq"].as_u64().unwrap_or_default())
 }
 
-fn tell(number: &str, reasons: &[String], how: &str, seq: u64) -> String {
+fn tell(number: &str, reasons: &[String], notes: &[String], how: &str, seq: u64) -> String {
     let mut out = format!("{number} (ledger entry {seq})");
     for reason in reasons {
         out.push_str("\n  because ");
         out.push_str(reason);
+    }
+    for note in notes {
+        out.push_str("\n  note: ");
+        out.push_str(note);
     }
     out.push('\n');
     out.push_str(how);

@@ -78,5 +78,5 @@ pub fn dataset(dir: &Path, name: &str, bits: u8, tables: &BTreeMap<&str, Rows>) 
         }
     }
     let dataset = name.parse().expect("slug");
-    Source { dataset, bucket_bits: bits, date_precision: DatePrecision::Day, shifted: true, files }
+    Source { dataset, bucket_bits: bits, date_precision: DatePrecision::Day, offset_epoch: Some(0), files }
 }

@@ -21,10 +21,22 @@ type Result<T> = std::result::Result<T, DefinitionError>;
 pub struct TableFacts {
     /// Rows.
     pub rows: u64,
-    /// Some rows have a concept id other than 0.
-    pub concept_ids: bool,
-    /// Some rows have a source value `VOCABULARY:code`.
-    pub source_codes: bool,
+    /// How many of the rows with a code have a concept id other than 0.
+    pub concept_ids: Held,
+    /// How many of the rows with a code have a source value `VOCABULARY:code`.
+    pub source_codes: Held,
+}
+
+/// How many of the rows that have a code at all have it in one form.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug, Default)]
+pub enum Held {
+    /// No row.
+    #[default]
+    None,
+    /// Some rows; others have the code in the other form only.
+    Some,
+    /// Every row.
+    All,
 }
 
 /// What a dataset version declares about itself.
@@ -34,8 +46,8 @@ pub struct DatasetFacts {
     pub dataset: DatasetId,
     /// How exact its event dates are.
     pub date_precision: DatePrecision,
-    /// Whether its dates are shifted.
-    pub shifted: bool,
+    /// The epoch of the offsets that its dates were moved by; none where they were not moved.
+    pub offset_epoch: Option<u32>,
     /// The age from which ages are not told apart.
     pub age_top_code: Option<u32>,
     /// Its tables.
@@ -105,6 +117,8 @@ pub struct Plan {
     pub queries: Vec<EventQuery>,
     /// The program.
     pub program: Program,
+    /// What an answer must say of itself, each a sentence: what the datasets can answer only nearly.
+    pub notes: Vec<String>,
 }
 
 impl Plan {
@@ -164,7 +178,16 @@ pub fn plan(
         rules.push(planner.age(age, entry.is_empty())?);
     }
     let index = (0..entries as u16).collect();
-    Ok(Plan { queries, program: Program { index, limit: Limit::First, rule: Condition::All(rules) } })
+    let notes = planner.notes(cohort);
+    Ok(Plan { queries, program: Program { index, limit: Limit::First, rule: Condition::All(rules) }, notes })
+}
+
+/// Two of the datasets whose dates of one person do not stand on one timeline: one keeps true dates and the other moved
+/// ones, or they were moved by different offsets. What is between events of both is not known.
+pub fn apart(datasets: &[DatasetFacts]) -> Option<(&DatasetId, &DatasetId)> {
+    let (first, rest) = datasets.split_first()?;
+    let other = rest.iter().find(|d| d.offset_epoch != first.offset_epoch)?;
+    Some((&first.dataset, &other.dataset))
 }
 
 struct Planner<'a> {
@@ -183,7 +206,7 @@ impl Planner<'_> {
         let edge = if last { date.plus_days(1) } else { date };
         let (year_edge, month_edge) = (edge.day() == 1 && edge.month() == 1, edge.day() == 1);
         for d in self.datasets {
-            if !year_edge && d.shifted {
+            if !year_edge && d.offset_epoch.is_some() {
                 return too_fine(pointer, &d.dataset, "has shifted dates: use whole calendar years");
             }
             match d.date_precision {
@@ -215,6 +238,7 @@ impl Planner<'_> {
             return Ok(Window::Any);
         };
         let pointer = format!("{}/window", criterion.pointer);
+        self.one_timeline(&pointer)?;
         if entry.is_empty() || entry.iter().any(|c| c.pointer == criterion.pointer) {
             let reason = "a window around the index event needs another criterion that defines it: the first of 'all', \
                           or 'any' where there is no 'all'";
@@ -232,7 +256,44 @@ impl Planner<'_> {
         Ok(Window::Index { from_days, to_days })
     }
 
+    /// Events of one person are compared across datasets only where their dates were moved alike.
+    fn one_timeline(&self, pointer: &str) -> Result<()> {
+        let Some((a, b)) = apart(self.datasets) else { return Ok(()) };
+        let reason = format!(
+            "datasets '{a}' and '{b}' do not keep one person's dates on one timeline (moved and true dates, or moved by \
+             different offsets), so days between events mean nothing: ask them one after the other"
+        );
+        Err(DefinitionError::new(pointer, Rule::TooFine, reason))
+    }
+
+    /// What the datasets answer only nearly.
+    fn notes(&self, cohort: &SimpleCohort) -> Vec<String> {
+        let ages = cohort.age.iter().flat_map(|age| self.datasets.iter().map(move |d| age_note(d, age)));
+        let codes = cohort.criteria().flat_map(|c| self.datasets.iter().filter_map(|d| self.code_note(c, d)));
+        let mut out: Vec<String> = ages.chain(codes).collect();
+        out.dedup();
+        out
+    }
+
+    /// Rows that a criterion cannot see because they have their code in the other form only.
+    fn code_note(&self, c: &Criterion, d: &DatasetFacts) -> Option<String> {
+        let table = c.domain.table();
+        let facts = d.tables.get(table).filter(|f| f.rows > 0)?;
+        let unknown = |code: &Code| self.vocabulary.and_then(|v| v.of_code(code)).is_none();
+        let missed = if facts.source_codes == Held::Some && c.codes.iter().any(unknown) {
+            "have a concept and no code; codes that no loaded vocabulary has do not find them"
+        } else if facts.concept_ids == Held::Some && !c.concepts.is_empty() {
+            "have a code and no concept; concepts do not find them"
+        } else {
+            return None;
+        };
+        Some(format!("dataset '{}': some rows of {table} {missed} ({})", d.dataset, c.pointer))
+    }
+
     fn age(&self, age: &AgeRange, no_entry: bool) -> Result<Condition> {
+        if age.at == AgeAt::Index {
+            self.one_timeline("/age/at")?;
+        }
         let on_day = match age.at {
             AgeAt::Index if no_entry => {
                 let reason = "the age 'at index' needs a criterion in 'all' or 'any'; or give a date";
@@ -304,7 +365,8 @@ impl Planner<'_> {
                     .missing(at, "no loaded vocabulary has this code, so its descendants are not known");
             }
             self.reachable(&at, table, |facts| {
-                facts.source_codes || facts.concept_ids && !out.source_concepts.is_empty()
+                let by_concept = facts.concept_ids > Held::None && !out.source_concepts.is_empty();
+                facts.source_codes > Held::None || by_concept
             })?;
         }
         for (i, &concept) in c.concepts.iter().enumerate() {
@@ -319,7 +381,7 @@ impl Planner<'_> {
                 }
                 out.concepts.extend(self.below(&at, concept)?);
             }
-            self.reachable(&at, table, |facts| facts.concept_ids)?;
+            self.reachable(&at, table, |facts| facts.concept_ids > Held::None)?;
         }
         Ok(out)
     }
@@ -356,7 +418,7 @@ impl Planner<'_> {
                 let reason = format!(
                     "dataset '{}' cannot be searched this way: load a vocabulary, or select by {}",
                     d.dataset,
-                    if facts.concept_ids { "'concepts'" } else { "'codes'" }
+                    if facts.concept_ids > Held::None { "'concepts'" } else { "'codes'" }
                 );
                 return self.missing(pointer.to_owned(), &reason);
             }
@@ -365,16 +427,39 @@ impl Planner<'_> {
     }
 }
 
+/// How exact an age is in a dataset.
+fn age_note(d: &DatasetFacts, age: &AgeRange) -> String {
+    let mut out = if d.offset_epoch.is_none() && d.date_precision == DatePrecision::Day {
+        format!(
+            "dataset '{}': where the day of birth is not known, an age is the one reached in that year, up to one more \
+             than the completed years",
+            d.dataset
+        )
+    } else {
+        format!(
+            "dataset '{}' knows the year of birth only: an age is the one reached in that year, up to one more than the \
+             completed years",
+            d.dataset
+        )
+    };
+    if d.offset_epoch.is_some() && age.at != AgeAt::Index {
+        out.push_str(
+            "; births are moved back by up to a year, so on a calendar date it can be one more again",
+        );
+    }
+    out
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     fn facts(date_precision: DatePrecision, shifted: bool) -> DatasetFacts {
-        let table = TableFacts { rows: 10, concept_ids: false, source_codes: true };
+        let table = TableFacts { rows: 10, concept_ids: Held::None, source_codes: Held::All };
         DatasetFacts {
             dataset: "north".parse().expect("slug"),
             date_precision,
-            shifted,
+            offset_epoch: shifted.then_some(0),
             age_top_code: Some(90),
             tables: ["condition_occurrence", "measurement"].map(|t| (t.to_owned(), table)).into(),
         }
@@ -437,6 +522,60 @@ mod tests {
             let cohort = SimpleCohort::parse(text.as_bytes()).expect("reads");
             plan(&cohort, std::slice::from_ref(&shifted), None).expect(text);
         }
+    }
+
+    #[test]
+    fn dates_that_were_not_moved_alike_are_not_compared() {
+        let moved = facts(DatePrecision::Day, true);
+        let exact =
+            DatasetFacts { dataset: "south".parse().expect("slug"), ..facts(DatePrecision::Day, false) };
+        let again = DatasetFacts { offset_epoch: Some(1), ..exact.clone() };
+        let window = r#"{"all":[{"domain":"condition"},{"domain":"measurement","window":{"after":"index","days":[0,9]}}]}"#;
+        let age = r#"{"all":[{"domain":"condition"}],"age":{"min":40}}"#;
+        let plan = |text: &str, datasets: &[DatasetFacts]| {
+            plan(&SimpleCohort::parse(text.as_bytes()).expect("reads"), datasets, None)
+        };
+        for other in [exact, again] {
+            let both = [moved.clone(), other];
+            for (text, pointer) in [(window, "/all/1/window"), (age, "/age/at")] {
+                let refused = plan(text, &both).expect_err("two timelines");
+                assert_eq!((refused.pointer.as_str(), refused.rule), (pointer, Rule::TooFine));
+                plan(text, &both[..1]).expect("one timeline");
+            }
+            plan(r#"{"all":[{"domain":"condition"},{"domain":"measurement"}]}"#, &both)
+                .expect("no days between");
+        }
+    }
+
+    #[test]
+    fn what_is_answered_only_nearly_says_so() {
+        let with = |source_codes, concept_ids| {
+            let table = TableFacts { rows: 10, concept_ids, source_codes };
+            let tables = [("condition_occurrence".to_owned(), table)].into();
+            DatasetFacts { tables, ..facts(DatePrecision::Day, true) }
+        };
+        let notes = |text: &str, d: &DatasetFacts| {
+            let cohort = SimpleCohort::parse(text.as_bytes()).expect("reads");
+            plan(&cohort, std::slice::from_ref(d), None).map(|p| p.notes)
+        };
+        let code = r#"{"all":[{"domain":"condition","codes":["SNOMED:44054006"]}]}"#;
+        let concept = r#"{"all":[{"domain":"condition","concepts":[201826]}]}"#;
+        assert_eq!(notes(code, &with(Held::All, Held::None)), Ok(vec![]));
+        assert_eq!(notes(concept, &with(Held::None, Held::All)), Ok(vec![]));
+        for text in [code, concept] {
+            let notes = notes(text, &with(Held::Some, Held::Some)).expect("plans");
+            assert!(notes.len() == 1 && notes[0].contains("/all/0"), "{notes:?}");
+        }
+        assert!(
+            notes(code, &with(Held::None, Held::All)).is_err()
+                && notes(concept, &with(Held::All, Held::None)).is_err()
+        );
+        let age =
+            |at: &str| format!(r#"{{"all":[{{"domain":"condition"}}],"age":{{"min":40,"at":"{at}"}}}}"#);
+        let d = with(Held::All, Held::None);
+        let at_index = notes(&age("index"), &d).expect("plans").join(" ");
+        assert!(at_index.contains("knows the year of birth only") && !at_index.contains("one more again"));
+        assert!(notes(&age("2020-01-01"), &d).expect("plans").join(" ").contains("one more again"));
     }
 
     struct Slice;

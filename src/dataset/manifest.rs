@@ -107,10 +107,21 @@ pub struct CodeFrequency {
     pub code: String,
     /// Its standard concept; 0 without one.
     pub concept: i64,
-    /// Rows with it.
-    pub rows: u64,
-    /// People with it; never below the smallest cell.
+    /// About so many people have it; never below the smallest cell.
     pub persons: u64,
+}
+
+/// How many of the rows that have a code at all have it in one form.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Extent {
+    /// No row.
+    #[default]
+    None,
+    /// Some rows.
+    Some,
+    /// Every row.
+    All,
 }
 
 /// What a catalogue shows of a table.
@@ -120,8 +131,12 @@ pub struct TableCatalog {
     pub persons: u64,
     /// The most frequent codes.
     pub codes: Vec<CodeFrequency>,
-    /// Codes that are not shown: too few people, or too far down the list.
+    /// Codes that are not shown: too few people, or too far down the list; rounded up to a multiple of ten.
     pub codes_hidden: u64,
+    /// Rows with a code of a known system, among those with a code or a concept.
+    pub source_codes: Extent,
+    /// Rows with a concept, among the same.
+    pub concepts: Extent,
     /// Rows with neither a concept nor a code.
     pub rows_without_code: u64,
     /// Rows whose end lies before their start.

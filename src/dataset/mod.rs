@@ -19,8 +19,8 @@ mod verify;
 mod writer;
 
 pub use manifest::{
-    CodeFrequency, ColumnEntry, DatasetCatalog, FORMAT, FileEntry, Manifest, Mode, ProfileEntry, ReportEntry,
-    TableCatalog, TableEntry,
+    CodeFrequency, ColumnEntry, DatasetCatalog, Extent, FORMAT, FileEntry, Manifest, Mode, ProfileEntry,
+    ReportEntry, TableCatalog, TableEntry,
 };
 pub use reader::DatasetVersion;
 pub use verify::{Intact, Verified};

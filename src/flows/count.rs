@@ -5,7 +5,12 @@
 //! - a number is moved by up to 3 and rounded to a multiple of 5, by a keyed function of *who* is counted: the same people
 //!   always give the same answer, so asking again or otherwise does not average it away;
 //! - within a project, a cohort that differs from one counted before by fewer than [`SMALLEST_CELL`] people gets that one's
-//!   answer, so two counts cannot be subtracted to see a few. What is kept for it is a sketch of keyed hashes, not a list.
+//!   answer, so two counts cannot be subtracted to see a few. What is kept for it is how many there were and a sketch of
+//!   keyed hashes, not a list.
+//!
+//! Counts of one project follow one another: an answer is made with all earlier ones known, and appended with the
+//! precondition that no other came in between. Its sketch is written before the append under the act's own event id, and
+//! counts only once that event is in the ledger: a crash in between leaves a sketch that nobody looks at.
 
 use std::collections::BTreeMap;
 
@@ -37,10 +42,14 @@ pub const SMALLEST_CELL: u64 = 11;
 const NOISE_MAX: i64 = 3;
 /// What answers are rounded to.
 const ROUND: i64 = 5;
+/// The greatest difference from the true number: the noise, the rounding, and fewer than a cell of other people.
+const ERROR_MAX: u64 = NOISE_MAX as u64 + ROUND as u64 / 2 + SMALLEST_CELL - 1;
 /// Cells of a sketch.
 const CELLS: usize = 256;
-/// Kind of the primary records that hold sketches.
+/// Kind of the primary records that hold sketches, by project and event id.
 const KIND: &str = "count-sketch";
+/// Scope of the key of the digest that the ledger has of an answer.
+const ANSWER: &str = "answer";
 
 /// A question.
 #[derive(Clone, Debug)]
@@ -72,7 +81,8 @@ pub enum Shown {
 pub struct Protection {
     /// Fewer people than this are never told apart.
     pub smallest_cell: u64,
-    /// The greatest difference from the true number.
+    /// The greatest difference of "about" from the true number, those counted before included; "fewer than 11" stands for
+    /// at most twice ten.
     pub error_max: u64,
     /// The same in words.
     pub how: &'static str,
@@ -91,6 +101,8 @@ pub struct CountAnswer {
     pub cohort: Digest,
     /// Where nobody or not everybody is permitted: why, each a sentence.
     pub reasons: Vec<String>,
+    /// What the datasets answer only nearly (ages, codes in another form), each a sentence.
+    pub notes: Vec<String>,
     /// Ledger size that consent was evaluated at.
     pub as_of: Seq,
     /// The answer's own ledger entry.
@@ -99,10 +111,13 @@ pub struct CountAnswer {
 
 const HOW: &str = "Fewer than 11 people are not told apart. Other numbers are moved by up to 3 by a keyed function of who is \
     counted and rounded to a multiple of 5; the same people always give the same answer. A cohort that differs from one \
-    counted before in this project by fewer than 11 people gets that one's answer.";
+    counted before in this project by fewer than 11 people gets that one's answer, so a number is up to 15 from the true one, \
+    and 'fewer than 11' is at most 20.";
 
 /// How often a count is made again because somebody withdrew, or a contributor's rules changed, meanwhile.
 const ATTEMPTS: usize = 3;
+/// How often an answer is protected again because the project had another meanwhile.
+const TURNS: usize = 64;
 
 /// Answers a count.
 ///
@@ -142,86 +157,141 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
     let found =
         execute::run(&question.plan, &question.sources, &question.permitted(&permitted), ctx.offset_days)?;
     let members: Vec<i64> = found.members.iter().map(|m| m.subject).collect();
-    let sketch = Sketch::of(ctx.keys, &members);
-    let (count, fresh) = protect(ctx, &request.project, &members, &sketch)?;
     let reasons = if permitted.is_empty() { permitted.explanation() } else { Vec::new() };
     let cohort = ctx.access.documents.put(&request.definition).map_err(DataError::failed)?;
     let mut answer = CountAnswer {
-        count,
-        protection: Protection {
-            smallest_cell: SMALLEST_CELL,
-            error_max: (NOISE_MAX + ROUND / 2) as u64,
-            how: HOW,
-        },
+        count: Shown::FewerThan(SMALLEST_CELL),
+        protection: Protection { smallest_cell: SMALLEST_CELL, error_max: ERROR_MAX, how: HOW },
         datasets: question.version_numbers(),
         cohort,
         reasons,
+        notes: question.plan.notes.clone(),
         as_of: permitted.as_of,
         seq: 0,
     };
-    answer.seq = log(ctx, act, request, &answer, &contributors)?;
-    if fresh {
-        let value = json!({"sketch": STANDARD.encode(sketch.bytes()), "count": count});
-        let key = format!("{}/{:016}", request.project, answer.seq);
-        ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(value) }])?;
-    }
+    (answer.count, answer.seq) = say(ctx, act, &request.project, &members, &|count, as_of| {
+        let answer = CountAnswer { count, ..answer.clone() };
+        log(ctx, act, request, &answer, &contributors, as_of)
+    })?;
     Ok(answer)
 }
 
-/// Logs the answer; durable on return. Gives its position.
+/// Protects the number of `members`, ascending, and logs it by `log`, which is given the answer and the ledger size that the
+/// project's earlier answers were read at. Gives the answer and its position.
+///
+/// # Errors
+/// Those of `log`; a conflict if the project is asked so much that its turn does not come.
+pub(super) fn say(
+    ctx: &DataContext<'_>,
+    act: &Act,
+    project: &ProjectId,
+    members: &[i64],
+    log: &dyn Fn(Shown, Seq) -> Result<Seq, DataError>,
+) -> Result<(Shown, Seq), DataError> {
+    let (own, sketch) = (act.event_id(0), Sketch::of(ctx.keys, members));
+    for _ in 0..TURNS {
+        let as_of = ctx.access.store.size();
+        let inherited = inherited(ctx, project, members.len(), &sketch, &own)?;
+        let count = inherited.unwrap_or_else(|| shown(ctx.keys, members));
+        let fresh = inherited.is_none().then(
+            || json!({"sketch": STANDARD.encode(sketch.bytes()), "persons": members.len(), "count": count}),
+        );
+        let key = format!("{project}/{own}");
+        ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: fresh }])?;
+        match log(count, as_of) {
+            Err(DataError::Access(AccessError::Store(StoreError::Precondition { topic, .. })))
+                if topic == topic::project(project) => {}
+            other => return Ok((count, other?)),
+        }
+    }
+    Err(AccessError::Conflict("this project is asking many counts at once; count again".into()).into())
+}
+
+/// Logs the answer; durable on return. Gives its position. `as_of` is the size at which the project's earlier answers were
+/// read.
 fn log(
     ctx: &DataContext<'_>,
     act: &Act,
     request: &CountRequest,
     answer: &CountAnswer,
     contributors: &[ContributorId],
+    as_of: Seq,
 ) -> Result<Seq, DataError> {
-    let said = serde_json::to_vec(&(answer.count, &answer.datasets, answer.cohort, answer.as_of));
+    let own = act.event_id(0);
+    let said = serde_json::to_vec(&(&own, answer.count, &answer.datasets, answer.cohort, answer.as_of));
+    let said = said.map_err(|_| DataError::failed("an answer is not JSON"))?;
     let event = Event::CountAnswered(CountAnswered {
         project: request.project.clone(),
         purpose: request.purpose,
         cohort: answer.cohort,
         datasets: answer.datasets.clone(),
-        answer: Digest::of(said.map_err(|_| DataError::failed("an answer is not JSON"))?),
+        // There are few answers: a digest without a key would tell which it was.
+        answer: Digest(hmac(ctx.keys.scoped(label::COUNT_NOISE, ANSWER).as_slice(), &said)),
         as_of: answer.as_of,
     });
-    let topics = vec![topic::project(&request.project)];
-    let mut new = entry(&event, act.event_id(0), act, None, topics)?;
+    let project = topic::project(&request.project);
+    let mut new = entry(&event, own, act, None, vec![project.clone()])?;
     new.as_of = Some(answer.as_of);
     // Whoever withdrew while the data was read is not counted, and a rule that changed is asked again.
-    let as_of = answer.as_of;
-    let mut unchanged = vec![Precondition { topic: topic::WITHDRAWAL.to_owned(), as_of }];
-    unchanged.extend(contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of }));
+    let decided = answer.as_of;
+    let mut unchanged = vec![
+        Precondition { topic: topic::WITHDRAWAL.to_owned(), as_of: decided },
+        Precondition { topic: project, as_of },
+    ];
+    unchanged
+        .extend(contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of: decided }));
     let appended = ctx.access.store.append(vec![new], &unchanged)?;
     appended.last().map(|a| a.seq).ok_or_else(|| DataError::failed("the store acknowledged nothing"))
 }
 
-/// The answer, and whether it is a new one rather than that of a cohort counted before.
-fn protect(
+/// The answer that the project had for nearly the same people, but for the act `own` itself.
+fn inherited(
     ctx: &DataContext<'_>,
     project: &ProjectId,
-    members: &[i64],
+    persons: usize,
     sketch: &Sketch,
-) -> Result<(Shown, bool), DataError> {
+    own: &str,
+) -> Result<Option<Shown>, DataError> {
     let prefix = format!("{project}/");
     let mut after: Option<String> = None;
     loop {
         let page = ctx.access.store.scan_primary(KIND, &prefix, after.as_deref(), 200)?;
-        let Some((last, _)) = page.last() else { break };
+        let Some((last, _)) = page.last() else { return Ok(None) };
         after = Some(last.clone());
-        for (_, value) in &page {
-            let earlier = value["sketch"].as_str().and_then(|t| STANDARD.decode(t).ok());
-            let earlier = earlier.and_then(|b| Sketch::read(&b));
-            let shown = serde_json::from_value::<Shown>(value["count"].clone()).ok();
-            let (Some(earlier), Some(shown)) = (earlier, shown) else {
-                return Err(DataError::failed("a record of an earlier count is not intact"));
-            };
-            if sketch.distance(&earlier) < SMALLEST_CELL as usize {
-                return Ok((shown, false));
+        for (key, value) in &page {
+            let event = &key[prefix.len()..];
+            let earlier = Counted::read(value)
+                .ok_or_else(|| DataError::failed("a record of an earlier count is not intact"))?;
+            if event != own
+                && earlier.is_near(persons, sketch)
+                && ctx.access.store.find_event(event)?.is_some()
+            {
+                return Ok(Some(earlier.count));
             }
         }
     }
-    Ok((shown(ctx.keys, members), true))
+}
+
+/// An earlier count.
+struct Counted {
+    sketch: Sketch,
+    persons: usize,
+    count: Shown,
+}
+
+impl Counted {
+    fn read(value: &serde_json::Value) -> Option<Self> {
+        let sketch = Sketch::read(&STANDARD.decode(value["sketch"].as_str()?).ok()?)?;
+        let persons = usize::try_from(value["persons"].as_u64()?).ok()?;
+        Some(Self { sketch, persons, count: serde_json::from_value(value["count"].clone()).ok()? })
+    }
+
+    /// Whether fewer than [`SMALLEST_CELL`] people may be the difference. Sets that differ in so many or more can look near
+    /// in their sketches; then the answer is the earlier one too, unless their sizes tell.
+    fn is_near(&self, persons: usize, sketch: &Sketch) -> bool {
+        let cell = SMALLEST_CELL as usize;
+        self.persons.abs_diff(persons) < cell && sketch.distance(&self.sketch) < cell
+    }
 }
 
 /// The protected number of `members`, ascending.
@@ -240,11 +310,14 @@ fn shown(keys: &Keyring, members: &[i64]) -> Shown {
     Shown::About(rounded.max(SMALLEST_CELL as i64 / ROUND * ROUND + ROUND) as u64)
 }
 
-fn prf(key: &[u8], message: &[u8]) -> u64 {
+fn hmac(key: &[u8], message: &[u8]) -> [u8; 32] {
     let mut mac = <Hmac<Sha256> as Mac>::new_from_slice(key).expect("HMAC takes keys of any length");
     mac.update(message);
-    let bytes = mac.finalize().into_bytes();
-    bytes[..8].iter().fold(0, |n, b| n << 8 | u64::from(*b))
+    mac.finalize().into_bytes().into()
+}
+
+fn prf(key: &[u8], message: &[u8]) -> u64 {
+    hmac(key, message)[..8].iter().fold(0, |n, b| n << 8 | u64::from(*b))
 }
 
 /// Sums of keyed hashes of who is in a set, by cell. Two sets that differ by d people differ in at most d cells.

@@ -15,7 +15,7 @@ use almoner_model::{ContributorId, DatasetId, Date, Digest, Seq, SubjectId};
 
 use super::access::{AccessContext, AccessError, SamePeople, Stored};
 use crate::consent::{self, Limits, Reason, SubjectState, Use, Verdict, WithdrawalMode};
-use crate::state::records::{Shape, SubjectRecord, seq_key};
+use crate::state::records::{Shape, SubjectRecord, seq_key, subject_key};
 use crate::state::{ReadError, read};
 
 /// The people of one dataset's contributor who permit a use.
@@ -88,6 +88,8 @@ struct Inner {
     /// One person's state for each profile.
     profiles: Vec<(Profile, SubjectState)>,
     people: BTreeMap<SubjectId, u32>,
+    /// Records that were read before they are asked for; `None` of people who said nothing.
+    known: BTreeMap<SubjectId, Option<SubjectRecord>>,
 }
 
 /// Who said what, folded once and brought up to date with each question.
@@ -151,6 +153,30 @@ pub fn verdict(
     Ok(consent::evaluate(&state, holder, wanted))
 }
 
+/// Whoever said something at a ledger position from `from` up to, not including, `to`.
+///
+/// # Errors
+/// If the store fails.
+pub fn said_between(ctx: &AccessContext<'_>, from: Seq, to: Seq) -> Result<BTreeSet<SubjectId>, AccessError> {
+    let mut out = BTreeSet::new();
+    let mut after = from.checked_sub(1).map(seq_key);
+    loop {
+        let page: Vec<(String, SubjectId)> =
+            read::page(&ctx.state(), "consent-change", after.as_deref(), PAGE)?;
+        let full = page.len() == PAGE;
+        after = page.last().map(|(key, _)| key.clone());
+        for (key, subject) in page {
+            if key >= seq_key(to) {
+                return Ok(out);
+            }
+            out.insert(subject);
+        }
+        if !full {
+            return Ok(out);
+        }
+    }
+}
+
 /// What people said up to a ledger size, one person after the other.
 pub struct Sayings<'a> {
     ctx: AccessContext<'a>,
@@ -159,6 +185,9 @@ pub struct Sayings<'a> {
     inner: Inner,
 }
 
+/// Records that are read at once where many people are asked about, the ids between them included.
+const RUN: usize = 64;
+
 impl<'a> Sayings<'a> {
     /// Of the ledger's first `as_of` entries.
     ///
@@ -166,6 +195,29 @@ impl<'a> Sayings<'a> {
     /// If the registry fails.
     pub fn new(ctx: AccessContext<'a>, as_of: Seq) -> Result<Self, AccessError> {
         Ok(Self { ctx, as_of, same: ctx.same_people()?, inner: Inner::default() })
+    }
+
+    /// Reads what was said by many people at once, so that [`Self::of`] does not read them one by one.
+    ///
+    /// # Errors
+    /// If the store fails.
+    pub fn prepare(&mut self, subjects: impl IntoIterator<Item = SubjectId>) -> Result<(), AccessError> {
+        let wanted: BTreeSet<SubjectId> = subjects.into_iter().flat_map(|s| self.same.of(s)).collect();
+        let state = self.ctx.state();
+        let mut rest = wanted.iter().copied().peekable();
+        while let Some(next) = rest.peek() {
+            let before = SubjectId::new(next.get() - 1).ok().map(subject_key);
+            let page: Vec<(String, SubjectRecord)> =
+                read::page(&state, "subject-directives", before.as_deref(), RUN)?;
+            let last = if page.len() < RUN { None } else { page.last().map(|(key, _)| key.clone()) };
+            let mut found: BTreeMap<String, SubjectRecord> = page.into_iter().collect();
+            while let Some(subject) =
+                rest.next_if(|s| last.as_ref().is_none_or(|last| subject_key(*s) <= *last))
+            {
+                self.inner.known.insert(subject, found.remove(&subject_key(subject)));
+            }
+        }
+        Ok(())
     }
 
     /// All ids of a person.
@@ -305,7 +357,11 @@ impl Inner {
     ) -> Result<SubjectState, AccessError> {
         let mut parts = Vec::new();
         for id in self.same_person(subject) {
-            if let Some(record) = read::subject(&state, id)? {
+            let record = match self.known.remove(&id) {
+                Some(known) => known,
+                None => read::subject(&state, id)?,
+            };
+            if let Some(record) = record {
                 parts.push((id.get(), self.said(state, &record, as_of)?));
             }
         }

@@ -10,10 +10,10 @@ use super::access::{AccessContext, AccessError};
 use super::permitted::{PermittedIn, PermittedSubjects};
 use crate::catalog::{Catalog, CatalogError};
 use crate::cohort::execute::{ExecuteError, OffsetDays, Permitted, Source, SourceFile};
-use crate::cohort::plan::{Concepts, DatasetFacts, TableFacts};
+use crate::cohort::plan::{Concepts, DatasetFacts, Held, TableFacts, apart};
 use crate::cohort::{DefinitionError, Plan, SimpleCohort, plan};
 use crate::consent::{Category, CategorySet, Limits};
-use crate::dataset::DatasetVersion;
+use crate::dataset::{DatasetVersion, Extent};
 use crate::error::ErrorKind;
 use crate::intake::vocabulary::LoadedVocabulary;
 use crate::keys::Keyring;
@@ -54,7 +54,7 @@ pub struct DataContext<'a> {
     pub vocabulary: Option<&'a dyn Concepts>,
     /// Areas that may be named.
     pub zip3: &'a Arc<Zip3>,
-    /// The date offset of a person's stored dates (`Registry::offset_days` at the present epoch).
+    /// The date offset of a person's stored dates, by the dataset's epoch (`Registry::offset_days`).
     pub offset_days: OffsetDays<'a>,
     /// The folder of releases.
     pub releases: &'a std::path::Path,
@@ -96,6 +96,15 @@ pub enum DataError {
         /// The dataset.
         dataset: DatasetId,
     },
+    /// Dates of the datasets were not moved alike.
+    #[error(
+        "datasets '{}' and '{}' do not keep one person's dates on one timeline (moved and true dates, or moved by different \
+         offsets): ask for them in requests of their own", datasets[0], datasets[1]
+    )]
+    Timelines {
+        /// Two of them.
+        datasets: [DatasetId; 2],
+    },
 }
 
 impl From<crate::store::StoreError> for DataError {
@@ -120,7 +129,7 @@ impl DataError {
             Self::Execute(e) => e.kind(),
             Self::Release(e) => e.kind(),
             Self::Nobody { .. } => ErrorKind::Denied,
-            Self::Weaker { .. } => ErrorKind::Invalid,
+            Self::Weaker { .. } | Self::Timelines { .. } => ErrorKind::Invalid,
         }
     }
 
@@ -181,6 +190,18 @@ impl Question {
         all
     }
 
+    /// Refuses datasets that cannot stand in one release: one person's rows would lie on several timelines.
+    ///
+    /// # Errors
+    /// [`DataError::Timelines`].
+    pub fn one_timeline(&self) -> Result<(), DataError> {
+        let facts: Vec<DatasetFacts> = self.versions.iter().map(facts).collect();
+        match apart(&facts) {
+            None => Ok(()),
+            Some((a, b)) => Err(DataError::Timelines { datasets: [a.clone(), b.clone()] }),
+        }
+    }
+
     /// Which versions.
     pub fn version_numbers(&self) -> BTreeMap<DatasetId, u32> {
         self.versions.iter().map(|v| (v.manifest.dataset.clone(), v.manifest.version)).collect()
@@ -213,32 +234,33 @@ fn source(version: &DatasetVersion) -> Source {
         dataset: m.dataset.clone(),
         bucket_bits: m.bucket_bits,
         date_precision: m.declares.date_precision,
-        shifted: m.declares.shifted,
+        offset_epoch: m.declares.shifted.then_some(m.offset_epoch),
         files: m.files.iter().map(file).collect(),
     }
 }
 
 fn facts(version: &DatasetVersion) -> DatasetFacts {
     let m = &version.manifest;
+    let held = |extent: Extent| match extent {
+        Extent::None => Held::None,
+        Extent::Some => Held::Some,
+        Extent::All => Held::All,
+    };
     let table = |(name, entry): (&String, &crate::dataset::TableEntry)| {
-        let codes = m.catalog.tables.get(name).map(|t| t.codes.as_slice()).unwrap_or_default();
-        let hidden = m.catalog.tables.get(name).is_some_and(|t| t.codes_hidden > 0);
-        // Codes of few people are not listed; where some are hidden, a source code may be among them.
-        let concept_ids = codes.iter().any(|c| c.concept != 0) || (m.vocabulary.is_some() && entry.rows > 0);
-        let source_codes = hidden || codes.iter().any(|c| !c.code.starts_with("concept:"));
-        (
-            name.clone(),
-            TableFacts {
-                rows: entry.rows,
-                concept_ids: concept_ids || (hidden && codes.is_empty()),
-                source_codes,
-            },
-        )
+        let listed = m.catalog.tables.get(name);
+        // Where a vocabulary was applied, a row without a concept has a code that has none.
+        let mapped = m.vocabulary.is_some() && entry.rows > 0;
+        let facts = TableFacts {
+            rows: entry.rows,
+            concept_ids: if mapped { Held::All } else { listed.map_or(Held::None, |t| held(t.concepts)) },
+            source_codes: listed.map_or(Held::None, |t| held(t.source_codes)),
+        };
+        (name.clone(), facts)
     };
     DatasetFacts {
         dataset: m.dataset.clone(),
         date_precision: m.declares.date_precision,
-        shifted: m.declares.shifted,
+        offset_epoch: m.declares.shifted.then_some(m.offset_epoch),
         age_top_code: m.declares.age_top_code,
         tables: m.tables.iter().map(table).collect(),
     }

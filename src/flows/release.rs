@@ -8,8 +8,11 @@
 //!   proof and renames it;
 //! - after the rename: nothing is missing but rows of the participants' index, which [`recover`] writes again.
 //!
-//! The append takes as precondition that none of the members said anything since `as_of`; otherwise everything is decided
-//! again. A refusal by the gate is logged with what was measured before it is told.
+//! The append takes as precondition that nobody said anything since the members who did were decided again; if that changes
+//! what a member permits, everything is decided again. A refusal by the gate is logged with what was measured before it is told.
+
+mod earlier;
+mod said;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
@@ -17,7 +20,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use almoner_deid::Profile;
-use almoner_model::{Digest, ReleaseId, RequestId, Seq, SubjectId};
+use almoner_model::{Code, DatasetId, Digest, ReleaseId, RequestId, Seq, SubjectId};
 use serde::Serialize;
 use serde_json::json;
 
@@ -25,28 +28,27 @@ use super::Act;
 use super::access::{AccessError, entry};
 use super::decide::permit;
 use super::evidence::opened;
-use super::permitted::{PermittedSubjects, Sayings, permitted_subjects};
+use super::permitted::{PermittedSubjects, permitted_subjects};
 use super::question::{DataContext, DataError, Question};
 use crate::cohort::execute;
-use crate::consent::{Use, evaluate};
 use crate::events::{Event, ReleaseBuilt, ReleaseRefused};
 use crate::policy::Permit;
 use crate::release::ReleaseError;
 use crate::release::build::{Built, Order};
-use crate::release::dictionary::dictionary;
+use crate::release::dictionary::{Told, dictionary};
 use crate::release::manifest::{DatasetEntry, FORMAT, FileEntry, LedgerRef, Manifest, RiskEntry};
 use crate::release::members::Members;
 use crate::release::package::write_file;
 use crate::release::rekey::Rekey;
-use crate::risk::GateRules;
+use crate::risk::{Earlier, GateRules};
 use crate::state::records::{self, subject_key};
 use crate::state::{read, topic};
 use crate::store::{Precondition, Store, StoreError, Write};
 
 /// How often a release is decided again because a member said something meanwhile.
 const ATTEMPTS: usize = 3;
-/// Up to so many members each is a precondition of its own; beyond, any consent entry is.
-const PRECONDITIONS_MAX: usize = 10_000;
+/// How often the append is tried again because somebody said something, whoever it was.
+const APPENDS: usize = 100;
 /// Kind of the primary records that tell a person in which releases they are.
 pub const MEMBER_KIND: &str = "release-member";
 
@@ -115,7 +117,7 @@ pub fn explain(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<
         Ok(_) => Ok(Explanation { permitted: true, reasons: Vec::new() }),
         Err(DataError::Access(AccessError::Refused(refusal))) => no(refusal.reasons),
         Err(DataError::Nobody { reasons }) => no(reasons),
-        Err(weaker @ DataError::Weaker { .. }) => no(vec![weaker.to_string()]),
+        Err(other @ (DataError::Weaker { .. } | DataError::Timelines { .. })) => no(vec![other.to_string()]),
         Err(other) => Err(other),
     }
 }
@@ -166,6 +168,7 @@ impl Case {
         // What is released is read again from the disk, whatever was known of it.
         ctx.catalog.forget_checks();
         let question = Question::new(ctx, &definition, &body.datasets)?;
+        question.one_timeline()?;
         let tables: BTreeSet<&str> = body.tables.iter().map(String::as_str).collect();
         for version in &question.versions {
             ctx.catalog.check(version, &tables)?;
@@ -184,19 +187,28 @@ impl Case {
         Ok(Self { permit, question, permitted, project_ordinal })
     }
 
+    /// The profile of the release, if it is at least as strict as each dataset's.
     fn profile(&self, ctx: &DataContext<'_>) -> Result<Profile, DataError> {
-        let load = |name: &str| {
-            Profile::named(name, ctx.tables).map_err(|e| AccessError::invalid("/profile", e.to_string()))
-        };
-        let profile = load(&self.permit.grant().profile)?;
-        for version in &self.question.versions {
-            if !profile.at_least_as_strict_as(&load(&version.manifest.profile.name)?) {
-                let dataset = version.manifest.dataset.clone();
+        let profile = named(ctx, &self.permit.grant().profile)?;
+        for (dataset, own) in self.profiles_at_ingest(ctx)? {
+            if !profile.at_least_as_strict_as(&own) {
                 return Err(DataError::Weaker { profile: profile.name().to_owned(), dataset });
             }
         }
         Ok(profile)
     }
+
+    /// The profile that each dataset was published under.
+    fn profiles_at_ingest(&self, ctx: &DataContext<'_>) -> Result<Vec<(DatasetId, Profile)>, DataError> {
+        let of = |v: &crate::dataset::DatasetVersion| {
+            Ok((v.manifest.dataset.clone(), named(ctx, &v.manifest.profile.name)?))
+        };
+        self.question.versions.iter().map(of).collect()
+    }
+}
+
+fn named(ctx: &DataContext<'_>, name: &str) -> Result<Profile, AccessError> {
+    Profile::named(name, ctx.tables).map_err(|e| AccessError::invalid("/profile", e.to_string()))
 }
 
 fn attempt(
@@ -236,6 +248,8 @@ fn build(
     let position = |table: &String| {
         ctx.tables.index_of(table).ok_or_else(|| AccessError::invalid("/tables", "a table is not canonical"))
     };
+    let had = earlier::earlier(ctx, case, id)?;
+    let (measured_with, had): (Vec<ReleaseId>, Vec<Earlier>) = had.into_iter().unzip();
     let order = Order {
         tables: ctx.tables,
         keys: ctx.keys,
@@ -251,6 +265,8 @@ fn build(
         wanted: permit.grant().tables.iter().map(position).collect::<Result<BTreeSet<usize>, _>>()?,
         members: &members,
         rules: GateRules::new(permit.grant().k_min),
+        concepts: &|code| concepts(ctx, code),
+        earlier: &had,
     };
     let built = match order.build(&package) {
         Err(ReleaseError::Refused(refusal)) => {
@@ -259,8 +275,8 @@ fn build(
         }
         other => other?,
     };
-    let list = list_members(ctx, case, &rekey, id, &built.persons)?;
-    let manifest = manifest(ctx, case, id, &profile, built, &list, &package)?;
+    let list = said::list_members(ctx, case, &rekey, id, &built.persons)?;
+    let manifest = manifest(ctx, case, (id, measured_with), &profile, built, &list, &package)?;
     let bytes = manifest.to_bytes()?;
     let digest = Digest::of(&bytes);
     write_file(&package.join("release.json"), &bytes)?;
@@ -273,6 +289,13 @@ fn build(
         .ok_or_else(|| DataError::failed("the release is not in the state that its entry made"))?;
     finish(ctx, &done, folder)?;
     Ok(summary(&done))
+}
+
+/// The concept of a code and the standard ones that it maps to, as far as a vocabulary is loaded.
+fn concepts(ctx: &DataContext<'_>, code: &Code) -> Vec<i64> {
+    let Some(vocabulary) = ctx.vocabulary else { return Vec::new() };
+    let own = vocabulary.of_code(code);
+    own.into_iter().flat_map(|own| vocabulary.standard(own).into_iter().chain([own])).collect()
 }
 
 /// Logs that the gate refused, with what it measured.
@@ -306,44 +329,25 @@ pub fn measured(refusal: &crate::risk::Refused) -> serde_json::Value {
     }
 }
 
-/// The members with the directives that permit them, one evaluation each.
-fn list_members(
-    ctx: &DataContext<'_>,
-    case: &Case,
-    rekey: &Rekey,
-    id: &ReleaseId,
-    persons: &[SubjectId],
-) -> Result<Members, DataError> {
-    let as_of = case.permitted.as_of;
-    let wanted: &Use = case.permit.wanted();
-    let holders = case.question.contributors();
-    let mut sayings = Sayings::new(ctx.access, as_of)?;
-    let mut people = Vec::with_capacity(persons.len());
-    for subject in persons {
-        let said = sayings.of(*subject)?;
-        let verdicts = holders.iter().map(|holder| evaluate(&said, holder, wanted));
-        let directives: BTreeSet<Seq> =
-            verdicts.filter(|verdict| verdict.permit).flat_map(|verdict| verdict.directives).collect();
-        if directives.is_empty() {
-            return Err(AccessError::Conflict("what members permit changed; try again".into()).into());
-        }
-        let also = sayings.ids(*subject).into_iter().filter(|id| id != subject).collect();
-        people.push((*subject, also, directives.into_iter().collect()));
-    }
-    Ok(Members::new(ctx.keys, rekey, id, people)?)
-}
-
 fn manifest(
     ctx: &DataContext<'_>,
     case: &Case,
-    id: &ReleaseId,
+    (id, measured_with): (&ReleaseId, Vec<ReleaseId>),
     profile: &Profile,
     built: Built,
     list: &Members,
     package: &Path,
 ) -> Result<Manifest, DataError> {
     let Case { permit, question, permitted, .. } = case;
-    let (machine, text) = dictionary(ctx.tables, profile, &built.files);
+    let (machine, text) = dictionary(&Told {
+        tables: ctx.tables,
+        profile,
+        ingest: &case.profiles_at_ingest(ctx)?,
+        declares: built.declares,
+        gate: &built.gate,
+        withheld: &built.withheld,
+        files: &built.files,
+    });
     let mut files = built.files;
     for (name, bytes) in [("DATA_DICTIONARY.json", machine), ("DATA_DICTIONARY.md", text)] {
         write_file(&package.join(name), &bytes)?;
@@ -371,6 +375,7 @@ fn manifest(
         profile: profile.name().to_owned(),
         tier: permit.grant().tier.clone(),
         declares: built.declares,
+        notes: question.plan.notes.clone(),
         notice: NOTICE.into(),
         terms: permit.grant().terms,
         persons: built.persons.len() as u64,
@@ -378,6 +383,7 @@ fn manifest(
             k_required: permit.grant().k_min,
             k_measured: u32::try_from(built.gate.after.smallest_class).unwrap_or(u32::MAX),
             persons_suppressed: built.gate.suppressed,
+            measured_with,
             report,
         },
         members_root: list.root()?,
@@ -386,7 +392,7 @@ fn manifest(
     })
 }
 
-/// Appends `release.built`, if no member said anything and nothing was said about the request since the decision.
+/// Appends `release.built`, if no member said anything that changes what they permit and nothing was said about the request since the decision.
 fn append(
     ctx: &DataContext<'_>,
     act: &Act,
@@ -409,23 +415,29 @@ fn append(
         k: [manifest.risk.k_required, manifest.risk.k_measured],
         as_of,
     });
-    let topics = vec![topic::request(&manifest.request), topic::project(&manifest.project)];
+    let releases = topic::releases(&manifest.project);
+    let topics = vec![topic::request(&manifest.request), topic::project(&manifest.project), releases.clone()];
     let mut new = entry(&event, act.event_id(0), act, None, topics)?;
     new.decision = Some("released".into());
     new.as_of = Some(as_of);
     new.policy = case.permit.decision().policies().get("house").copied();
-    let mut unchanged = vec![Precondition { topic: topic::request(&manifest.request), as_of }];
+    let at = |topic, as_of| Precondition { topic, as_of };
+    // Another release to the same recipient is measured together with this one.
+    let mut unchanged = vec![at(topic::request(&manifest.request), as_of), at(releases, as_of)];
     // A contract or legal basis that changed meanwhile is asked again.
-    let contributors = case.question.contributors();
-    unchanged.extend(contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of }));
-    if list.members.len() <= PRECONDITIONS_MAX {
-        let subject = |text: &String| Precondition { topic: format!("subject:{text}"), as_of };
-        unchanged.extend(list.members.iter().flat_map(|m| m.also.iter().chain([&m.subject])).map(subject));
-    } else {
-        unchanged.push(Precondition { topic: topic::CONSENT.to_owned(), as_of });
+    unchanged.extend(case.question.contributors().iter().map(|c| at(topic::contributor(c), as_of)));
+    for _ in 0..APPENDS {
+        // Whoever said something since the decision is decided again; from here on nobody may have.
+        let size = ctx.access.store.size();
+        said::unchanged(ctx, case, list, size)?;
+        let all: Vec<Precondition> =
+            unchanged.iter().cloned().chain([at(topic::CONSENT.to_owned(), size)]).collect();
+        match ctx.access.store.append(vec![new.clone()], &all) {
+            Err(StoreError::Precondition { topic, .. }) if topic == topic::CONSENT => {}
+            other => return Ok(other.map(|_| ())?),
+        }
     }
-    ctx.access.store.append(vec![new], &unchanged)?;
-    Ok(())
+    Err(AccessError::Conflict("consents arrive faster than they can be looked at; try again".into()).into())
 }
 
 /// Puts entry and proof into the package, renames the folder, and writes the participants' index.

@@ -8,7 +8,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use almoner_deid::{Declares, DeidContext, DeidReport, Profile, SubjectContext, Zip3, deidentify};
-use almoner_model::{Date, DatePrecision, SubjectId, Tables};
+use almoner_model::{Code, Date, DatePrecision, SubjectId, Tables};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 
@@ -19,7 +19,7 @@ use super::package::{Writer, pseudonym, rekeyed};
 use super::rekey::{Rekey, offset_days};
 use crate::cohort::execute::{OffsetDays, Permitted, Source, groups};
 use crate::keys::Keyring;
-use crate::risk::{GateReport, GateRules, People, Population, gate};
+use crate::risk::{Earlier, GateReport, GateRules, People, Population, gate};
 
 /// Rows of source files that one group of buckets may have.
 const GROUP_ROWS: u64 = 4 << 20;
@@ -54,6 +54,10 @@ pub struct Order<'a> {
     pub members: &'a [i64],
     /// What the gate asks for.
     pub rules: GateRules,
+    /// The concepts of a code, where a vocabulary knows it.
+    pub concepts: &'a dyn Fn(&Code) -> Vec<i64>,
+    /// What the recipient has of earlier releases under the same pseudonyms.
+    pub earlier: &'a [Earlier],
 }
 
 /// The tables of a release, on disk.
@@ -61,6 +65,8 @@ pub struct Order<'a> {
 pub struct Built {
     /// Their files.
     pub files: Vec<FileEntry>,
+    /// Wanted tables that the gate withholds.
+    pub withheld: Vec<String>,
     /// Who is in it, ascending.
     pub persons: Vec<SubjectId>,
     /// What holds of the data.
@@ -112,15 +118,17 @@ impl Order<'_> {
         }
         extract.persons_withheld = self.members.len().saturating_sub(delivered.len()) as u64;
         let population = Population::Census(Arc::clone(&self.zip3));
-        let gated = gate(&people, self.tables, self.rules, &population)
+        let gated = gate(&people, self.tables, self.rules, &population, self.earlier)
             .map_err(|e| ReleaseError::Refused(Box::new(e)))?;
         for id in &gated.suppressed {
             delivered.remove(id);
         }
-        let files = writer.finish(dir, &wanted, &gated)?;
+        let files = writer.finish(dir, &wanted, &gated, self.concepts)?;
         let mut persons: Vec<SubjectId> = delivered.into_values().collect();
         persons.sort_unstable();
-        Ok(Built { files, persons, declares, extract, deid, gate: gated.report })
+        let death_withheld = wanted.contains(&death) && !gated.recoding.death;
+        let withheld = death_withheld.then(|| "death".to_owned()).into_iter().collect();
+        Ok(Built { files, withheld, persons, declares, extract, deid, gate: gated.report })
     }
 
     fn extraction(&self, wanted: BTreeSet<usize>) -> Extraction<'_> {

@@ -143,10 +143,10 @@ impl Extraction<'_> {
         let keep = |row: usize| {
             let id = persons.value(row);
             let Some(limits) = limits.get(&id) else { return true };
-            if source.shifted && last_offset.0 != id {
-                last_offset = (id, (self.offset_days)(id));
+            if last_offset.0 != id {
+                last_offset = (id, source.offset_epoch.map_or(0, |epoch| (self.offset_days)(id, epoch)));
             }
-            let offset = if source.shifted { last_offset.1 } else { 0 };
+            let offset = last_offset.1;
             let value = |dates: &arrow::array::Date32Array| dates.is_valid(row).then(|| dates.value(row));
             let Some(start) = start else {
                 // A table without a date is about the person as such: its category decides.

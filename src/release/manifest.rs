@@ -32,12 +32,33 @@ pub struct ColumnEntry {
     pub nullable: bool,
     /// What it is.
     pub class: IdentifierClass,
+    /// What the gate did to it; none where it stays as the profile left it.
+    #[serde(skip_serializing_if = "Option::is_none", default)]
+    pub gate: Option<Change>,
+    /// References that were nulled, because the row that they named is not in the release.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub references_nulled: u64,
+}
+
+/// A change of a column.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Change {
+    /// What was done, in words.
+    pub what: String,
+    /// How many values are not what they were.
+    pub values: u64,
+}
+
+#[expect(clippy::trivially_copy_pass_by_ref, reason = "serde gives a reference")]
+const fn is_zero(n: &u64) -> bool {
+    *n == 0
 }
 
 impl ColumnEntry {
     /// Of a canonical column.
     pub fn of(spec: &ColumnSpec) -> Self {
-        Self { name: spec.name.clone(), kind: spec.kind, nullable: spec.nullable, class: spec.class }
+        let (kind, nullable, class) = (spec.kind, spec.nullable, spec.class);
+        Self { name: spec.name.clone(), kind, nullable, class, gate: None, references_nulled: 0 }
     }
 }
 
@@ -53,6 +74,12 @@ pub struct FileEntry {
     /// Rows, of a table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
+    /// Rows of people whom the gate left out.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub rows_left_out: u64,
+    /// Rows that say again what the gate generalised or withheld in the person table, and so are not here.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub rows_restating: u64,
     /// Columns, of a table.
     #[serde(skip_serializing_if = "Vec::is_empty", default)]
     pub columns: Vec<ColumnEntry>,
@@ -70,7 +97,7 @@ impl FileEntry {
         columns: Vec<ColumnEntry>,
     ) -> Result<Self, ReleaseError> {
         let (sha256, bytes) = digest_file(&dir.join(&path))?;
-        Ok(Self { path, sha256, bytes, rows, columns })
+        Ok(Self { path, sha256, bytes, rows, rows_left_out: 0, rows_restating: 0, columns })
     }
 }
 
@@ -128,6 +155,8 @@ pub struct RiskEntry {
     pub k_measured: u32,
     /// People left out to reach it.
     pub persons_suppressed: u64,
+    /// Earlier releases to this recipient in this project that it was measured together with.
+    pub measured_with: Vec<ReleaseId>,
     /// The gate's whole report.
     pub report: serde_json::Value,
 }
@@ -159,6 +188,8 @@ pub struct Manifest {
     pub tier: String,
     /// What holds of the data, all applications together.
     pub declares: Declares,
+    /// What the datasets could answer only nearly when the cohort was drawn, each a sentence.
+    pub notes: Vec<String>,
     /// What may be said about identification: this data may remain pseudonymised personal data.
     pub notice: String,
     /// The recipient's signed terms.

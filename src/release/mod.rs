@@ -10,7 +10,9 @@ pub mod extract;
 pub mod manifest;
 pub mod members;
 pub mod package;
+mod references;
 pub mod rekey;
+mod restating;
 
 use almoner_model::DatasetId;
 

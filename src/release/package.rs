@@ -15,7 +15,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use almoner_deid::arrow_schema;
-use almoner_model::{IdentifierClass, SubjectId, TableSpec, Tables};
+use almoner_model::{Code, IdentifierClass, SubjectId, TableSpec, Tables};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{Date32Type, Int64Type};
@@ -26,8 +26,10 @@ use parquet::basic::{Compression, ZstdLevel};
 use parquet::file::properties::WriterProperties;
 
 use super::ReleaseError;
-use super::manifest::{ColumnEntry, FileEntry};
+use super::manifest::{Change, ColumnEntry, FileEntry};
+use super::references::{self, Leaving, referred};
 use super::rekey::{Rekey, Space};
+use super::restating::Restating;
 use crate::risk::Gated;
 
 /// Rows that one range of pseudonyms should have at most.
@@ -93,8 +95,10 @@ impl<'a> Writer<'a> {
         Ok(())
     }
 
-    /// Sorts, recodes as the gate says and writes `tables/<table>.parquet` below `dir` for each wanted table (also without
-    /// rows) that the gate does not withhold, and removes the spill files. `gated` knows people by their pseudonyms.
+    /// Sorts, recodes as the gate says, nulls references to what does not leave, and writes `tables/<table>.parquet` below
+    /// `dir` for each wanted table (also without rows) that the gate does not withhold, and removes the spill files.
+    /// `gated` knows people by their pseudonyms. Rows that restate what the gate changed stay behind; `concepts` gives those
+    /// of a code, where a vocabulary knows it.
     ///
     /// # Errors
     /// [`ReleaseError`] if a file cannot be written.
@@ -103,25 +107,72 @@ impl<'a> Writer<'a> {
         dir: &Path,
         wanted: &BTreeSet<usize>,
         gated: &Gated,
+        concepts: &dyn Fn(&Code) -> Vec<i64>,
     ) -> Result<Vec<FileEntry>, ReleaseError> {
         for (_, mut writer) in std::mem::take(&mut self.open) {
             writer.finish().map_err(|_| ReleaseError::Write(std::io::ErrorKind::Other))?;
         }
         fs::create_dir_all(dir.join("tables"))?;
-        let mut files = Vec::new();
+        let restating = Restating::new(&gated.recoding, concepts);
+        let mut outputs = Vec::new();
         for &table in wanted {
-            files.extend(self.write(table, dir, gated)?);
+            let spec = spec(self.tables, table)?;
+            if spec.table != "death" || gated.recoding.death {
+                outputs.push(Output::new(table, spec, dir)?);
+            }
+        }
+        for range in 0..1u32 << self.range_bits {
+            let leaving = self.leaving(range, gated)?;
+            for output in &mut outputs {
+                if let Some(rows) = self.spilled(output.table, range)? {
+                    output.write(self.tables, &rows, gated, &leaving, &restating)?;
+                }
+            }
         }
         fs::remove_dir_all(&self.spill)?;
-        Ok(files)
+        outputs.into_iter().map(|output| output.finish(dir, gated)).collect()
     }
 
-    fn write(&self, table: usize, dir: &Path, gated: &Gated) -> Result<Option<FileEntry>, ReleaseError> {
-        let spec = spec(self.tables, table)?;
-        if spec.table == "death" && !gated.recoding.death {
-            return Ok(None);
+    /// The rows of a table in one range of pseudonyms, in the order they came; `None` without rows.
+    fn spilled(&self, table: usize, range: u32) -> Result<Option<RecordBatch>, ReleaseError> {
+        let Ok(file) = File::open(self.spill.join(format!("{table}-{range}"))) else { return Ok(None) };
+        let reader = StreamReader::try_new(BufReader::new(file), None).map_err(|_| ReleaseError::Tables)?;
+        let parts = reader.collect::<Result<Vec<_>, _>>().map_err(|_| ReleaseError::Tables)?;
+        let schema = arrow_schema(spec(self.tables, table)?, false);
+        concat_batches(&schema, &parts).map(Some).map_err(|_| ReleaseError::Tables)
+    }
+
+    /// What references can name in one range.
+    fn leaving(&self, range: u32, gated: &Gated) -> Result<Leaving, ReleaseError> {
+        let mut out = Leaving::default();
+        for table in references::named(self.tables) {
+            if let Some(rows) = self.spilled(table, range)? {
+                out.add(table, spec(self.tables, table)?, &rows, &gated.suppressed)?;
+            }
         }
-        let schema = arrow_schema(spec, false);
+        Ok(out)
+    }
+}
+
+/// One table being written.
+struct Output<'a> {
+    table: usize,
+    spec: &'a TableSpec,
+    path: String,
+    writer: ArrowWriter<File>,
+    rows: u64,
+    /// Rows of people whom the gate leaves out.
+    left_out: u64,
+    /// Rows that restate what the gate changed.
+    restating: u64,
+    /// Values that the gate changed, by column.
+    recoded: BTreeMap<String, u64>,
+    /// References that were nulled, by column.
+    nulled: BTreeMap<String, u64>,
+}
+
+impl<'a> Output<'a> {
+    fn new(table: usize, spec: &'a TableSpec, dir: &Path) -> Result<Self, ReleaseError> {
         let path = format!("tables/{}.parquet", spec.table);
         let properties = WriterProperties::builder()
             .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(|_| ReleaseError::Tables)?))
@@ -129,26 +180,57 @@ impl<'a> Writer<'a> {
             .set_created_by("almoner-release/1".into())
             .build();
         let file = File::create(dir.join(&path))?;
-        let parquet = |_| ReleaseError::Write(std::io::ErrorKind::Other);
-        let mut writer = ArrowWriter::try_new(file, schema.clone(), Some(properties)).map_err(parquet)?;
-        let mut rows = 0;
-        for range in 0..1u32 << self.range_bits {
-            let Ok(file) = File::open(self.spill.join(format!("{table}-{range}"))) else { continue };
-            let reader =
-                StreamReader::try_new(BufReader::new(file), None).map_err(|_| ReleaseError::Tables)?;
-            let parts = reader.collect::<Result<Vec<_>, _>>().map_err(|_| ReleaseError::Tables)?;
-            let all = concat_batches(&schema, &parts).map_err(|_| ReleaseError::Tables)?;
-            drop(parts);
-            let sorted = sorted(spec, &all)?;
-            let Some(sorted) = gated.apply(spec, &sorted).map_err(|_| ReleaseError::Tables)? else {
-                continue;
-            };
-            rows += sorted.num_rows() as u64;
-            writer.write(&sorted).map_err(parquet)?;
-        }
-        writer.into_inner().map_err(parquet)?.sync_all()?;
-        let columns = spec.columns.iter().map(ColumnEntry::of).collect();
-        FileEntry::of(dir, path, Some(rows), columns).map(Some)
+        let writer =
+            ArrowWriter::try_new(file, arrow_schema(spec, false), Some(properties)).map_err(unwritten)?;
+        let (recoded, nulled) = (BTreeMap::new(), BTreeMap::new());
+        Ok(Self { table, spec, path, writer, rows: 0, left_out: 0, restating: 0, recoded, nulled })
+    }
+
+    fn write(
+        &mut self,
+        tables: &Tables,
+        rows: &RecordBatch,
+        gated: &Gated,
+        leaving: &Leaving,
+        restating: &Restating,
+    ) -> Result<(), ReleaseError> {
+        let sorted = sorted(self.spec, rows)?;
+        let all = sorted.num_rows();
+        let sorted = restating.without(self.spec, &sorted)?;
+        self.restating += (all - sorted.num_rows()) as u64;
+        let Some(kept) = gated.apply(self.spec, &sorted).map_err(|_| ReleaseError::Tables)? else {
+            return Ok(());
+        };
+        let (resolved, nulled) = leaving.resolve(tables, self.spec, &kept)?;
+        add(&mut self.nulled, nulled);
+        add(&mut self.recoded, gated.changed(self.spec, &sorted).map_err(|_| ReleaseError::Tables)?);
+        self.rows += resolved.num_rows() as u64;
+        self.left_out += (sorted.num_rows() - resolved.num_rows()) as u64;
+        self.writer.write(&resolved).map_err(unwritten)
+    }
+
+    fn finish(self, dir: &Path, gated: &Gated) -> Result<FileEntry, ReleaseError> {
+        self.writer.into_inner().map_err(unwritten)?.sync_all()?;
+        let columns = self.spec.columns.iter().map(|c| {
+            let by_gate = gated.recoding.of_column(&self.spec.table, &c.name);
+            let gate = by_gate
+                .map(|what| Change { what, values: self.recoded.get(&c.name).copied().unwrap_or_default() });
+            let references = self.nulled.get(&c.name).copied().unwrap_or_default();
+            ColumnEntry { gate, references_nulled: references, ..ColumnEntry::of(c) }
+        });
+        let columns = columns.collect();
+        let file = FileEntry::of(dir, self.path, Some(self.rows), columns)?;
+        Ok(FileEntry { rows_left_out: self.left_out, rows_restating: self.restating, ..file })
+    }
+}
+
+fn unwritten(_: parquet::errors::ParquetError) -> ReleaseError {
+    ReleaseError::Write(std::io::ErrorKind::Other)
+}
+
+fn add(to: &mut BTreeMap<String, u64>, more: BTreeMap<String, u64>) {
+    for (column, n) in more {
+        *to.entry(column).or_default() += n;
     }
 }
 
@@ -211,17 +293,6 @@ pub fn rekeyed(
         columns[i] = Arc::new(new);
     }
     RecordBatch::try_new(arrow_schema(spec, false), columns).map_err(|_| ReleaseError::Tables)
-}
-
-/// The table whose rows a reference column names.
-fn referred(tables: &Tables, column: &str) -> Option<usize> {
-    let name = column.strip_prefix("preceding_").or_else(|| column.strip_prefix("parent_")).unwrap_or(column);
-    let table = match name {
-        "visit_occurrence_id" => "visit_occurrence",
-        "visit_detail_id" => "visit_detail",
-        _ => return None,
-    };
-    tables.index_of(table)
 }
 
 /// The pseudonym of a person.

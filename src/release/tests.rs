@@ -64,6 +64,7 @@ struct World {
     tables: Tables,
     keys: Keyring,
     sources: Vec<Source>,
+    wanted: Vec<&'static str>,
     _dir: tempfile::TempDir,
 }
 
@@ -72,7 +73,8 @@ impl World {
         let dir = tempfile::tempdir().expect("a folder");
         let sources = vec![hospital(dir.path(), "north", 2, 1), hospital(dir.path(), "south", 1, 2)];
         let tables = Tables::embedded().expect("consistent");
-        Self { tables, keys: Keyring::from_root(&[9; 32]), sources, _dir: dir }
+        let wanted = vec!["visit_occurrence", "condition_occurrence", "measurement"];
+        Self { tables, keys: Keyring::from_root(&[9; 32]), sources, wanted, _dir: dir }
     }
 
     fn build(
@@ -87,6 +89,7 @@ impl World {
         let all: Vec<i64> = (1..=PEOPLE).collect();
         let none = BTreeMap::new();
         let permitted = [Permitted { ids: &all, limits }, Permitted { ids: &all, limits: &none }];
+        let permitted = &permitted[..self.sources.len()];
         let rekey = Rekey::new(
             &self.keys,
             &format!("p{project}").parse().expect("slug"),
@@ -102,7 +105,6 @@ impl World {
             zip_digits: 3,
         };
         fs::create_dir_all(dir).expect("a folder");
-        let wanted = ["visit_occurrence", "condition_occurrence", "measurement"];
         Order {
             tables: &self.tables,
             keys: &self.keys,
@@ -113,11 +115,13 @@ impl World {
             zip3: Arc::new(Zip3::current().expect("loads")),
             reference_date: Date::from_ymd(2024, 6, 1).expect("valid"),
             sources: &self.sources,
-            permitted: &permitted,
-            stored_offset: &|_| -100,
-            wanted: wanted.iter().map(|t| self.tables.index_of(t).expect("canonical")).collect(),
+            permitted,
+            stored_offset: &|_, _| -100,
+            wanted: self.wanted.iter().map(|t| self.tables.index_of(t).expect("canonical")).collect(),
             members: &members,
             rules: GateRules::new(k),
+            concepts: &|_| Vec::new(),
+            earlier: &[],
         }
         .build(dir)
     }
@@ -243,4 +247,157 @@ fn who_withholds_the_person_row_is_left_out_whole_and_the_gate_refuses_small_cla
         world.build(0, "uni", &BTreeMap::new(), 1000, &dir.path().join("two")).expect_err("too large");
     assert_eq!(refused.kind(), crate::error::ErrorKind::Refused);
     assert!(!dir.path().join("two/tables").exists(), "nothing is written of what is refused");
+}
+
+/// One hospital whose rows name visits that are there, that are another person's, and that are nowhere.
+fn loose(dir: &Path, refs: &[(i64, i64)]) -> Source {
+    let person = |id: i64| {
+        object(
+            json!({"person_id": id, "year_of_birth": 1980 + id % 2, "gender_concept_id": 8507, "state": "MA"}),
+        )
+    };
+    let visit = |id: i64| {
+        let start = day("2015-03-01") + 20 * id as i32;
+        let before = (id > 1).then_some(id - 1);
+        object(
+            json!({"visit_occurrence_id": id, "person_id": id, "visit_start_date": start, "visit_end_date": start,
+            "preceding_visit_occurrence_id": before}),
+        )
+    };
+    let condition = |(at, (person, visit)): (usize, &(i64, i64))| {
+        object(json!({"condition_occurrence_id": at + 1, "person_id": person, "visit_occurrence_id": visit,
+            "visit_detail_id": visit, "condition_start_date": day("2016-01-01"),
+            "condition_source_value": "SNOMED:44054006"}))
+    };
+    let mut sorted = refs.to_vec();
+    sorted.sort_unstable();
+    let tables = BTreeMap::from([
+        ("person", (1..=PEOPLE).map(person).collect::<Rows>()),
+        ("visit_occurrence", (1..=PEOPLE).map(visit).collect()),
+        ("condition_occurrence", sorted.iter().enumerate().map(condition).collect()),
+    ]);
+    fixture::dataset(dir, "loose", 1, &tables)
+}
+
+/// Every id in a column that names rows, with the person of the row.
+fn pairs(batch: &RecordBatch, column: &str) -> BTreeSet<(i64, i64)> {
+    let ids = batch.column_by_name(column).expect("present").as_primitive::<Int64Type>();
+    ids.iter().zip(longs(batch, "person_id")).filter_map(|(id, person)| Some((id?, person))).collect()
+}
+
+proptest::proptest! {
+    #![proptest_config(proptest::prelude::ProptestConfig::with_cases(24))]
+
+    /// Whatever is asked for and whatever the sources say, a reference names a row of the same person or is null, and no
+    /// reference that could resolve is lost.
+    #[test]
+    fn references_resolve_in_the_release_or_are_null(
+        refs in proptest::collection::vec((1..=PEOPLE, 1..=PEOPLE + 3), 1..60),
+        with_visits in proptest::bool::ANY,
+        withholding in proptest::collection::btree_set(1..=PEOPLE, 0..8),
+    ) {
+        let dir = tempfile::tempdir().expect("a folder");
+        let mut world = World::new();
+        world.sources = vec![loose(dir.path(), &refs)];
+        let withheld = CategorySet::EMPTY.with(Category::Visits);
+        let limit = |id: &i64| (*id, Limits { withheld, days: DateRanges::all() });
+        let limits: BTreeMap<i64, Limits> = withholding.iter().map(limit).collect();
+        let out = dir.path().join("out");
+        world.wanted = ["condition_occurrence", "visit_occurrence"][..1 + usize::from(with_visits)].to_vec();
+        let built = world.build(0, "uni", &limits, 5, &out).expect("builds");
+        let conditions = read(&out, "condition_occurrence");
+        let named = pairs(&conditions, "visit_occurrence_id");
+        let mut resolvable = 0;
+        if with_visits {
+            let visits = read(&out, "visit_occurrence");
+            let there = pairs(&visits, "visit_occurrence_id");
+            proptest::prop_assert!(named.is_subset(&there));
+            proptest::prop_assert!(pairs(&visits, "preceding_visit_occurrence_id").is_empty(), "another person's");
+            resolvable = refs.iter().filter(|(p, v)| p == v && *p != 13 && !withholding.contains(p)).count();
+        }
+        let kept = longs(&conditions, "visit_occurrence_id").len();
+        proptest::prop_assert_eq!(kept, resolvable);
+        proptest::prop_assert!(pairs(&conditions, "visit_detail_id").is_empty(), "no visit details were asked for");
+        let entry = built.files.iter().find(|f| f.path.contains("condition")).expect("written");
+        let column = entry.columns.iter().find(|c| c.name == "visit_occurrence_id").expect("there");
+        proptest::prop_assert_eq!(column.references_nulled as usize, conditions.num_rows() - kept);
+    }
+}
+
+#[test]
+fn a_dictionary_says_what_profiles_and_gate_did() {
+    let world = World::new();
+    let dir = tempfile::tempdir().expect("a folder");
+    // Two classes of twenty: thirty alike are reached by withholding what tells them apart.
+    let built = world.build(0, "uni", &BTreeMap::new(), 30, &dir.path().join("one")).expect("builds");
+    let profile = |name: &str| Profile::named(name, &world.tables).expect("loads");
+    let text = |release: &str, ingest: &str| {
+        let (release, ingest) = (profile(release), profile(ingest));
+        let declares = release.declares().after(ingest.declares());
+        let (machine, text) = super::dictionary::dictionary(&super::dictionary::Told {
+            tables: &world.tables,
+            profile: &release,
+            ingest: &[("north".parse().expect("slug"), ingest)],
+            declares,
+            gate: &built.gate,
+            withheld: &built.withheld,
+            files: &built.files,
+        });
+        let machine: Value = serde_json::from_slice(&machine).expect("JSON");
+        (machine, String::from_utf8(text).expect("UTF-8"))
+    };
+    let (machine, shifted) = text("date-shifted", "date-shifted");
+    assert!(shifted.contains("Dates are moved backward by one number of days, at least 1 and at most 730"));
+    let (_, floored) = text("safe-harbor", "date-shifted");
+    assert!(
+        floored.contains("known to the year of dates that were moved backward")
+            && floored.contains("| shift, then year |")
+    );
+    assert!(!text("safe-harbor", "safe-harbor").1.contains("moved backward"));
+    let (_, limited) = text("limited", "limited");
+    assert!(limited.contains("Dates are the true ones.") && !limited.contains("moved"));
+    let persons =
+        machine["tables"].as_array().expect("a list").iter().find(|t| t["table"] == "person").expect("there");
+    let changed: BTreeMap<&str, &Value> = persons["columns"]
+        .as_array()
+        .expect("a list")
+        .iter()
+        .filter(|c| !c["gate"].is_null())
+        .map(|c| (c["name"].as_str().expect("text"), &c["gate"]))
+        .collect();
+    assert_eq!(*changed["year_of_birth"], json!({"what": "withheld", "values": PEOPLE - 1}));
+    assert_eq!(*changed["gender_concept_id"], json!({"what": "withheld", "values": PEOPLE - 1}));
+    assert!(!changed.contains_key("race_concept_id"));
+    assert!(shifted.contains("asked for classes of at least 30 people"));
+}
+
+#[test]
+fn rows_that_restate_what_the_gate_withheld_stay_behind() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let person = |id: i64| {
+        object(json!({"person_id": id, "year_of_birth": 1980, "gender_concept_id": 8507 + 25 * (id % 2)}))
+    };
+    let observation = |id: i64, n: i64, code: &str| {
+        object(json!({"observation_id": 10 * id + n, "person_id": id, "observation_date": day("2016-01-01"),
+            "observation_source_value": code}))
+    };
+    let rows = (1..=PEOPLE)
+        .flat_map(|id| [observation(id, 0, "LOINC:76689-9"), observation(id, 1, "LOINC:72166-2")]);
+    let tables = BTreeMap::from([
+        ("person", (1..=PEOPLE).map(person).collect::<Rows>()),
+        ("observation", rows.collect()),
+    ]);
+    let mut world = World::new();
+    world.sources = vec![fixture::dataset(dir.path(), "one", 1, &tables)];
+    world.wanted = vec!["observation"];
+    let left = |k, name: &str| {
+        let out = dir.path().join(name);
+        let built = world.build(0, "uni", &BTreeMap::new(), k, &out).expect("builds");
+        let entry = built.files.iter().find(|f| f.path.contains("observation")).expect("written");
+        assert_eq!(entry.rows, Some(read(&out, "observation").num_rows() as u64));
+        (built.gate.recoding.sex, read(&out, "observation").num_rows() as i64, entry.rows_restating as i64)
+    };
+    let people = PEOPLE - 1;
+    assert_eq!(left(5, "five"), (true, 2 * people, 0));
+    assert_eq!(left(30, "thirty"), (false, people, people));
 }

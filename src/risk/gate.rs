@@ -14,15 +14,17 @@
 //! suppresses. The cheapest node whose suppression is within the limit wins; among equals, the first in the order of the
 //! levels. So the same people give the same release.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use almoner_model::{TableSpec, Tables};
 use arrow::array::RecordBatch;
+use arrow::compute::kernels::cmp::distinct;
 use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
 use super::classes::{Classes, Hierarchy, RiskReport, report};
-use super::people::{BIRTH, Birth, DEATH, ETHNICITY, PLACE, People, RACE, RiskError, SEX, declared};
+use super::history::{Earlier, History};
+use super::people::{BIRTH, Birth, DEATH, ETHNICITY, PLACE, People, RACE, RiskError, SEEN, SEX, declared};
 use super::population::Population;
 use super::recoding::{Place, Recoding};
 
@@ -94,6 +96,8 @@ pub struct GateReport {
     pub loss_ppm: u64,
     /// What other class sizes would cost.
     pub costs: Vec<Cost>,
+    /// Earlier releases that it was measured together with.
+    pub earlier: usize,
 }
 
 /// The gate let the release pass, changed so.
@@ -115,6 +119,33 @@ impl Gated {
     /// Arrow's, if the batch is not of the table.
     pub fn apply(&self, spec: &TableSpec, batch: &RecordBatch) -> Result<Option<RecordBatch>, ArrowError> {
         self.recoding.apply(spec, batch, &self.suppressed)
+    }
+}
+
+impl Gated {
+    /// How many values of each column [`Gated::apply`] changes in a batch, of people who stay; columns without a change are
+    /// left out.
+    ///
+    /// # Errors
+    /// Arrow's, if the batch is not of the table.
+    pub fn changed(
+        &self,
+        spec: &TableSpec,
+        batch: &RecordBatch,
+    ) -> Result<BTreeMap<String, u64>, ArrowError> {
+        let before = Recoding::NONE.apply(spec, batch, &self.suppressed)?;
+        let (Some(before), Some(after)) = (before, self.apply(spec, batch)?) else {
+            return Ok(BTreeMap::new());
+        };
+        let mut out = BTreeMap::new();
+        for (at, c) in spec.columns.iter().enumerate() {
+            if self.recoding.of_column(&spec.table, &c.name).is_some() {
+                let changed = distinct(before.column(at), after.column(at))?.true_count() as u64;
+                out.insert(c.name.clone(), changed);
+            }
+        }
+        out.retain(|_, n| *n > 0);
+        Ok(out)
     }
 }
 
@@ -149,7 +180,8 @@ const RACE_COST: [u64; 2] = [0, 120_000];
 const ETHNICITY_COST: [u64; 2] = [0, 60_000];
 const DEATH_COST: [u64; 2] = [0, 120_000];
 
-type Node = [usize; 6];
+/// A level of each attribute.
+pub(super) type Node = [usize; 6];
 
 fn price(node: &Node) -> u64 {
     BIRTH_COST[node[BIRTH]]
@@ -224,10 +256,18 @@ impl Lattice {
         nodes
     }
 
-    fn generalise(&self, classes: &Classes, node: &Node) -> Result<(Vec<u64>, Vec<u32>), RiskError> {
-        let level = |(at, level): (usize, &usize)| level.checked_sub(1).map(|l| &self.levels[at][l]);
-        let levels: Vec<Option<&Hierarchy>> = node.iter().enumerate().map(level).collect();
-        Ok(classes.generalise(&levels)?)
+    /// What a release at `node` tells, together with what the recipient has: classes that differ in [`SEEN`] stay apart.
+    fn generalise(
+        &self,
+        classes: &Classes,
+        node: &Node,
+        history: &History,
+    ) -> Result<(Vec<u64>, Vec<u32>), RiskError> {
+        Ok(classes.generalise_each(|codes, attribute| {
+            let own = *node.get(attribute)?;
+            let level = history.level(codes[SEEN], attribute, own);
+            level.checked_sub(1).map(|l| &self.levels[attribute][l])
+        })?)
     }
 }
 
@@ -241,6 +281,7 @@ fn search(
     people: &People,
     classes: &Classes,
     lattice: &Lattice,
+    history: &History,
     rules: GateRules,
     sizes: &[u32],
 ) -> Result<Vec<Best>, RiskError> {
@@ -255,7 +296,7 @@ fn search(
         if !best.iter().any(open) {
             break;
         }
-        let (counts, _) = lattice.generalise(classes, &node)?;
+        let (counts, _) = lattice.generalise(classes, &node, history)?;
         for best in best.iter_mut().filter(|b| open(b)) {
             let small: u64 = counts.iter().filter(|c| **c < u64::from(best.k)).sum();
             let share = small.saturating_mul(MILLION).div_ceil(persons);
@@ -269,7 +310,8 @@ fn search(
     Ok(best)
 }
 
-/// Makes a release of `people` safe to the required class size, or refuses. Deterministic.
+/// Makes a release of `people` safe to the required class size, or refuses. Deterministic. Measured is what the recipient
+/// then has: the release read together with the `earlier` ones (see [`Earlier`]).
 ///
 /// # Errors
 /// [`Refused`], with what is required, what was measured and what other class sizes would cost.
@@ -278,10 +320,12 @@ pub fn gate(
     tables: &Tables,
     rules: GateRules,
     population: &Population,
+    earlier: &[Earlier],
 ) -> Result<Gated, Refused> {
-    let (classes, of_person) = people.classed()?;
+    let history = History::new(people, earlier);
+    let (classes, of_person) = people.classed(&history.of_person)?;
     let lattice = Lattice::new(people);
-    let found = search(people, &classes, &lattice, rules, &[rules.k, 3, 5, 11])?;
+    let found = search(people, &classes, &lattice, &history, rules, &[rules.k, 3, 5, 11])?;
     let before = classes.report(&population.sizes(people, &classes), population.estimator());
     let costs: Vec<Cost> = found[1..]
         .iter()
@@ -296,7 +340,7 @@ pub fn gate(
         let (required, measured) = (rules.k, before.smallest_class);
         return Err(Refused::ClassSize { required, measured, before: Box::new(before), costs });
     };
-    let (counts, of_class) = lattice.generalise(&classes, &node)?;
+    let (counts, of_class) = lattice.generalise(&classes, &node, &history)?;
     let small = |general: u32| counts[general as usize] < u64::from(rules.k);
     let suppressed = people.pick(|at| small(of_class[of_person[at] as usize]));
     let after = after(&counts, &of_class, &classes, rules.k, &population.sizes(people, &classes), population);
@@ -313,6 +357,7 @@ pub fn gate(
             suppressed: suppressed_count,
             loss_ppm,
             costs,
+            earlier: earlier.len(),
         },
     })
 }

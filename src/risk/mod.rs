@@ -20,12 +20,14 @@
 
 mod classes;
 mod gate;
+mod history;
 mod people;
 mod population;
 mod recoding;
 
 pub use classes::{Classes, Hierarchy, RiskReport, TooManyValues};
 pub use gate::{Cost, GateReport, GateRules, Gated, Refused, Tier, gate, required_k};
+pub use history::Earlier;
 pub use people::{People, RiskError};
 pub use population::Population;
 pub use recoding::{Place, Recoding};

@@ -2,17 +2,18 @@
 
 use std::collections::{BTreeSet, HashMap};
 
-use almoner_model::{Date, TableSpec, Tables};
+use almoner_model::{Date, IdentifierClass, TableSpec, Tables};
 use arrow::array::{Array, ArrayRef, AsArray, RecordBatch};
-use arrow::datatypes::{Date32Type, Int64Type};
+use arrow::datatypes::{Date32Type, Int64Type, TimestampMicrosecondType};
 
 use super::classes::{Classes, Hierarchy, TooManyValues};
 
 /// Why risk cannot be measured.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum RiskError {
-    /// A column that `schemas/tables` declares a quasi-identifier and this module cannot generalise.
-    #[error("{table}.{column} is declared a quasi-identifier, but there is no generalisation for it")]
+    /// A column that `schemas/tables` declares a quasi-identifier, or that says something of the person as such, and that
+    /// this module cannot generalise.
+    #[error("{table}.{column} can tell who a person is, but there is no generalisation for it")]
     Undeclared {
         /// The table.
         table: String,
@@ -35,23 +36,29 @@ pub(super) const RACE: usize = 3;
 pub(super) const ETHNICITY: usize = 4;
 pub(super) const DEATH: usize = 5;
 pub(super) const WIDTH: usize = 6;
+/// Behind them, where the gate has it: in which earlier releases the person is.
+pub(super) const SEEN: usize = WIDTH;
 
-/// Which columns make which attribute. A column of the person table that is declared a quasi-identifier and stands in
-/// none of them is refused.
-const DECLARABLE: &[&str] = &[
-    "year_of_birth",
-    "month_of_birth",
-    "day_of_birth",
-    "age_90_plus",
-    "zip",
-    "state",
-    "gender_concept_id",
-    "gender_source_value",
-    "race_concept_id",
-    "race_source_value",
-    "ethnicity_concept_id",
-    "ethnicity_source_value",
+/// Which columns of the person table make which attribute. The columns of an attribute are one: they are classed together,
+/// and a recoding generalises or withholds all of them, so none tells what another does no longer say.
+const ATTRIBUTES: [(usize, &[&str]); 5] = [
+    (BIRTH, &["year_of_birth", "month_of_birth", "day_of_birth", "birth_datetime", "age_90_plus"]),
+    (PLACE, &["zip", "state"]),
+    (SEX, &["gender_concept_id", "gender_source_value", "gender_source_concept_id"]),
+    (RACE, &["race_concept_id", "race_source_value", "race_source_concept_id"]),
+    (ETHNICITY, &["ethnicity_concept_id", "ethnicity_source_value", "ethnicity_source_concept_id"]),
 ];
+
+/// The attribute that a column of the person table is a part of.
+pub(super) fn attribute_of(column: &str) -> Option<usize> {
+    ATTRIBUTES.iter().find(|(_, columns)| columns.contains(&column)).map(|(attribute, _)| *attribute)
+}
+
+/// Columns of the person table that say nothing of a person once ids are replaced: they must be without values, but for
+/// the person's own id.
+fn is_reference(class: IdentifierClass) -> bool {
+    matches!(class, IdentifierClass::SubjectId | IdentifierClass::StaffOrSiteRef | IdentifierClass::SourceId)
+}
 
 /// A birth as released.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -59,6 +66,8 @@ pub(super) struct Birth {
     pub(super) year: i64,
     pub(super) month: i64,
     pub(super) day: i64,
+    /// `birth_datetime`, in microseconds since 1970.
+    pub(super) instant: Option<i64>,
     pub(super) over_89: bool,
 }
 
@@ -95,7 +104,10 @@ impl<T: Clone + Eq + std::hash::Hash> Values<T> {
     }
 }
 
-type Coded = (i64, Option<String>);
+/// The standard concept, the code as the hospital wrote it, and the concept of that code.
+type Coded = (i64, Option<String>, Option<i64>);
+/// The day of death, and the moment where it is known.
+type Death = (i32, Option<i64>);
 
 /// People to be measured or released. Grows batch by batch; holds a few dozen bytes for each person.
 #[derive(Clone)]
@@ -106,7 +118,7 @@ pub struct People {
     pub(super) births: Values<Birth>,
     pub(super) places: Values<(Option<String>, Option<String>)>,
     coded: [Values<Coded>; 3],
-    deaths: Values<Option<i32>>,
+    deaths: Values<Option<Death>>,
 }
 
 impl std::fmt::Debug for People {
@@ -120,16 +132,20 @@ impl People {
     /// is taken to be known to an adversary, else only the year.
     ///
     /// # Errors
-    /// [`RiskError::Undeclared`] for a declared quasi-identifier that there is no generalisation for.
+    /// [`RiskError::Undeclared`] for a declared quasi-identifier, or a column of the person table, that there is no
+    /// generalisation for.
     pub fn new(tables: &Tables, death_by_day: bool) -> Result<Self, RiskError> {
         for spec in tables.iter() {
             let known = |column: &str| match spec.table.as_str() {
-                "person" => DECLARABLE.contains(&column),
-                "death" => column == "death_date",
+                "person" => attribute_of(column).is_some(),
+                "death" => ["death_date", "death_datetime"].contains(&column),
                 _ => false,
             };
-            if let Some(column) = spec.quasi_identifiers.iter().find(|c| !known(c)) {
-                return Err(RiskError::Undeclared { table: spec.table.clone(), column: column.clone() });
+            let declared = spec.quasi_identifiers.iter().map(String::as_str);
+            let persons = spec.columns.iter().filter(|c| spec.table == "person" && !is_reference(c.class));
+            let mut telling = declared.chain(persons.map(|c| c.name.as_str()));
+            if let Some(column) = telling.find(|c| !known(c)) {
+                return Err(RiskError::Undeclared { table: spec.table.clone(), column: column.to_owned() });
             }
         }
         Ok(Self {
@@ -147,7 +163,7 @@ impl People {
     /// it (the table does not leave), death is not a quasi-identifier.
     ///
     /// # Errors
-    /// [`RiskError::NotTheTable`].
+    /// [`RiskError::NotTheTable`]; [`RiskError::Undeclared`] if a provider, a site or a hospital's own number is there.
     pub fn add(&mut self, person: &RecordBatch, death: Option<&RecordBatch>) -> Result<(), RiskError> {
         let wrong = || RiskError::NotTheTable("person");
         let column = |name: &str| person.column_by_name(name).ok_or_else(wrong);
@@ -155,12 +171,19 @@ impl People {
         let [year, month, day] = ["year_of_birth", "month_of_birth", "day_of_birth"]
             .map(|name| column(name).and_then(|c| numbers(c).ok_or_else(wrong)));
         let (year, month, day) = (year?, month?, day?);
+        for name in ["location_id", "provider_id", "care_site_id", "person_source_value"] {
+            if column(name)?.null_count() < person.num_rows() {
+                return Err(RiskError::Undeclared { table: "person".into(), column: name.into() });
+            }
+        }
+        let instant = moments(column("birth_datetime")?).ok_or_else(wrong)?;
         let flag = column("age_90_plus")?.as_boolean_opt().ok_or_else(wrong)?;
         let (zip, state) = (texts(column("zip")?), texts(column("state")?));
         let mut coded = Vec::with_capacity(3);
         for name in ["gender", "race", "ethnicity"] {
             let concept = numbers(column(&format!("{name}_concept_id"))?).ok_or_else(wrong)?;
-            coded.push((concept, texts(column(&format!("{name}_source_value"))?)));
+            let of_source = numbers(column(&format!("{name}_source_concept_id"))?).ok_or_else(wrong)?;
+            coded.push((concept, texts(column(&format!("{name}_source_value"))?), of_source));
         }
         let deaths = self.deaths_of(death)?;
         for row in 0..person.num_rows() {
@@ -169,13 +192,15 @@ impl People {
                 year: year(row).unwrap_or_default(),
                 month: month(row).unwrap_or_default(),
                 day: day(row).unwrap_or_default(),
+                instant: instant(row),
                 over_89: flag.value(row),
             };
             let mut codes = [0; WIDTH];
             codes[BIRTH] = self.births.code(birth);
             codes[PLACE] = self.places.code((zip(row), state(row)));
-            for (at, (concept, source)) in coded.iter().enumerate() {
-                codes[SEX + at] = self.coded[at].code((concept(row).unwrap_or_default(), source(row)));
+            for (at, (concept, source, of_source)) in coded.iter().enumerate() {
+                let value = (concept(row).unwrap_or_default(), source(row), of_source(row));
+                codes[SEX + at] = self.coded[at].code(value);
             }
             codes[DEATH] = self.deaths.code(deaths.get(&id).copied());
             self.ids.push(id);
@@ -184,15 +209,22 @@ impl People {
         Ok(())
     }
 
-    fn deaths_of(&self, death: Option<&RecordBatch>) -> Result<HashMap<i64, i32>, RiskError> {
+    fn deaths_of(&self, death: Option<&RecordBatch>) -> Result<HashMap<i64, Death>, RiskError> {
         let Some(death) = death else { return Ok(HashMap::new()) };
         let wrong = || RiskError::NotTheTable("death");
-        let ids = death.column_by_name("person_id").and_then(numbers).ok_or_else(wrong)?;
-        let days = death.column_by_name("death_date").and_then(|c| c.as_primitive_opt::<Date32Type>());
-        let days = days.ok_or_else(wrong)?;
-        let known =
-            |day: i32| if self.death_by_day { day } else { Date::from_days(day).start_of_year().days() };
-        Ok((0..death.num_rows()).filter_map(|row| Some((ids(row)?, known(days.value(row))))).collect())
+        let column = |name: &str| death.column_by_name(name).ok_or_else(wrong);
+        let ids = numbers(column("person_id")?).ok_or_else(wrong)?;
+        let days = column("death_date")?.as_primitive_opt::<Date32Type>().ok_or_else(wrong)?;
+        let moments = moments(column("death_datetime")?).ok_or_else(wrong)?;
+        let known = |row: usize| {
+            let day = days.value(row);
+            if self.death_by_day {
+                (day, moments(row))
+            } else {
+                (Date::from_days(day).start_of_year().days(), None)
+            }
+        };
+        Ok((0..death.num_rows()).filter_map(|row| Some((ids(row)?, known(row)))).collect())
     }
 
     /// How many people there are.
@@ -210,9 +242,32 @@ impl People {
         Ok(Classes::of_rows(WIDTH, &self.rows)?.0)
     }
 
-    /// Their classes, with the class of each person.
-    pub(super) fn classed(&self) -> Result<(Classes, Vec<u32>), RiskError> {
-        Ok(Classes::of_rows(WIDTH, &self.rows)?)
+    /// Their classes by the attributes and [`SEEN`], which is `seen` of each person's position; with the class of each.
+    pub(super) fn classed(&self, seen: &[u32]) -> Result<(Classes, Vec<u32>), RiskError> {
+        let mut rows = Vec::with_capacity(self.len() * (WIDTH + 1));
+        for (codes, seen) in self.rows.chunks_exact(WIDTH).zip(seen) {
+            rows.extend_from_slice(codes);
+            rows.push(*seen);
+        }
+        Ok(Classes::of_rows(WIDTH + 1, &rows)?)
+    }
+
+    /// Their `person_id`s, by position.
+    pub(super) fn ids(&self) -> &[i64] {
+        &self.ids
+    }
+
+    /// These people of them.
+    #[cfg(test)]
+    pub(super) fn only(&self, ids: &[i64]) -> Self {
+        let mut out = Self { ids: Vec::new(), rows: Vec::new(), ..self.clone() };
+        for (id, codes) in
+            self.ids.iter().zip(self.rows.chunks_exact(WIDTH)).filter(|(id, _)| ids.contains(id))
+        {
+            out.ids.push(*id);
+            out.rows.extend_from_slice(codes);
+        }
+        out
     }
 
     /// The people for whom `pick` holds, given their position.
@@ -242,6 +297,12 @@ impl People {
 /// Reads an `Int64` column, nulls as `None`.
 fn numbers(array: &ArrayRef) -> Option<impl Fn(usize) -> Option<i64> + '_> {
     let array = array.as_primitive_opt::<Int64Type>()?;
+    Some(move |row: usize| array.is_valid(row).then(|| array.value(row)))
+}
+
+/// Reads a datetime column in microseconds since 1970, nulls as `None`.
+fn moments(array: &ArrayRef) -> Option<impl Fn(usize) -> Option<i64> + '_> {
+    let array = array.as_primitive_opt::<TimestampMicrosecondType>()?;
     Some(move |row: usize| array.is_valid(row).then(|| array.value(row)))
 }
 

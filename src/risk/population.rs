@@ -6,7 +6,7 @@ use std::sync::Arc;
 use almoner_deid::Zip3;
 
 use super::classes::Classes;
-use super::people::{BIRTH, PLACE, People, SEX};
+use super::people::{BIRTH, PLACE, People, SEEN, SEX};
 
 /// Years of birth that people are taken to be spread over evenly.
 const YEARS: f64 = 90.0;
@@ -68,7 +68,7 @@ struct Shares(Vec<HashMap<u32, f64>>);
 
 impl Shares {
     fn of(classes: &Classes) -> Self {
-        let known: BTreeSet<usize> = [BIRTH, PLACE, SEX].into();
+        let known: BTreeSet<usize> = [BIRTH, PLACE, SEX, SEEN].into();
         let persons = classes.persons() as f64;
         let width = classes.cardinalities().len();
         let mut out = vec![HashMap::new(); width];

@@ -12,6 +12,8 @@ use arrow::datatypes::Int64Type;
 use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
+use super::people::{BIRTH, ETHNICITY, PLACE, RACE, SEX, attribute_of};
+
 /// How much of a place stays.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -112,6 +114,32 @@ impl Recoding {
         RecordBatch::try_new(batch.schema(), columns.collect()).map(Some)
     }
 
+    /// What the recoding does to a column, in words; `None` if nothing.
+    pub fn of_column(&self, table: &str, column: &str) -> Option<String> {
+        if table != "person" {
+            return None;
+        }
+        let banded = self.birth_years != 1;
+        let text = match (attribute_of(column)?, column) {
+            (BIRTH, "year_of_birth" | "age_90_plus") if self.birth_years == 0 => "withheld",
+            (BIRTH, "year_of_birth") if banded => {
+                return Some(format!(
+                    "generalised to bands of {} years, by their first year",
+                    self.birth_years
+                ));
+            }
+            (BIRTH, "month_of_birth" | "day_of_birth" | "birth_datetime") if !self.birth_date => "withheld",
+            (PLACE, "zip") if self.place == Place::Zip3 => "generalised to three digits",
+            (PLACE, "zip") if self.place > Place::Zip3 => "withheld",
+            (PLACE, "state") if self.place == Place::Withheld => "withheld",
+            (SEX, _) if !self.sex => "withheld",
+            (RACE, _) if !self.race => "withheld",
+            (ETHNICITY, _) if !self.ethnicity => "withheld",
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+
     /// The changed column, or `None` if it stays.
     fn person_column(&self, name: &str, column: &ArrayRef, batch: &RecordBatch) -> Option<ArrayRef> {
         let nulls = || Some(new_null_array(column.data_type(), column.len()));
@@ -139,17 +167,16 @@ impl Recoding {
                 Some(Arc::new(rows.collect::<StringArray>()))
             }
             _ => {
-                let (attribute, rest) = name.split_once('_')?;
-                let stays = match attribute {
-                    "gender" => self.sex,
-                    "race" => self.race,
-                    "ethnicity" => self.ethnicity,
+                let stays = match attribute_of(name)? {
+                    SEX => self.sex,
+                    RACE => self.race,
+                    ETHNICITY => self.ethnicity,
                     _ => true,
                 };
-                match (stays, rest) {
+                match (stays, name.ends_with("_source_concept_id") || name.ends_with("_source_value")) {
                     (true, _) => None,
-                    (false, "concept_id") => zeros(),
-                    (false, _) => nulls(),
+                    (false, true) => nulls(),
+                    (false, false) => zeros(),
                 }
             }
         }

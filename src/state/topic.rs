@@ -30,6 +30,11 @@ pub fn project(id: &ProjectId) -> String {
     format!("project:{id}")
 }
 
+/// The releases of a project.
+pub fn releases(id: &ProjectId) -> String {
+    format!("releases:{id}")
+}
+
 /// A request: its decisions, terms, permits and releases.
 pub fn request(id: &RequestId) -> String {
     format!("request:{id}")

@@ -49,14 +49,14 @@ pub struct Source {
     pub bucket_bits: u8,
     /// How exact its event dates are.
     pub date_precision: DatePrecision,
-    /// Whether its dates are shifted.
-    pub shifted: bool,
+    /// The epoch of the offsets that its dates were moved by; none where they were not moved.
+    pub offset_epoch: Option<u32>,
     /// Its files.
     pub files: Vec<SourceFile>,
 }
 
-/// Days that were added to a person's true dates in the stored data (0 where dates are not shifted).
-pub type OffsetDays<'a> = &'a (dyn Fn(i64) -> i32 + Sync);
+/// Days that were added to a person's true dates in data that was stored in an epoch: `(subject, epoch)`.
+pub type OffsetDays<'a> = &'a (dyn Fn(i64, u32) -> i32 + Sync);
 
 /// A member of a cohort.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -270,14 +270,13 @@ impl Evaluator<'_> {
     /// Appends what the person lets be seen of their events.
     fn see(&mut self, events: &[EventRow], permitting: u64) {
         self.run.clear();
-        let mut offset = None;
         for row in events.iter().filter(|e| permitting & 1 << e.dataset != 0) {
             let usable = self.permitted[row.dataset as usize].limits.get(&row.subject).is_none_or(|limits| {
                 let source = &self.sources[row.dataset as usize];
-                let offset = *offset.get_or_insert_with(|| (self.offset_days)(row.subject));
+                let offset = source.offset_epoch.map_or(0, |epoch| (self.offset_days)(row.subject, epoch));
                 let last = last_day(row.event.day, source.date_precision);
                 let table = self.plan.queries[row.event.query as usize].table;
-                covers(limits, table, Some((row.event.day, last)), if source.shifted { offset } else { 0 })
+                covers(limits, table, Some((row.event.day, last)), offset)
             });
             if usable {
                 self.run.push(row.event);

@@ -9,7 +9,7 @@ use serde_json::{Map, Value, json};
 use super::*;
 use crate::cohort::definition::{AgeAt, Criterion, SimpleCohort, When};
 use crate::cohort::fixture::{self, Rows};
-use crate::cohort::plan::{DatasetFacts, TableFacts, plan};
+use crate::cohort::plan::{DatasetFacts, Held, TableFacts, plan};
 use crate::consent::{Category, CategorySet, DateRanges, Limits};
 
 const CODES: [&str; 3] = ["SNOMED:44054006", "SNOMED:38341003", "SNOMED:195967001"];
@@ -132,12 +132,12 @@ fn write(world: &World, dir: &std::path::Path) -> Vec<Source> {
 }
 
 fn facts(world: &World) -> Vec<DatasetFacts> {
-    let table = TableFacts { rows: 1, concept_ids: false, source_codes: true };
+    let table = TableFacts { rows: 1, concept_ids: Held::None, source_codes: Held::All };
     (0..world.persons.len())
         .map(|i| DatasetFacts {
             dataset: format!("h{i}").parse().expect("slug"),
             date_precision: DatePrecision::Day,
-            shifted: false,
+            offset_epoch: None,
             age_top_code: Some(90),
             tables: ["condition_occurrence", "measurement"].map(|t| (t.to_owned(), table)).into(),
         })
@@ -218,7 +218,7 @@ proptest! {
         }).collect();
         let views: Vec<Permitted<'_>> =
             permitted.iter().map(|(ids, limits)| Permitted { ids, limits }).collect();
-        let found = run(&plan, &sources, &views, &|id| -(id as i32)).expect("runs");
+        let found = run(&plan, &sources, &views, &|id, _| -(id as i32)).expect("runs");
         let usable = |hospital: usize, id: i64, day: i32, measured: bool| {
             permits(hospital, id) && (id % 7 != 0 || measured && day + id as i32 >= first.days())
         };
@@ -240,10 +240,10 @@ fn where_person_rows_conflict_the_first_dataset_wins_and_it_is_counted() {
     let definition = br#"{"sex":["female"],"all":[{"domain":"condition"}]}"#;
     let plan = plan(&SimpleCohort::parse(definition).expect("reads"), &facts(&world), None).expect("plans");
     let one = Permitted { ids: &[5], limits: &BTreeMap::new() };
-    let found = run(&plan, &sources, &[one, one], &|_| 0).expect("runs");
+    let found = run(&plan, &sources, &[one, one], &|_, _| 0).expect("runs");
     assert_eq!((found.members.len(), found.report.conflicts), (1, 1));
     let swapped: Vec<Source> = sources.into_iter().rev().collect();
-    let found = run(&plan, &swapped, &[one, one], &|_| 0).expect("runs");
+    let found = run(&plan, &swapped, &[one, one], &|_, _| 0).expect("runs");
     assert_eq!((found.members.len(), found.report.conflicts), (0, 1));
 }
 
@@ -255,9 +255,9 @@ fn an_unreadable_file_is_named_by_table_and_not_by_value() {
     let files = vec![SourceFile { table: "person".into(), bucket: 0, path, rows: 1 }];
     let dataset = "north".parse().expect("slug");
     let source =
-        Source { dataset, bucket_bits: 0, date_precision: DatePrecision::Day, shifted: false, files };
+        Source { dataset, bucket_bits: 0, date_precision: DatePrecision::Day, offset_epoch: None, files };
     let plan = plan(&SimpleCohort::parse(b"{}").expect("reads"), &[], None).expect("plans");
     let one = Permitted { ids: &[1], limits: &BTreeMap::new() };
-    let error = run(&plan, &[source], &[one], &|_| 0).expect_err("broken");
+    let error = run(&plan, &[source], &[one], &|_, _| 0).expect_err("broken");
     assert!(error.to_string().starts_with("dataset 'north': table person cannot be read"), "{error}");
 }

@@ -1,8 +1,11 @@
 //! From two hospitals' tables to a verified release, on the real flows: ingest, consent, count, request, approve, release,
 //! download, withdraw, and the offline checks of package and evidence.
 
+mod counted;
 mod downloads;
+mod meanwhile;
 mod proven;
+mod timelines;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -93,17 +96,21 @@ impl House {
     }
 
     fn with<T>(&self, work: impl FnOnce(&DataContext<'_>) -> T) -> T {
+        self.with_store(self.store.as_ref(), work)
+    }
+
+    fn with_store<T>(&self, store: &dyn Store, work: impl FnOnce(&DataContext<'_>) -> T) -> T {
         let access = AccessContext {
-            store: self.store.as_ref(),
+            store,
             people: &*self.registry,
             documents: &self.documents,
             index: &self.index,
             clock: self.clock.as_ref(),
             entropy: self.entropy.as_ref(),
         };
-        let epoch = self.registry.offset_epoch().expect("reads");
-        let offset =
-            |id: i64| SubjectId::new(id).map_or(0, |subject| self.registry.offset_days(subject, epoch));
+        let offset = |id: i64, epoch: u32| {
+            SubjectId::new(id).map_or(0, |subject| self.registry.offset_days(subject, epoch))
+        };
         let releases = self.releases();
         work(&DataContext {
             access,
@@ -119,6 +126,10 @@ impl House {
     }
 
     fn ingest(&self, hospital: &str) {
+        self.ingest_as(hospital, "date-shifted");
+    }
+
+    fn ingest_as(&self, hospital: &str, profile: &str) {
         let dir = self.folder.path().join(format!("export-{hospital}"));
         write_export(&dir, hospital);
         let spool = self.folder.path().join("spool");
@@ -140,7 +151,7 @@ impl House {
             source: ingest::Source::Path(dir),
             contributor: hospital.parse().expect("slug"),
             dataset: None,
-            profile: "date-shifted".to_owned(),
+            profile: profile.to_owned(),
             mode: Mode::Full,
             linkage: false,
             act: self.act(),
@@ -151,7 +162,11 @@ impl House {
 
     /// Everyone but the first five of a hospital permits health research.
     fn consents(&self, hospital: &str) {
-        let consents = (5..EACH).map(|n| NewConsent {
+        self.consents_of(hospital, 5..EACH);
+    }
+
+    fn consents_of(&self, hospital: &str, people: std::ops::Range<i64>) {
+        let consents = people.map(|n| NewConsent {
             whose: Whose::Record(Sensitive::new(format!("{hospital}-{n}"))),
             directive: paper("form:broad", day(2025, 1, 1), Provision::permit([Duo::HealthResearch])),
             lifts: None,
@@ -428,20 +443,17 @@ fn leaves(house: &House) -> Vec<(u64, Vec<u8>)> {
 }
 
 fn withdrawal(house: &House, hospital: &str, n: i64) {
+    withdrawn(house, hospital, n, WithdrawalMode::NoFurtherUse);
+}
+
+fn withdrawn(house: &House, hospital: &str, n: i64, mode: WithdrawalMode) {
     let contributor: almoner_model::ContributorId = hospital.parse().expect("slug");
     let number = Sensitive::new(format!("{hospital}-{n}"));
     house
         .with(|ctx| {
             let subject =
                 ctx.access.people.find_record(&contributor, &number).expect("reads").expect("known");
-            withdraw::withdraw(
-                &ctx.access,
-                &house.act(),
-                subject,
-                Some(&contributor),
-                WithdrawalMode::NoFurtherUse,
-                None,
-            )
+            withdraw::withdraw(&ctx.access, &house.act(), subject, Some(&contributor), mode, None)
         })
         .expect("withdrawn");
 }

@@ -369,7 +369,7 @@ pub(super) fn manifest(
         files: written.files,
         report_files: Vec::new(),
         reports: all,
-        catalog: written.facts.catalog(),
+        catalog: written.facts.catalog(run.ctx.keys),
         terms_of_use: TERMS_OF_USE.to_owned(),
     };
     let text = reports::markdown(&manifest, said.intake, &written.deid, risk, &run.profile);

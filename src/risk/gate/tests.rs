@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use almoner_deid::{Zip3, arrow_schema};
-use almoner_model::ColumnType;
+use almoner_model::{ColumnType, IdentifierClass};
 use arrow::array::{
     ArrayRef, AsArray, BooleanArray, Date32Array, Float64Array, Int64Array, StringArray,
     TimestampMicrosecondArray,
@@ -21,6 +21,7 @@ struct Person {
     over_89: bool,
     sex: i64,
     race: &'static str,
+    race_detail: i64,
     zip: Option<&'static str>,
     state: Option<&'static str>,
     died: Option<i32>,
@@ -42,6 +43,10 @@ fn table(
     let columns = spec.columns.iter().map(|c| -> ArrayRef {
         let numbers = (0..rows).map(|row| number(&c.name, row));
         match c.kind {
+            // A number of a hospital or a member of its staff is never in what is measured.
+            ColumnType::Int64 if c.class == IdentifierClass::StaffOrSiteRef => {
+                Arc::new(Int64Array::new_null(rows))
+            }
             ColumnType::Int64 => Arc::new(numbers.collect::<Int64Array>()),
             ColumnType::Float64 => Arc::new(numbers.map(|n| Some(n as f64)).collect::<Float64Array>()),
             ColumnType::Date => Arc::new(numbers.map(|n| Some(n as i32)).collect::<Date32Array>()),
@@ -62,6 +67,7 @@ fn batches(people: &[Person]) -> (RecordBatch, RecordBatch) {
             "year_of_birth" => people[row].year,
             "gender_concept_id" => people[row].sex,
             "age_90_plus" => i64::from(people[row].over_89),
+            "race_source_concept_id" => people[row].race_detail,
             _ => 0,
         },
         |column, row| match column {
@@ -95,7 +101,7 @@ fn add(people: &[Person]) -> People {
 }
 
 fn run(people: &[Person], k: u32) -> Result<Gated, Refused> {
-    gate(&add(people), &tables(), GateRules::new(k), &Population::Unknown)
+    gate(&add(people), &tables(), GateRules::new(k), &Population::Unknown, &[])
 }
 
 /// What leaves, measured again from the recoded batches.
@@ -193,6 +199,57 @@ fn declared_quasi_identifiers_are_in_the_report() {
     assert!(names.contains(&"person.zip".to_owned()) && names.contains(&"death.death_date".to_owned()));
 }
 
+/// A concept of the hospital's own code tells people apart as the code does, and goes with it.
+#[test]
+fn the_columns_of_an_attribute_are_one() {
+    let mut people = vec![Person { year: 1970, race: "Race:2106-3", ..Person::default() }; 40];
+    people.iter_mut().enumerate().for_each(|(at, p)| p.race_detail = 38_003_000 + at as i64);
+    let gated = run(&people, 5).expect("reachable");
+    assert_eq!(gated.report.before.smallest_class, 1);
+    assert!(!gated.recoding.race);
+    let spec = tables().get("person").expect("canonical").clone();
+    let out = gated.apply(&spec, &batches(&people).0).expect("the table").expect("leaves");
+    for c in spec.columns.iter().filter(|c| c.name.starts_with("race_")) {
+        let column = out.column_by_name(&c.name).expect("there");
+        let zeros =
+            column.as_primitive_opt::<Int64Type>().is_some_and(|n| n.values().iter().all(|v| *v == 0));
+        assert!(zeros || column.null_count() == column.len(), "{}", c.name);
+    }
+}
+
+#[test]
+fn a_moment_of_birth_or_death_tells_people_apart() {
+    let same = vec![Person { year: 1970, died: Some(16_000), ..Person::default() }; 10];
+    let (person, death) = batches(&same);
+    let moments: ArrayRef = Arc::new(TimestampMicrosecondArray::from_iter_values(0..10_i64));
+    let with = |batch: &RecordBatch, column: &str| {
+        let at = batch.schema().index_of(column).expect("there");
+        let mut columns = batch.columns().to_vec();
+        columns[at] = Arc::clone(&moments);
+        RecordBatch::try_new(batch.schema(), columns).expect("the same types")
+    };
+    let smallest = |person: &RecordBatch, death: &RecordBatch| {
+        let mut people = People::new(&tables(), true).expect("known");
+        people.add(person, Some(death)).expect("the table");
+        crate::risk::measure(&people, &Population::Unknown).expect("few values").smallest_class
+    };
+    assert_eq!(smallest(&person, &death), 10);
+    assert_eq!(smallest(&with(&person, "birth_datetime"), &death), 1);
+    assert_eq!(smallest(&person, &with(&death, "death_datetime")), 1);
+}
+
+#[test]
+fn a_site_or_a_column_without_an_attribute_is_refused() {
+    let (person, _) = batches(&crowd(3));
+    let at = person.schema().index_of("care_site_id").expect("there");
+    let mut columns = person.columns().to_vec();
+    columns[at] = Arc::new(Int64Array::from(vec![1, 2, 3]));
+    let person = RecordBatch::try_new(person.schema(), columns).expect("the same types");
+    let mut people = People::new(&tables(), false).expect("known");
+    let refused = people.add(&person, None).expect_err("a site tells where a person lives");
+    assert!(matches!(refused, RiskError::Undeclared { column, .. } if column == "care_site_id"));
+}
+
 #[test]
 fn populations_lower_the_journalists_risk_but_never_below_the_sample() {
     let mut people = crowd(40);
@@ -220,12 +277,14 @@ fn person() -> impl Strategy<Value = Person> {
         (Some("000"), Some("KS")),
     ]);
     let races = prop::sample::select(vec!["Race:2106-3", "Race:2054-5"]);
+    let races = (races, 0..2_i64);
     (1936..1996_i64, any::<bool>(), races, zips, prop::option::weighted(0.2, 15_000..19_000)).prop_map(
-        |(year, male, race, (zip, state), died)| Person {
+        |(year, male, (race, race_detail), (zip, state), died)| Person {
             year,
             over_89: year == 1936,
             sex: if male { 8507 } else { 8532 },
             race,
+            race_detail,
             zip,
             state,
             died,
@@ -246,10 +305,11 @@ fn brute_force(people: &[Person], rules: GateRules) -> Option<u64> {
             let death = p.died.map(|d| almoner_model::Date::from_days(d).year()).filter(|_| r.death);
             let (zip, state) = r.place(p.zip, p.state);
             let key = format!(
-                "{year} {} {:?} {:?} {zip:?} {state:?} {death:?}",
+                "{year} {} {:?} {:?} {:?} {zip:?} {state:?} {death:?}",
                 p.over_89 && r.birth_years != 0,
                 r.sex.then_some(p.sex),
-                r.race.then_some(p.race)
+                r.race.then_some(p.race),
+                r.race.then_some(p.race_detail)
             );
             *classes.entry(key).or_default() += 1;
         }
@@ -258,6 +318,85 @@ fn brute_force(people: &[Person], rules: GateRules) -> Option<u64> {
         (share <= rules.suppression_limit_ppm && small < people.len() as u64).then(|| price(node) + share)
     });
     costs.min()
+}
+
+/// The rows of a table that leave, one text each for each person: what a recipient reads of the attributes.
+fn told(people: &[Person], gated: &Gated) -> HashMap<i64, String> {
+    let spec = tables().get("person").expect("canonical").clone();
+    let (person, death) = batches(people);
+    let person = gated.apply(&spec, &person).expect("the table").expect("leaves");
+    let deaths = gated.apply(tables().get("death").expect("canonical"), &death).expect("the table");
+    let ids = |batch: &RecordBatch| -> Vec<i64> {
+        batch.column_by_name("person_id").expect("there").as_primitive::<Int64Type>().values().to_vec()
+    };
+    let mut out: HashMap<i64, String> = HashMap::new();
+    for (row, id) in ids(&person).into_iter().enumerate() {
+        let cells = person.slice(row, 1).columns()[1..].iter().map(|c| format!("{c:?}")).collect();
+        out.insert(id, cells);
+    }
+    for (row, id) in deaths.iter().flat_map(|batch| ids(batch).into_iter().enumerate()) {
+        let days = deaths.as_ref().and_then(|d| d.column_by_name("death_date")).expect("there");
+        let day = days.as_primitive::<arrow::datatypes::Date32Type>().value(row);
+        out.entry(id).or_default().push_str(&almoner_model::Date::from_days(day).year().to_string());
+    }
+    out
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    /// A recipient who reads a second release beside the first, person by person, finds classes of the size asked for
+    /// among those of the second; whoever is in one only is told apart from those in both.
+    #[test]
+    fn two_releases_read_together_keep_the_class_size(
+        people in prop::collection::vec(person(), 20..150),
+        withdrawn in prop::collection::btree_set(0..150_usize, 0..20),
+        joined in prop::collection::btree_set(0..150_usize, 0..20),
+        first_k in 2..12_u32,
+        k in 2..8_u32,
+    ) {
+        let all = add(&people);
+        let of = |without: &std::collections::BTreeSet<usize>| -> Vec<(i64, Person)> {
+            let stays = |(at, _): &(usize, &Person)| !without.contains(at);
+            people.iter().enumerate().filter(stays).map(|(at, p)| (at as i64 + 1, p.clone())).collect()
+        };
+        let gated = |who: &[(i64, Person)], k, earlier: &[Earlier]| {
+            let ids: Vec<i64> = who.iter().map(|(id, _)| *id).collect();
+            gate(&all.only(&ids), &tables(), GateRules::new(k), &Population::Unknown, earlier)
+        };
+        let Ok(first) = gated(&of(&joined), first_k, &[]) else { return Ok(()) };
+        let leave = |who: &[(i64, Person)], gated: &Gated| -> Vec<i64> {
+            who.iter().map(|(id, _)| *id).filter(|id| !gated.suppressed.contains(id)).collect()
+        };
+        let had = leave(&of(&joined), &first);
+        let earlier = Earlier { recoding: first.recoding, people: had.clone() };
+        let second = of(&withdrawn);
+        let Ok(now) = gated(&second, k, &[earlier]) else { return Ok(()) };
+        let (before, after) = (told(&people, &first), told(&people, &now));
+        let mut classes: HashMap<(Option<&String>, &String), u32> = HashMap::new();
+        for id in leave(&second, &now) {
+            let known = had.binary_search(&id).is_ok().then(|| &before[&id]);
+            *classes.entry((known, &after[&id])).or_default() += 1;
+        }
+        prop_assert!(classes.values().all(|size| *size >= k), "{:?}", classes.values().min());
+    }
+}
+
+#[test]
+fn another_recoding_of_the_same_people_is_measured_on_both() {
+    // One release tells the years and not the sex, as if more had been asked of it; the next would tell the sex, with bands
+    // of years for it. Each has large classes by itself.
+    let people: Vec<Person> = (0..80)
+        .map(|i| Person { year: 1950 + i / 10, sex: 8507 + 25 * (i % 10).min(1), ..Person::default() })
+        .collect();
+    let alone = run(&people, 8).expect("reachable");
+    assert!(alone.suppressed.is_empty() && alone.recoding.sex, "{:?}", alone.recoding);
+    let recoding = Recoding { birth_date: false, sex: false, ..Recoding::NONE };
+    let earlier = Earlier { recoding, people: (1..=80).collect() };
+    let both = gate(&add(&people), &tables(), GateRules::new(8), &Population::Unknown, &[earlier]);
+    let both = both.expect("reachable");
+    assert!(!both.recoding.sex, "the years are known, so the sex is withheld");
+    assert_eq!(both.report.earlier, 1);
 }
 
 proptest! {

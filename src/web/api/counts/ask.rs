@@ -59,6 +59,8 @@ pub struct CountView {
     pub cohort: String,
     /// Where nobody or not everybody is permitted: why.
     pub reasons: Vec<String>,
+    /// What the datasets answer only nearly: ages, codes that rows have in another form.
+    pub notes: Vec<String>,
     /// Ledger size at which consent was evaluated.
     pub as_of: u64,
     /// The answer's own entry in the ledger.
@@ -115,6 +117,7 @@ pub async fn ask(
         datasets: serde_json::to_value(&answer.datasets).map_err(Problem::fault)?,
         cohort: answer.cohort.to_string(),
         reasons: answer.reasons,
+        notes: answer.notes,
         as_of: answer.as_of,
         seq: answer.seq,
     }))

@@ -1,0 +1,207 @@
+//! What happens between a decision and its entry: a store and a source of randomness that do something else first.
+
+use std::ops::Range;
+use std::sync::Mutex;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use almoner_ledger::SignedCheckpoint;
+use almoner_model::{Entropy, Seq};
+use serde_json::Value;
+
+use super::*;
+use crate::store::{Appended, Entry, NewEntry, Precondition, StoreError, Write};
+
+/// Does something before the next append, once.
+struct Interposed {
+    inner: Arc<dyn Store>,
+    first: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+}
+
+type Records = Result<Vec<(String, Value)>, StoreError>;
+
+impl Store for Interposed {
+    fn append(
+        &self,
+        entries: Vec<NewEntry>,
+        unchanged: &[Precondition],
+    ) -> Result<Vec<Appended>, StoreError> {
+        let first = self.first.lock().expect("not poisoned").take();
+        if let Some(first) = first {
+            first();
+        }
+        self.inner.append(entries, unchanged)
+    }
+    fn checkpoint(&self) -> SignedCheckpoint {
+        self.inner.checkpoint()
+    }
+    fn vkey(&self) -> String {
+        self.inner.vkey()
+    }
+    fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
+        self.inner.leaves(range)
+    }
+    fn tile(&self, level: u8, index: u64) -> Result<Option<Vec<u8>>, StoreError> {
+        self.inner.tile(level, index)
+    }
+    fn entry(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
+        self.inner.entry(seq)
+    }
+    fn entries(&self, from: Seq, limit: usize, filter: &EntryFilter) -> Result<Vec<Entry>, StoreError> {
+        self.inner.entries(from, limit, filter)
+    }
+    fn find_event(&self, event_id: &str) -> Result<Option<Seq>, StoreError> {
+        self.inner.find_event(event_id)
+    }
+    fn get(&self, kind: &str, key: &str) -> Result<Option<Value>, StoreError> {
+        self.inner.get(kind, key)
+    }
+    fn scan(&self, kind: &str, prefix: &str, after: Option<&str>, limit: usize) -> Records {
+        self.inner.scan(kind, prefix, after, limit)
+    }
+    fn put_primary(&self, writes: Vec<Write>) -> Result<(), StoreError> {
+        self.inner.put_primary(writes)
+    }
+    fn swap_primary(&self, write: Write, expected: Option<&Value>) -> Result<bool, StoreError> {
+        self.inner.swap_primary(write, expected)
+    }
+    fn get_primary(&self, kind: &str, key: &str) -> Result<Option<Value>, StoreError> {
+        self.inner.get_primary(kind, key)
+    }
+    fn scan_primary(&self, kind: &str, prefix: &str, after: Option<&str>, limit: usize) -> Records {
+        self.inner.scan_primary(kind, prefix, after, limit)
+    }
+}
+
+/// A house where everyone but the first five of each hospital permits, and `more` of the north's five.
+fn house(more: std::ops::Range<i64>) -> House {
+    let house = ready();
+    for hospital in ["north", "south"] {
+        house.consents(hospital);
+    }
+    house.consents_of("north", more);
+    house
+}
+
+#[test]
+fn a_count_that_another_overtook_is_answered_like_it() {
+    let alone = house(0..0).count().expect("answered").count;
+    let (more, other) = (1..=5)
+        .find_map(|n| {
+            let other = house(0..n).count().expect("answered").count;
+            (other != alone).then_some((n, other))
+        })
+        .expect("noise tells a few people more apart");
+    let inner = Arc::new(house(0..0));
+    let there = Arc::clone(&inner);
+    let overtake = move || {
+        there.consents_of("north", 0..more);
+        assert_eq!(there.count().expect("answered").count, other);
+    };
+    let between = Interposed { inner: Arc::clone(&inner.store), first: Mutex::new(Some(Box::new(overtake))) };
+    let said = inner.with_store(&between, |ctx| {
+        let request = CountRequest {
+            project: "diabetes".parse().expect("slug"),
+            purpose: Duo::HealthResearch,
+            modifiers: Vec::new(),
+            definition: COHORT.to_vec(),
+            datasets: datasets(),
+        };
+        count::count(ctx, &inner.act(), &request)
+    });
+    assert_eq!(said.expect("answered").count, other, "the difference shows {more} people");
+}
+
+/// Does something each time the list of members is sealed: when a release is built and not yet in the ledger.
+struct AtSeal<'h> {
+    house: &'h House,
+    each: &'h (dyn Fn(u32) + Sync),
+    seals: AtomicU32,
+}
+
+impl Entropy for AtSeal<'_> {
+    fn fill(&self, buffer: &mut [u8]) {
+        if buffer.len() == 12 {
+            (self.each)(self.seals.fetch_add(1, Ordering::SeqCst));
+        }
+        self.house.entropy.fill(buffer);
+    }
+}
+
+/// Builds a release while `each` happens; how often it was built.
+fn released(house: &House, each: &(dyn Fn(u32) + Sync)) -> (Result<release::ReleaseSummary, DataError>, u32) {
+    house.legal_bases();
+    let wanted = house.approved("diabetes", "uni");
+    let entropy = AtSeal { house, each, seals: AtomicU32::new(0) };
+    let built = house.with(|ctx| {
+        let access = AccessContext { entropy: &entropy, ..ctx.access };
+        release::release(&DataContext { access, ..*ctx }, &house.act(), &wanted)
+    });
+    (built, entropy.seals.into_inner())
+}
+
+fn persons(house: &House, built: &release::ReleaseSummary) -> i64 {
+    (built.persons + suppressed(house, &built.release)) as i64
+}
+
+#[test]
+fn what_others_say_does_not_hold_a_release_up() {
+    let house = house(0..0);
+    let (built, times) = released(&house, &|n| house.consents_of("north", i64::from(n)..i64::from(n) + 1));
+    let built = built.expect("built");
+    assert_eq!((persons(&house, &built), times), (2 * (EACH - 5), 1));
+}
+
+#[test]
+fn what_changes_nothing_of_a_permission_does_not_hold_a_release_up() {
+    let house = house(0..0);
+    let (built, times) = released(&house, &|_| withdrawn(&house, "north", 30, WithdrawalMode::NoContact));
+    assert_eq!((persons(&house, &built.expect("built")), times), (2 * (EACH - 5), 1));
+}
+
+#[test]
+fn a_member_who_withdraws_while_it_is_built_is_not_in_a_release() {
+    let house = house(0..0);
+    let once = |n| {
+        if n == 0 {
+            withdrawal(&house, "north", 30);
+        }
+    };
+    let (built, times) = released(&house, &once);
+    assert_eq!((persons(&house, &built.expect("built")), times), (2 * (EACH - 5) - 1, 2));
+}
+
+#[test]
+fn a_second_release_of_a_project_is_measured_with_the_first() {
+    let house = house(0..0);
+    house.legal_bases();
+    let wanted = house.approved("diabetes", "uni");
+    let build = || house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built").release;
+    let (first, second) = (build(), build());
+    let with = |id| house.with(|ctx| release::manifest_of(ctx, id)).expect("reads").risk.measured_with;
+    assert_eq!((with(&first), with(&second)), (vec![], vec![first.clone()]));
+}
+
+#[test]
+fn people_read_at_once_said_what_each_says_alone() {
+    let house = house(0..3);
+    house.with(|ctx| {
+        let now = ctx.access.store.size();
+        let sayings = || super::super::permitted::Sayings::new(ctx.access, now).expect("reads");
+        let permitted = permitted_subjects_of(ctx);
+        let strangers = [1, 5_000, SubjectId::LIMIT - 1].map(|id| SubjectId::new(id).expect("in range"));
+        let all: Vec<SubjectId> = permitted.into_iter().chain(strangers).collect();
+        let (mut at_once, mut alone) = (sayings(), sayings());
+        at_once.prepare(all.iter().copied()).expect("reads");
+        for subject in all {
+            assert_eq!(at_once.of(subject).expect("reads"), alone.of(subject).expect("reads"));
+        }
+    });
+}
+
+fn permitted_subjects_of(ctx: &DataContext<'_>) -> Vec<SubjectId> {
+    let find = |hospital: &str, n: i64| {
+        let number = Sensitive::new(format!("{hospital}-{n}"));
+        ctx.access.people.find_record(&hospital.parse().expect("slug"), &number).expect("reads")
+    };
+    ["north", "south"].iter().flat_map(|h| (0..EACH).filter_map(|n| find(h, n))).collect()
+}
