@@ -5,6 +5,7 @@ use std::fs::File;
 use std::path::Path;
 use std::sync::Arc;
 
+use almoner_deid::ROW_KEY;
 use almoner_model::{ColumnType, DatePrecision, Tables};
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray,
@@ -16,7 +17,7 @@ use serde_json::{Map, Value};
 use super::execute::{Source, SourceFile};
 
 /// Rows of one table: column name to value; dates are days since 1970-01-01; what is absent is null, or 0 or false
-/// where the column may not be null.
+/// where the column may not be null. With row keys where the rows have them.
 pub type Rows = Vec<Map<String, Value>>;
 
 pub fn batch(tables: &Tables, table: &str, rows: &Rows) -> RecordBatch {
@@ -52,6 +53,11 @@ pub fn batch(tables: &Tables, table: &str, rows: &Rows) -> RecordBatch {
         };
         fields.push(Field::new(&c.name, kind, c.nullable));
         arrays.push(array);
+    }
+    if rows.iter().any(|row| row.contains_key(ROW_KEY)) {
+        let key = |row: &Map<String, Value>| row[ROW_KEY].as_i64().expect("every row has one");
+        fields.push(Field::new(ROW_KEY, DataType::Int64, false));
+        arrays.push(Arc::new(Int64Array::from_iter_values(rows.iter().map(key))));
     }
     RecordBatch::try_new(Arc::new(Schema::new(fields)), arrays).expect("columns of one length")
 }

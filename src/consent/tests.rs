@@ -366,8 +366,31 @@ fn a_denied_sensitive_category_withholds_notes_and_what_reveals_it() {
         [Category::Drugs, Category::Notes, Category::Measurements, Category::Deaths].into_iter().collect();
     let verdict = evaluate(&state, &north(), &Use { delivered, ..health() });
     assert!(verdict.permit);
-    let withheld: Vec<Category> = verdict.limits.withheld.iter().collect();
+    let withheld: Vec<Category> =
+        verdict.limits.withheld.iter().filter(|category| delivered.contains(*category)).collect();
     assert_eq!(withheld, [Category::Drugs, Category::Measurements, Category::Deaths, Category::Notes]);
+}
+
+/// A vocabulary may have moved a record's row to a table that is asked for: its own category must not be forgotten.
+#[test]
+fn what_is_denied_and_not_asked_for_is_withheld_where_its_rows_may_be() {
+    let state = |denied: Provision| {
+        let mut rules = Provision::permit([Duo::GeneralResearch]);
+        rules.provisions.push(denied);
+        SubjectState { directives: vec![said(1, directive("f", 0, rules))], ..SubjectState::default() }
+    };
+    let withheld = |denied: Provision, asked: Category| {
+        let delivered = CategorySet::EMPTY.with(asked);
+        let verdict = evaluate(&state(denied), &north(), &Use { delivered, ..health() });
+        assert!(verdict.permit && verdict.limits.days.is_all());
+        verdict.limits.withheld.iter().collect::<Vec<_>>()
+    };
+    let conditions = || Provision { categories: vec![Category::Conditions], ..Provision::new(Effect::Deny) };
+    assert_eq!(withheld(conditions(), Category::Observations), [Category::Conditions]);
+    assert_eq!(withheld(conditions(), Category::Drugs), [], "a condition is never a drug");
+    let since = Some(DataPeriod { from: Date::from_ymd(2020, 1, 1), until: None });
+    let later = Provision { data: since, ..conditions() };
+    assert_eq!(withheld(later, Category::Observations), [Category::Conditions], "denied in part");
 }
 
 #[test]

@@ -81,6 +81,16 @@ pub mod reason {
     pub const NOT_DONE: Reason = "not-done";
     /// It was planned, proposed, or refuted: nothing that happened.
     pub const NOT_A_FACT: Reason = "not-a-fact";
+    /// It is suspected, provisional, or one of several possibilities: nothing that is known to be so.
+    pub const NOT_CONFIRMED: Reason = "not-confirmed";
+    /// Its status is one that its source does not know, or that R4 does not have.
+    pub const UNKNOWN_STATUS: Reason = "unknown-status";
+    /// It lies in the person's record and is about somebody or something else.
+    pub const ABOUT_ANOTHER: Reason = "about-another";
+    /// A modifier extension or implicit rules change what it says in a way that is not known here.
+    pub const MODIFIED: Reason = "modified-by-extension";
+    /// Nothing was found out: it says why there is no result.
+    pub const NO_RESULT: Reason = "no-result";
     /// It says nothing about when.
     pub const NO_DATE: Reason = "no-date";
     /// It belongs to no patient (facility equipment, a group, a location).

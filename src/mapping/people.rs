@@ -12,7 +12,7 @@ use std::fmt;
 use std::hash::{BuildHasherDefault, Hasher};
 use std::sync::{PoisonError, RwLock};
 
-use almoner_model::SubjectId;
+use almoner_model::{Origin, RowKey, SubjectId};
 use siphasher::{sip, sip128};
 
 /// The name under which a source id is hashed: `Encounter`, `visit_occurrence`, … Two kinds never share a key.
@@ -41,13 +41,13 @@ impl KeyedHasher {
         Self { row: sip::SipHasher24::new_with_key(&row), person: sip128::SipHasher24::new_with_key(&person) }
     }
 
-    /// The key of a row: of the resource type or table, and its source id.
+    /// The key of a record's rows: of the resource type or table, and its source id. Bits of a [`RowKey`].
     pub fn row_key(&self, kind: RowKind<'_>, id: &str) -> u64 {
         let mut hasher = self.row;
         hasher.write(kind.as_bytes());
         hasher.write(&[0]);
         hasher.write(id.as_bytes());
-        hasher.finish()
+        RowKey::of_record(Origin::of_kind(kind), hasher.finish()).bits()
     }
 
     /// The key of a person: of `Patient.id` or `person_id`.

@@ -1,7 +1,8 @@
 //! Extract: the rows of cohort members that each source may give. `(sources, members, permitted people) -> PersonBatch`.
 //!
-//! One group of buckets at a time. Only canonical columns are read, only members' pages are decoded, and a row passes if
-//! its person permits this source's use, its category is not withheld, and all its days lie inside the permitted days
+//! One group of buckets at a time. Only canonical columns are read (and the row key, which says what record a row was made
+//! from, where a permission leaves something out), only members' pages are decoded, and a row passes if its person permits
+//! this source's use, the categories of its table and of its record are not withheld, and all its days lie inside the permitted days
 //! (with the person's offset undone in memory). Where several datasets have a person, the rows of all are merged in the
 //! order of the request; of tables with one row for each person the first dataset's row wins. Ids of rows are made
 //! distinct across datasets here. A person whose person row may not be given is left out whole.
@@ -10,8 +11,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
 use std::sync::Arc;
 
-use almoner_deid::PersonBatch;
-use almoner_model::{IdentifierClass, TableSpec, Tables};
+use almoner_deid::{PersonBatch, ROW_KEY};
+use almoner_model::{IdentifierClass, Origin, RowKey, TableSpec, Tables};
 use arrow::array::{Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, filter_record_batch, take_record_batch};
 use arrow::datatypes::{Date32Type, Int64Type};
@@ -104,9 +105,10 @@ impl Extraction<'_> {
                 let fail =
                     || ReleaseError::Read { dataset: source.dataset.clone(), table: spec.table.clone() };
                 let input = File::open(&file.path).map_err(|_| fail())?;
-                for batch in read(input, spec, &allowed[at]).map_err(|_| fail())? {
+                let limited = !self.permitted[at].limits.is_empty();
+                for batch in read(input, spec, &allowed[at], limited).map_err(|_| fail())? {
                     report.rows_read += batch.num_rows() as u64;
-                    let kept = self.limited(spec, source, at, &batch)?;
+                    let kept = without_key(spec, &self.limited(spec, source, at, &batch)?)?;
                     report.rows_withheld += (batch.num_rows() - kept.num_rows()) as u64;
                     if kept.num_rows() > 0 {
                         parts.push(distinct(spec, &kept, self.places[at])?);
@@ -139,6 +141,9 @@ impl Extraction<'_> {
             batch.column(index).as_primitive_opt::<Date32Type>()
         };
         let (start, end) = (date(&spec.start), date(&spec.end));
+        let keys = batch.column_by_name(ROW_KEY).and_then(|keys| keys.as_primitive_opt::<Int64Type>());
+        let origin =
+            |row: usize| keys.map_or(Origin::Table, |k| RowKey::from_bits(k.value(row) as u64).origin());
         let mut last_offset = (0i64, 0i32);
         let keep = |row: usize| {
             let id = persons.value(row);
@@ -152,13 +157,13 @@ impl Extraction<'_> {
                 // A table without a date is about the person as such: its category decides.
                 let open =
                     crate::consent::Limits { days: crate::consent::DateRanges::all(), ..limits.clone() };
-                return covers(&open, &spec.table, None, 0);
+                return covers(&open, (&spec.table, origin(row)), None, 0);
             };
             let days = value(start).map(|first| {
                 let last = end.and_then(value).unwrap_or(first).max(first);
                 (first, last_day(last, source.date_precision))
             });
-            covers(limits, &spec.table, days, offset)
+            covers(limits, (&spec.table, origin(row)), days, offset)
         };
         let mask: BooleanArray = (0..batch.num_rows()).map(keep).map(Some).collect();
         filter_record_batch(batch, &mask).map_err(|_| ReleaseError::Tables)
@@ -178,11 +183,22 @@ fn intersection(a: &[i64], b: &[i64]) -> Vec<i64> {
     out
 }
 
-/// The canonical columns of the rows of `people`; other rows' pages are not decoded.
-fn read(file: File, spec: &TableSpec, people: &Arc<Vec<i64>>) -> parquet::errors::Result<Vec<RecordBatch>> {
+/// Rows with their canonical columns only.
+fn without_key(spec: &TableSpec, batch: &RecordBatch) -> Result<RecordBatch, ReleaseError> {
+    let canonical: Vec<usize> = (0..spec.columns.len().min(batch.num_columns())).collect();
+    batch.project(&canonical).map_err(|_| ReleaseError::Tables)
+}
+
+/// The canonical columns of the rows of `people`, and the row key last if `keyed`; other rows' pages are not decoded.
+fn read(
+    file: File,
+    spec: &TableSpec,
+    people: &Arc<Vec<i64>>,
+    keyed: bool,
+) -> parquet::errors::Result<Vec<RecordBatch>> {
     let builder = ParquetRecordBatchReaderBuilder::try_new(file)?;
     let schema = builder.parquet_schema();
-    let names = spec.columns.iter().map(|c| c.name.as_str());
+    let names = spec.columns.iter().map(|c| c.name.as_str()).chain(keyed.then_some(ROW_KEY));
     let columns = ProjectionMask::columns(schema, names);
     let wanted = Arc::clone(people);
     let predicate =

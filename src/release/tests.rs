@@ -7,12 +7,13 @@ use std::path::Path;
 use std::sync::Arc;
 
 use almoner_deid::{Declares, Profile, Zip3};
-use almoner_model::{Date, DatePrecision, Tables};
+use almoner_model::{Date, DatePrecision, Origin, RowKey, Tables};
 use arrow::array::{AsArray, RecordBatch};
 use arrow::datatypes::{Date32Type, Int64Type};
 use serde_json::{Map, Value, json};
 
 use super::build::{Built, Order};
+use super::extract::{ExtractReport, Extraction};
 use super::rekey::Rekey;
 use crate::cohort::execute::{Permitted, Source};
 use crate::cohort::fixture::{self, Rows};
@@ -139,6 +140,41 @@ fn read(dir: &Path, table: &str) -> RecordBatch {
 fn longs(batch: &RecordBatch, column: &str) -> Vec<i64> {
     let column = batch.column_by_name(column).expect("present").as_primitive::<Int64Type>();
     column.iter().flatten().collect()
+}
+
+#[test]
+fn a_row_that_a_vocabulary_moved_is_denied_with_its_record() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let tables = Tables::embedded().expect("consistent");
+    let person = |id: i64| object(json!({"person_id": id, "year_of_birth": 1970}));
+    let row = |id: i64, origin: Origin| {
+        object(json!({"observation_id": id * 20 + origin as i64, "person_id": id, "observation_date": 18_000,
+            "_row_key": RowKey::of_record(origin, 1 << 20).bits()}))
+    };
+    let rows = vec![
+        row(1, Origin::Condition),
+        row(1, Origin::Observation),
+        row(2, Origin::Condition),
+        row(2, Origin::Observation),
+    ];
+    let all = BTreeMap::from([("person", vec![person(1), person(2)]), ("observation", rows)]);
+    let source = fixture::dataset(dir.path(), "north", 0, &all);
+    let withheld = CategorySet::EMPTY.with(Category::Conditions);
+    let limits = BTreeMap::from([(1, Limits { withheld, days: DateRanges::all() })]);
+    let extraction = Extraction {
+        tables: &tables,
+        wanted: ["person", "observation"].iter().map(|t| tables.index_of(t).expect("canonical")).collect(),
+        members: &[1, 2],
+        permitted: &[Permitted { ids: &[1, 2], limits: &limits }],
+        offset_days: &|_| 0,
+        places: vec![0],
+    };
+    let mut report = ExtractReport::default();
+    let batch = extraction.group(&[source], &mut report).expect("extracts");
+    let observations = batch.get(tables.index_of("observation").expect("canonical")).expect("rows");
+    assert_eq!(longs(observations, "person_id"), [1, 2, 2]);
+    assert_eq!(report.rows_withheld, 1);
+    assert!(observations.schema().column_with_name("_row_key").is_none(), "the key stays behind");
 }
 
 #[test]

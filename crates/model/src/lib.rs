@@ -11,6 +11,7 @@ pub mod digest;
 pub mod duo;
 pub mod entropy;
 pub mod ids;
+pub mod origin;
 #[cfg(feature = "schema")]
 mod schema;
 pub mod sensitive;
@@ -26,6 +27,7 @@ pub use entropy::{Entropy, SeededEntropy};
 pub use ids::{
     ContributorId, DatasetId, ProjectId, RecipientId, ReleaseId, RequestId, Seq, SourcePatientId, SubjectId,
 };
+pub use origin::{Origin, RowKey};
 pub use sensitive::Sensitive;
 pub use states::state_code;
 pub use tables::{ColumnSpec, ColumnType, IdentifierClass, TableOrigin, TableSpec, Tables};

@@ -14,7 +14,7 @@ mod scan;
 
 use std::path::PathBuf;
 
-use almoner_model::{DatasetId, DatePrecision};
+use almoner_model::{DatasetId, DatePrecision, Origin};
 
 use super::evaluate::{Event, Person, evaluate};
 use super::plan::Plan;
@@ -134,6 +134,7 @@ struct EventRow {
     subject: i64,
     event: Event,
     dataset: u16,
+    origin: Origin,
 }
 
 /// Runs `plan` over `sources`, each with the people who permit its use.
@@ -211,7 +212,8 @@ fn run_group(
     for (i, source) in sources.iter().enumerate() {
         scan::persons(plan, source, i as u16, &mut persons)?;
         for table in &tables {
-            scan::events(plan, source, i as u16, table, &mut events)?;
+            let limited = !permitted[i].limits.is_empty();
+            scan::events(plan, (source, i as u16), table, limited, &mut events)?;
         }
     }
     // Both are runs that are already sorted by subject, one for each file: a stable sort merges runs.
@@ -276,7 +278,7 @@ impl Evaluator<'_> {
                 let offset = source.offset_epoch.map_or(0, |epoch| (self.offset_days)(row.subject, epoch));
                 let last = last_day(row.event.day, source.date_precision);
                 let table = self.plan.queries[row.event.query as usize].table;
-                covers(limits, table, Some((row.event.day, last)), offset)
+                covers(limits, (table, row.origin), Some((row.event.day, last)), offset)
             });
             if usable {
                 self.run.push(row.event);

@@ -3,9 +3,9 @@
 
 use std::collections::BTreeMap;
 
-use almoner_model::Date;
+use almoner_model::{Date, Origin};
 
-use crate::consent::{Category, Limits};
+use crate::consent::{CategorySet, Limits};
 
 /// The permitted people of one source.
 #[derive(Clone, Copy, Debug)]
@@ -37,11 +37,17 @@ impl Permitted<'_> {
     }
 }
 
-/// Whether `limits` let a row be used: its table's category is not withheld, and every true day that its stored dates
+/// Whether `limits` let a row be used: no category that it shows by its table and its record is withheld, and every true day that its stored dates
 /// `first_day ..= last_day` can stand for is covered. `offset_days` was added to the person's true dates when they were
 /// stored. A row without a date passes only where no day is left out.
-pub fn covers(limits: &Limits, table: &str, days: Option<(i32, i32)>, offset_days: i32) -> bool {
-    if Category::of_table(table).is_none_or(|category| limits.withheld.contains(category)) {
+pub fn covers(
+    limits: &Limits,
+    (table, origin): (&str, Origin),
+    days: Option<(i32, i32)>,
+    offset_days: i32,
+) -> bool {
+    let withheld = |shown: CategorySet| shown.iter().any(|category| limits.withheld.contains(category));
+    if origin.shows(table).is_none_or(withheld) {
         return false;
     }
     if limits.days.is_all() {
@@ -58,7 +64,7 @@ pub fn covers(limits: &Limits, table: &str, days: Option<(i32, i32)>, offset_day
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::consent::{CategorySet, DateRanges};
+    use crate::consent::{Category, DateRanges};
     use proptest::prelude::*;
 
     proptest! {
@@ -81,13 +87,33 @@ mod tests {
         let day = |y, m, d| Date::from_ymd(y, m, d).expect("valid").days();
         let one = |d| Some((d, d));
         // Stored 100 days early: 2019-12-01 was truly 2020-03-10.
-        assert!(covers(&limits, "measurement", one(day(2019, 12, 1)), -100));
-        assert!(!covers(&limits, "measurement", one(day(2019, 9, 1)), -100));
+        assert!(covers(&limits, ("measurement", Origin::Table), one(day(2019, 12, 1)), -100));
+        assert!(!covers(&limits, ("measurement", Origin::Table), one(day(2019, 9, 1)), -100));
         assert!(
-            !covers(&limits, "measurement", Some((day(2019, 1, 1), day(2019, 12, 31))), -100),
+            !covers(
+                &limits,
+                ("measurement", Origin::Table),
+                Some((day(2019, 1, 1), day(2019, 12, 31))),
+                -100
+            ),
             "whole years"
         );
-        assert!(!covers(&limits, "note", one(day(2021, 1, 1)), 0), "withheld");
-        assert!(!covers(&limits, "measurement", None, 0) && !covers(&limits, "unknown", one(0), 0));
+        assert!(!covers(&limits, ("note", Origin::Table), one(day(2021, 1, 1)), 0), "withheld");
+        assert!(
+            !covers(&limits, ("measurement", Origin::Table), None, 0)
+                && !covers(&limits, ("unknown", Origin::Table), one(0), 0)
+        );
+    }
+
+    #[test]
+    fn a_denied_record_is_withheld_in_whatever_table_its_row_is() {
+        let withheld = CategorySet::EMPTY.with(Category::Conditions);
+        let limits = Limits { withheld, days: DateRanges::all() };
+        let one = Some((1, 1));
+        assert!(!covers(&limits, ("condition_occurrence", Origin::Condition), one, 0));
+        assert!(!covers(&limits, ("observation", Origin::Condition), one, 0));
+        assert!(!covers(&limits, ("measurement", Origin::Condition), one, 0));
+        assert!(covers(&limits, ("observation", Origin::Observation), one, 0));
+        assert!(!covers(&limits, ("condition_era", Origin::Derived), one, 0));
     }
 }

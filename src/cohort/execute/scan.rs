@@ -3,6 +3,7 @@
 //! Produces plain rows; no frame leaves this file. Errors name dataset, table and step only, because the engine's own
 //! messages may quote values.
 
+use almoner_model::{Origin, RowKey};
 use polars::prelude::*;
 
 use super::{EventRow, ExecuteError, PersonRow, Source};
@@ -112,16 +113,21 @@ fn sex_code() -> Expr {
         .otherwise(lit(0u32))
 }
 
-/// Appends the events of `table` that match a query of the plan.
+/// The internal column with the key of a row, which says what record it was made from.
+const ROW_KEY: &str = "_row_key";
+
+/// Appends the events of `table` that match a query of the plan. Only where somebody's permission is `limited` does it
+/// matter what record a row was made from, and only then it is read; rows without a key are their table's.
 pub(super) fn events(
     plan: &Plan,
-    source: &Source,
-    dataset: u16,
+    (source, dataset): (&Source, u16),
     table: &str,
+    limited: bool,
     out: &mut Vec<EventRow>,
 ) -> Result<(), ExecuteError> {
     let scan = Scan { source, table };
-    let Some(frame) = scan.open()? else { return Ok(()) };
+    let Some(mut frame) = scan.open()? else { return Ok(()) };
+    let keyed = limited && frame.collect_schema().map_err(|_| scan.fail("columns"))?.contains(ROW_KEY);
     let Some(columns) = Columns::of(table) else { return Err(scan.fail("table")) };
     let queries: Vec<(u16, Option<Expr>)> = plan
         .queries
@@ -132,6 +138,9 @@ pub(super) fn events(
         .collect();
     let mut wanted = vec![col("person_id"), col(columns.start).cast(DataType::Int32).alias("day")];
     let single = queries.len() == 1;
+    if keyed {
+        wanted.push(col(ROW_KEY));
+    }
     if !single {
         let flag =
             |(i, p): &(u16, Option<Expr>)| p.clone().unwrap_or_else(|| lit(true)).alias(format!("q{i}"));
@@ -154,11 +163,18 @@ pub(super) fn events(
     let (ids, days) = (series("person_id")?, series("day")?);
     let ids = ids.i64().map_err(|_| scan.fail("column types"))?;
     let days = days.i32().map_err(|_| scan.fail("column types"))?;
+    let origins: Vec<Origin> = if keyed {
+        let keys = series(ROW_KEY)?;
+        let keys = keys.i64().map_err(|_| scan.fail("column types"))?;
+        keys.iter().map(|key| RowKey::from_bits(key.unwrap_or_default() as u64).origin()).collect()
+    } else {
+        vec![Origin::Table; frame.height()]
+    };
     for (query, _) in &queries {
-        let row = |(subject, day): (Option<i64>, Option<i32>)| {
-            Some(EventRow { subject: subject?, event: Event { day: day?, query: *query }, dataset })
+        let row = |((subject, day), origin): ((Option<i64>, Option<i32>), Origin)| {
+            Some(EventRow { subject: subject?, event: Event { day: day?, query: *query }, dataset, origin })
         };
-        let rows = ids.iter().zip(days.iter());
+        let rows = ids.iter().zip(days.iter()).zip(origins.iter().copied());
         if single {
             out.extend(rows.filter_map(row));
         } else {

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use almoner_model::Date;
+use almoner_model::{Date, RowKey};
 use proptest::prelude::*;
 use serde_json::{Map, Value, json};
 
@@ -225,6 +225,37 @@ proptest! {
         let expected = naive(&world, &cohort, &permits, &usable);
         prop_assert_eq!(found.members, expected);
     }
+}
+
+#[test]
+fn a_row_that_a_vocabulary_moved_is_denied_with_its_record() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let row = |person: i64, origin: Origin| {
+        object(json!({"person_id": person, "observation_date": 18_000, "observation_source_value": CODES[0],
+            "_row_key": RowKey::of_record(origin, 1 << 20).bits()}))
+    };
+    let tables: BTreeMap<&str, Rows> = BTreeMap::from([
+        ("person", (1..=3).map(|id| object(json!({"person_id": id, "year_of_birth": 1970}))).collect()),
+        (
+            "observation",
+            vec![row(1, Origin::Condition), row(2, Origin::Observation), row(3, Origin::Condition)],
+        ),
+    ]);
+    let sources = [fixture::dataset(dir.path(), "h0", 0, &tables)];
+    let definition = br#"{"all":[{"domain":"observation","codes":["SNOMED:44054006"]}]}"#;
+    let facts = DatasetFacts {
+        tables: [("observation".to_owned(), TableFacts { rows: 3, concept_ids: false, source_codes: true })]
+            .into(),
+        ..facts(&World { persons: vec![BTreeMap::new()], conditions: vec![], measurements: vec![] }).remove(0)
+    };
+    let plan = plan(&SimpleCohort::parse(definition).expect("reads"), &[facts], None).expect("plans");
+    let withheld = CategorySet::EMPTY.with(Category::Conditions);
+    let denies = Limits { withheld, days: DateRanges::all() };
+    let limits: BTreeMap<i64, Limits> = [(1, denies.clone()), (2, denies)].into();
+    let found =
+        run(&plan, &sources, &[Permitted { ids: &[1, 2, 3], limits: &limits }], &|_| 0).expect("runs");
+    let members: Vec<i64> = found.members.iter().map(|m| m.subject).collect();
+    assert_eq!((members, found.report.withheld), (vec![2, 3], 1));
 }
 
 #[test]

@@ -14,7 +14,8 @@ use std::sync::Arc;
 
 use almoner_deid::{DeidContext, PersonBatch, SubjectContext, deidentify};
 use almoner_model::{
-    ColumnType, ContributorId, DatasetId, Date, DatePrecision, IdentifierClass, Seq, SubjectId, TableOrigin,
+    ColumnType, ContributorId, DatasetId, Date, DatePrecision, IdentifierClass, RowKey, Seq, SubjectId,
+    TableOrigin,
 };
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
@@ -180,8 +181,7 @@ impl Merge<'_> {
         let rows = &self.changes.rows;
         !rows.is_empty()
             && before.parts.iter().any(|(_, batch)| {
-                int(batch, ROW_KEY_COLUMN)
-                    .is_some_and(|keys| keys.values().iter().any(|key| rows.contains(key)))
+                record_keys(batch).is_some_and(|keys| keys.values().iter().any(|key| rows.contains(key)))
             })
     }
 
@@ -254,7 +254,7 @@ impl Merge<'_> {
         let mut one_each: HashMap<usize, HashSet<i64>> = HashMap::new();
         let mut ids: HashMap<(usize, i64), i64> = HashMap::new();
         for (table, rows) in fresh {
-            let (Some(row_keys), Some(persons)) = (int(rows, ROW_KEY_COLUMN), int(rows, "person_id")) else {
+            let (Some(row_keys), Some(persons)) = (record_keys(rows), int(rows, "person_id")) else {
                 continue;
             };
             keys.extend(row_keys.values());
@@ -274,8 +274,7 @@ impl Merge<'_> {
         let mut replaced = HashMap::new();
         let mut kept = Vec::new();
         for (table, rows) in parts {
-            let (Some(row_keys), Some(persons)) = (int(&rows, ROW_KEY_COLUMN), int(&rows, "person_id"))
-            else {
+            let (Some(row_keys), Some(persons)) = (record_keys(&rows), int(&rows, "person_id")) else {
                 continue;
             };
             let event = tables
@@ -318,10 +317,11 @@ impl Merge<'_> {
             {
                 let Some(rows) = self.base.bucket(&spec.table, from, None)? else { continue };
                 let Some(persons) = int(&rows, "person_id") else { continue };
-                let keys = int(&rows, ROW_KEY_COLUMN);
+                let keys = record_keys(&rows);
                 let own: BooleanArray = (0..rows.num_rows())
                     .map(|row| {
-                        let deleted = keys.is_some_and(|k| self.changes.rows.contains(&k.value(row)));
+                        let deleted =
+                            keys.as_ref().is_some_and(|k| self.changes.rows.contains(&k.value(row)));
                         Some(persons.value(row) == loser.get() && !deleted)
                     })
                     .collect();
@@ -339,7 +339,7 @@ impl Merge<'_> {
         let tables = self.buckets.run.ctx.tables;
         let sent: HashSet<i64> = fresh
             .iter()
-            .filter_map(|(_, rows)| int(rows, ROW_KEY_COLUMN))
+            .filter_map(|(_, rows)| record_keys(rows))
             .flat_map(|keys| keys.values().iter().copied().collect::<Vec<_>>())
             .collect();
         let mut have: HashSet<(usize, i64)> = HashSet::new();
@@ -351,7 +351,7 @@ impl Merge<'_> {
         let mut out = Vec::new();
         for (table, rows) in come {
             let single = ["person", "death"].iter().any(|name| tables.index_of(name) == Some(table));
-            let (Some(persons), Some(keys)) = (int(&rows, "person_id"), int(&rows, ROW_KEY_COLUMN)) else {
+            let (Some(persons), Some(keys)) = (int(&rows, "person_id"), record_keys(&rows)) else {
                 continue;
             };
             let stays: BooleanArray = (0..rows.num_rows())
@@ -370,13 +370,18 @@ fn int<'r>(rows: &'r RecordBatch, name: &str) -> Option<&'r Int64Array> {
     rows.column_by_name(name)?.as_primitive_opt::<Int64Type>()
 }
 
+/// The keys of the records that rows are of, without the mark of rows that a vocabulary added.
+fn record_keys(rows: &RecordBatch) -> Option<Int64Array> {
+    Some(int(rows, ROW_KEY_COLUMN)?.unary(|key| RowKey::from_bits(key as u64).record().bits() as i64))
+}
+
 /// Reads what the version before has in a bucket.
 fn before(run: &Run<'_>, base: &DatasetVersion, bucket: u32) -> Result<Before, IngestError> {
     let mut all = Before { parts: Vec::new(), base: Base::default(), births: HashMap::new() };
     for (table, spec) in run.ctx.tables.iter().enumerate().filter(|(_, s)| s.origin == TableOrigin::Mapped) {
         let Some(rows) = base.bucket(&spec.table, bucket, None)? else { continue };
         all.base.rows.insert(table, rows.num_rows() as u64);
-        let (Some(persons), Some(keys)) = (int(&rows, "person_id"), int(&rows, ROW_KEY_COLUMN)) else {
+        let (Some(persons), Some(keys)) = (int(&rows, "person_id"), record_keys(&rows)) else {
             continue;
         };
         let event = spec.event_id.as_deref().and_then(|name| int(&rows, name));

@@ -1,33 +1,32 @@
 //! Condition, Procedure, AllergyIntolerance, Device, DiagnosticReport and Specimen.
 //!
-//! An allergy is an observation about its substance. A report's coded conclusions are observations; its results are
+//! An allergy is an observation about its substance: a code of a drug is its value, "allergy to drug" its concept. A report's coded conclusions are observations; its results are
 //! Observations of their own, and its texts are notes, which do not leave.
 
+use almoner_model::Vocabulary;
 use almoner_model::dates::LocalDateTime;
 
-use super::datatypes::{CodeableConcept, text};
+use super::datatypes::{Quantity, text};
 use super::findings::Finding;
 use super::mapper::{Chosen, Event, FhirMapper, Mapped, set_code, set_when};
 use super::resources::{AllergyIntolerance, Condition, Device, DiagnosticReport, Procedure, Specimen};
 use super::rules::CodeRole;
 use crate::mapping::outcome::{Locator, Outcome, Reason, reason};
+use crate::mapping::vocabulary::ALLERGY_TO_DRUG;
 
 const fn unmapped(reason: Reason) -> Outcome {
     Outcome::Unmapped(reason)
 }
 
-/// Whether a verification status says that nothing is the case.
-fn verified(status: Option<&CodeableConcept<'_>>) -> Result<(), Outcome> {
-    match status {
-        Some(status) if status.has(&["entered-in-error"]) => Err(unmapped(reason::ENTERED_IN_ERROR)),
-        Some(status) if status.has(&["refuted"]) => Err(unmapped(reason::NOT_A_FACT)),
-        _ => Ok(()),
-    }
+/// Systems whose codes are drugs, and vaccines.
+const fn names_drugs(vocabulary: Vocabulary) -> bool {
+    matches!(vocabulary, Vocabulary::RxNorm | Vocabulary::Ndc | Vocabulary::Atc | Vocabulary::Cvx)
 }
 
 impl FhirMapper<'_> {
     pub(super) fn condition(&mut self, at: Locator, condition: &Condition<'_>) -> Mapped {
-        verified(condition.verification_status.as_ref())?;
+        let status = condition.verification_status.as_ref();
+        self.ctx.rules.statuses("Condition").check_concept(status)?;
         let event = self.event(
             at,
             "Condition",
@@ -56,6 +55,9 @@ impl FhirMapper<'_> {
             set_when(&mut row, columns.condition_end_date, columns.condition_end_datetime, end);
         }
         row.int64(columns.condition_type_concept_id, self.ctx.rules.types().ehr);
+        if status.is_some_and(|status| status.has(&["confirmed"])) {
+            row.int64(columns.condition_status_concept_id, self.ctx.rules.confirmed());
+        }
         let concept = Some(columns.condition_concept_id);
         set_code(&mut row, &mut self.scratch, columns.condition_source_value, concept, chosen);
         if let Some(visit) = event.visit_key {
@@ -65,12 +67,7 @@ impl FhirMapper<'_> {
     }
 
     pub(super) fn procedure(&mut self, at: Locator, procedure: &Procedure<'_>) -> Mapped {
-        match text(&procedure.status) {
-            "entered-in-error" => return Err(unmapped(reason::ENTERED_IN_ERROR).into()),
-            "not-done" => return Err(unmapped(reason::NOT_DONE).into()),
-            "preparation" => return Err(unmapped(reason::NOT_A_FACT).into()),
-            _ => {}
-        }
+        self.ctx.rules.statuses("Procedure").check(text(&procedure.status))?;
         let event = self.event(
             at,
             "Procedure",
@@ -103,7 +100,8 @@ impl FhirMapper<'_> {
     }
 
     pub(super) fn allergy(&mut self, at: Locator, allergy: &AllergyIntolerance<'_>) -> Mapped {
-        verified(allergy.verification_status.as_ref())?;
+        let status = allergy.verification_status.as_ref();
+        self.ctx.rules.statuses("AllergyIntolerance").check_concept(status)?;
         let event = self.event(
             at,
             "AllergyIntolerance",
@@ -124,17 +122,27 @@ impl FhirMapper<'_> {
             ],
         )?;
         let chosen = self.choose(code, CodeRole::Observation);
-        self.coded_observation(event, start, chosen)
+        self.coded_observation(event, start, chosen, true)
     }
 
-    /// An observation that has a code and no value.
-    fn coded_observation(&mut self, event: Event, when: LocalDateTime, chosen: Option<Chosen<'_>>) -> Mapped {
+    /// An observation that has a code and no value; of an allergy to a drug, the drug is the value.
+    fn coded_observation(
+        &mut self,
+        event: Event,
+        when: LocalDateTime,
+        chosen: Option<Chosen<'_>>,
+        allergy: bool,
+    ) -> Mapped {
         let columns = self.columns.observation;
         let mut row = self.rows.row(columns.table, event.person, event.ordinal, event.row_key);
         set_when(&mut row, columns.observation_date, columns.observation_datetime, when);
         row.int64(columns.observation_type_concept_id, self.ctx.rules.types().ehr);
         let concept = Some(columns.observation_concept_id);
         set_code(&mut row, &mut self.scratch, columns.observation_source_value, concept, chosen);
+        if allergy && matches!(chosen, Some(Chosen::Known(vocabulary, _)) if names_drugs(vocabulary)) {
+            row.int64(columns.observation_concept_id, ALLERGY_TO_DRUG);
+            set_code(&mut row, &mut self.scratch, columns.value_source_value, None, chosen);
+        }
         if let Some(visit) = event.visit_key {
             row.visit_key(visit);
         }
@@ -142,9 +150,7 @@ impl FhirMapper<'_> {
     }
 
     pub(super) fn device(&mut self, at: Locator, device: &Device<'_>) -> Mapped {
-        if text(&device.status) == "entered-in-error" {
-            return Err(unmapped(reason::ENTERED_IN_ERROR).into());
-        }
+        self.ctx.rules.statuses("Device").check(text(&device.status))?;
         let event = self.event(at, "Device", device.id.as_ref(), device.patient.as_ref(), None, false)?;
         let code = device.r#type.as_ref().ok_or(unmapped(reason::NO_CODE))?;
         let start = self.first_date(
@@ -163,12 +169,7 @@ impl FhirMapper<'_> {
     }
 
     pub(super) fn diagnostic_report(&mut self, at: Locator, report: &DiagnosticReport<'_>) -> Mapped {
-        match text(&report.status) {
-            "entered-in-error" => return Err(unmapped(reason::ENTERED_IN_ERROR).into()),
-            "cancelled" => return Err(unmapped(reason::NOT_DONE).into()),
-            "registered" => return Err(unmapped(reason::NOT_A_FACT).into()),
-            _ => {}
-        }
+        self.ctx.rules.statuses("DiagnosticReport").check(text(&report.status))?;
         let has_text = report.presented_form.is_some() || report.conclusion.is_some();
         if report.conclusion_code.is_empty() {
             let reason = if has_text { reason::NOTE_DROPPED } else { reason::RESULTS_CARRY_IT };
@@ -196,17 +197,13 @@ impl FhirMapper<'_> {
         }
         for conclusion in &report.conclusion_code {
             let chosen = self.choose(conclusion, CodeRole::Condition);
-            self.coded_observation(event, when, chosen)?;
+            self.coded_observation(event, when, chosen, false)?;
         }
         Ok(())
     }
 
     pub(super) fn specimen(&mut self, at: Locator, specimen: &Specimen<'_>) -> Mapped {
-        match text(&specimen.status) {
-            "entered-in-error" => return Err(unmapped(reason::ENTERED_IN_ERROR).into()),
-            "unavailable" => return Err(unmapped(reason::NOT_DONE).into()),
-            _ => {}
-        }
+        self.ctx.rules.statuses("Specimen").check(text(&specimen.status))?;
         let event =
             self.event(at, "Specimen", specimen.id.as_ref(), specimen.subject.as_ref(), None, false)?;
         let code = specimen.r#type.as_ref().ok_or(unmapped(reason::NO_CODE))?;
@@ -232,7 +229,7 @@ impl FhirMapper<'_> {
         let concept = Some(columns.specimen_concept_id);
         set_code(&mut row, &mut self.scratch, columns.specimen_source_value, concept, chosen);
         set_code(&mut row, &mut self.scratch, columns.anatomic_site_source_value, None, site);
-        if let Some(value) = quantity.and_then(|q| q.value) {
+        if let Some(value) = quantity.and_then(Quantity::exact) {
             row.float64(columns.quantity, value);
             set_code(&mut row, &mut self.scratch, columns.unit_source_value, None, unit);
         }

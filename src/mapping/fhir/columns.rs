@@ -52,7 +52,7 @@ columns! {
     }
     condition_occurrence {
         condition_concept_id, condition_start_date, condition_start_datetime, condition_end_date,
-        condition_end_datetime, condition_type_concept_id, condition_source_value,
+        condition_end_datetime, condition_type_concept_id, condition_status_concept_id, condition_source_value,
     }
     procedure_occurrence {
         procedure_concept_id, procedure_date, procedure_datetime, procedure_end_date, procedure_end_datetime,

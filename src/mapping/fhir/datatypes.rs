@@ -124,6 +124,13 @@ pub struct Quantity<'a> {
     pub value: Option<f64>,
 }
 
+impl Quantity<'_> {
+    /// Its number, if it is just that: a number with a comparator (`<5`) is none.
+    pub fn exact(&self) -> Option<f64> {
+        self.value.filter(|_| text(&self.comparator).is_empty())
+    }
+}
+
 /// HumanName (R4 §2.24.0.15).
 #[derive(Clone, Debug, Default, Derive)]
 #[serde(default)]
@@ -167,11 +174,32 @@ pub struct Extension<'a> {
     pub extension: Vec<Extension<'a>>,
 }
 
-/// Range (R4 §2.24.0.10).
+/// Observation.referenceRange (R4 §10.1.3).
 #[derive(Clone, Debug, Default, Derive)]
-#[serde(default)]
-pub struct Range<'a> {
+#[serde(default, rename_all = "camelCase")]
+pub struct ReferenceRange<'a> {
     #[serde(borrow)]
     pub low: Option<Quantity<'a>>,
     pub high: Option<Quantity<'a>>,
+    pub r#type: Option<CodeableConcept<'a>>,
+    pub applies_to: Vec<CodeableConcept<'a>>,
+    pub age: Option<serde::de::IgnoredAny>,
+}
+
+impl ReferenceRange<'_> {
+    /// Whether it says what is normal (and not what is therapeutic or critical).
+    fn is_normal(&self) -> bool {
+        self.r#type.as_ref().is_none_or(|kind| kind.coding.is_empty() || kind.has(&["normal"]))
+    }
+}
+
+/// The range that is normal for this result: the only one of its kind, or the only one that is not for some people or ages.
+pub fn normal_range<'r>(ranges: &'r [ReferenceRange<'r>]) -> Option<&'r ReferenceRange<'r>> {
+    let normal: Vec<_> = ranges.iter().filter(|range| range.is_normal()).collect();
+    let general = || normal.iter().filter(|range| range.applies_to.is_empty() && range.age.is_none());
+    match normal.as_slice() {
+        [one] => Some(one),
+        _ if general().count() == 1 => general().next().copied(),
+        _ => None,
+    }
 }

@@ -43,26 +43,16 @@ macro_rules! named {
     };
 }
 
-/// Statuses that say that the drug was not given, or that the record is none.
-fn given(status: &str) -> Result<(), Outcome> {
-    match status {
-        "entered-in-error" => Err(Outcome::Unmapped(reason::ENTERED_IN_ERROR)),
-        "not-done" | "not-taken" | "declined" | "cancelled" => Err(Outcome::Unmapped(reason::NOT_DONE)),
-        "draft" | "preparation" | "intended" => Err(Outcome::Unmapped(reason::NOT_A_FACT)),
-        _ => Ok(()),
-    }
-}
-
-/// Whole days of a quantity in days, weeks, months of 30 days or years of 365 days.
+/// Whole days of a quantity in days, weeks, months of 30 days or years of 365 days. Without a unit it is none.
 fn days(quantity: &Quantity<'_>) -> Option<i64> {
     let factor = match text(&quantity.code) {
-        "d" | "" => 1.0,
+        "d" => 1.0,
         "wk" => 7.0,
         "mo" => 30.0,
         "a" => 365.0,
         _ => return None,
     };
-    let days = quantity.value? * factor;
+    let days = quantity.exact()? * factor;
     (0.0..=36_500.0).contains(&days).then(|| days.round() as i64)
 }
 
@@ -72,13 +62,11 @@ fn route<'d>(dosage: &'d [Dosage<'d>]) -> Option<&'d CodeableConcept<'d>> {
 
 impl FhirMapper<'_> {
     pub(super) fn medication_request(&mut self, at: Locator, request: &MedicationRequest<'_>) -> Mapped {
-        given(text(&request.status))?;
+        self.ctx.rules.statuses("MedicationRequest").check(text(&request.status))?;
         if request.do_not_perform == Some(true) {
             return Err(Outcome::Unmapped(reason::NOT_DONE).into());
         }
-        if matches!(text(&request.intent), "proposal" | "plan" | "option") {
-            return Err(Outcome::Unmapped(reason::NOT_A_FACT).into());
-        }
+        self.ctx.rules.statuses("MedicationRequest.intent").check(text(&request.intent))?;
         let (id, encounter) = (request.id.as_ref(), request.encounter.as_ref());
         let event = self.event(at, "MedicationRequest", id, request.subject.as_ref(), encounter, true)?;
         let dispense = request.dispense_request.as_ref();
@@ -87,15 +75,15 @@ impl FhirMapper<'_> {
             event.person,
             &[(request.authored_on.as_ref(), None), (validity.and_then(|p| p.start.as_ref()), None)],
         )?;
-        let end = self.end_date(event.person, start, validity.and_then(|p| p.end.as_ref()))?;
+        // Until when it may be dispensed (its validity) is not until when it is taken.
         let exposure = Exposure {
             event,
             start,
-            end,
+            end: None,
             type_concept: self.ctx.rules.types().prescription,
             route: route(&request.dosage_instruction),
             refills: dispense.and_then(|d| d.number_of_repeats_allowed),
-            quantity: dispense.and_then(|d| d.quantity.as_ref()).and_then(|q| q.value),
+            quantity: dispense.and_then(|d| d.quantity.as_ref()).and_then(Quantity::exact),
             days_supply: dispense.and_then(|d| d.expected_supply_duration.as_ref()).and_then(days),
         };
         self.drug(&named!(request), &exposure)
@@ -106,7 +94,7 @@ impl FhirMapper<'_> {
         at: Locator,
         administration: &MedicationAdministration<'_>,
     ) -> Mapped {
-        given(text(&administration.status))?;
+        self.ctx.rules.statuses("MedicationAdministration").check(text(&administration.status))?;
         let (id, context) = (administration.id.as_ref(), administration.context.as_ref());
         let subject = administration.subject.as_ref();
         let event = self.event(at, "MedicationAdministration", id, subject, context, true)?;
@@ -136,7 +124,7 @@ impl FhirMapper<'_> {
         at: Locator,
         statement: &MedicationStatement<'_>,
     ) -> Mapped {
-        given(text(&statement.status))?;
+        self.ctx.rules.statuses("MedicationStatement").check(text(&statement.status))?;
         let (id, context) = (statement.id.as_ref(), statement.context.as_ref());
         let event = self.event(at, "MedicationStatement", id, statement.subject.as_ref(), context, true)?;
         let period = statement.effective_period.as_ref();
@@ -162,7 +150,7 @@ impl FhirMapper<'_> {
     }
 
     pub(super) fn medication_dispense(&mut self, at: Locator, dispense: &MedicationDispense<'_>) -> Mapped {
-        given(text(&dispense.status))?;
+        self.ctx.rules.statuses("MedicationDispense").check(text(&dispense.status))?;
         let (id, context) = (dispense.id.as_ref(), dispense.context.as_ref());
         let event = self.event(at, "MedicationDispense", id, dispense.subject.as_ref(), context, true)?;
         let start = self.first_date(
@@ -176,14 +164,14 @@ impl FhirMapper<'_> {
             type_concept: self.ctx.rules.types().dispensing,
             route: route(&dispense.dosage_instruction),
             refills: None,
-            quantity: dispense.quantity.as_ref().and_then(|q| q.value),
+            quantity: dispense.quantity.as_ref().and_then(Quantity::exact),
             days_supply: dispense.days_supply.as_ref().and_then(days),
         };
         self.drug(&named!(dispense), &exposure)
     }
 
     pub(super) fn immunization(&mut self, at: Locator, immunization: &Immunization<'_>) -> Mapped {
-        given(text(&immunization.status))?;
+        self.ctx.rules.statuses("Immunization").check(text(&immunization.status))?;
         let (id, encounter) = (immunization.id.as_ref(), immunization.encounter.as_ref());
         let event = self.event(at, "Immunization", id, immunization.patient.as_ref(), encounter, true)?;
         let start = self.first_date(

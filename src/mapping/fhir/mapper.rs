@@ -170,6 +170,9 @@ impl<'c> FhirMapper<'c> {
         if matches!(kind, "Patient" | "Medication") && !references_seen {
             return Ok((kind, Outcome::broken(rule::MISPLACED)));
         }
+        if changes_meaning(kind, line) {
+            return Ok((kind, Outcome::Unmapped(reason::MODIFIED)));
+        }
         match self.dispatch(kind, at, line) {
             Ok(()) => Ok((kind, Outcome::Mapped)),
             Err(End::Outcome(outcome)) => Ok((kind, outcome)),
@@ -304,7 +307,11 @@ impl<'c> FhirMapper<'c> {
         end: Option<&Text<'_>>,
     ) -> Result<Option<LocalDateTime>, Outcome> {
         let Some(text) = end else { return Ok(None) };
-        let end = self.date(person, text)?;
+        let mut end = self.date(person, text)?;
+        // A period includes its end (R4 §2.24.0.13): all of the month or year that is given, as far as it is past.
+        if end.date <= self.ctx.today {
+            end.date = last_day(end.date, end.precision).min(self.ctx.today);
+        }
         if end.date < start.date {
             self.out.findings.note(Finding::EndBeforeStart);
             return Ok(None);
@@ -387,6 +394,24 @@ pub(super) fn set_when(row: &mut RowWriter<'_, '_>, date: usize, datetime: usize
     if let Some(micros) = when.micros() {
         row.datetime(datetime, micros);
     }
+}
+
+/// The last day of what was given of a date.
+fn last_day(date: Date, precision: DatePrecision) -> Date {
+    let next = match precision {
+        DatePrecision::Day => return date,
+        DatePrecision::Month if date.month() < 12 => Date::from_ymd(date.year(), date.month() + 1, 1),
+        DatePrecision::Month | DatePrecision::Year => Date::from_ymd(date.year() + 1, 1, 1),
+    };
+    next.map_or(date, |next| next.plus_days(-1))
+}
+
+/// Whether the meaning of a clinical record hangs on what is not understood here (R4 §2.4.1.2: elements that are not
+/// understood and modify must not be passed over). A Consent says itself what it does not understand; people are taken
+/// by both passes alike.
+fn changes_meaning(kind: &str, line: &str) -> bool {
+    !matches!(kind, "Patient" | "Consent" | "Medication")
+        && ["\"modifierExtension\"", "\"implicitRules\""].iter().any(|element| line.contains(element))
 }
 
 /// The resource type that a line says it is.

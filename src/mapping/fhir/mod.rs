@@ -18,6 +18,9 @@ mod reference;
 mod references;
 mod resources;
 mod rules;
+mod status;
+#[cfg(test)]
+mod tests;
 pub mod types;
 mod visits;
 

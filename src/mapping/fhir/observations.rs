@@ -7,7 +7,7 @@
 use almoner_model::Vocabulary;
 use almoner_model::dates::LocalDateTime;
 
-use super::datatypes::{CodeableConcept, Quantity, Range, text};
+use super::datatypes::{CodeableConcept, Quantity, Reference, ReferenceRange, normal_range, text};
 use super::findings::Finding;
 use super::mapper::{Chosen, Event, FhirMapper, Mapped, set_code, set_when};
 use super::resources::{Component, Observation, Present};
@@ -20,7 +20,7 @@ struct Value<'v> {
     concept: Option<&'v CodeableConcept<'v>>,
     boolean: Option<bool>,
     integer: Option<i64>,
-    range: Option<&'v Range<'v>>,
+    range: Option<&'v ReferenceRange<'v>>,
     text: bool,
     other: bool,
 }
@@ -36,7 +36,7 @@ macro_rules! value_of {
             concept: $from.value_codeable_concept.as_ref(),
             boolean: $from.value_boolean,
             integer: $from.value_integer,
-            range: $from.reference_range.first(),
+            range: normal_range(&$from.reference_range),
             text: $from.value_string.is_some(),
             other: any(&[
                 $from.value_range,
@@ -63,6 +63,27 @@ impl Value<'_> {
     fn number(&self) -> Option<f64> {
         self.quantity.and_then(|q| q.value).or_else(|| self.integer.map(|i| i as f64))
     }
+
+    fn comparator(&self) -> Option<&str> {
+        self.quantity.and_then(|q| q.comparator.as_deref()).filter(|c| !c.is_empty())
+    }
+}
+
+/// The number of a bound of the normal range, if it is in the unit of the value.
+fn bound(bound: Option<&Quantity<'_>>, value: &Value<'_>) -> Option<f64> {
+    let unit = |quantity: &Quantity<'_>| text(&quantity.code).to_owned();
+    let same = |bound: &Quantity<'_>| {
+        let (bound, value) = (unit(bound), value.quantity.map(unit).unwrap_or_default());
+        bound.is_empty() || value.is_empty() || bound == value
+    };
+    bound.filter(|bound| same(bound)).and_then(Quantity::exact)
+}
+
+/// Refuses what is about somebody or something else than the person in whose record it is (R4 `Observation.focus`).
+fn about_subject(observation: &Observation<'_>) -> Result<(), Outcome> {
+    let subject = observation.subject.as_ref().and_then(Reference::target);
+    let own = |focus: &Reference<'_>| focus.target().is_some() && focus.target() == subject;
+    if observation.focus.iter().all(own) { Ok(()) } else { Err(Outcome::Unmapped(reason::ABOUT_ANOTHER)) }
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -86,12 +107,8 @@ fn domain(category: &[CodeableConcept<'_>]) -> Domain {
 
 impl FhirMapper<'_> {
     pub(super) fn observation(&mut self, at: Locator, observation: &Observation<'_>) -> Mapped {
-        match text(&observation.status) {
-            "entered-in-error" => return Err(Outcome::Unmapped(reason::ENTERED_IN_ERROR).into()),
-            "cancelled" => return Err(Outcome::Unmapped(reason::NOT_DONE).into()),
-            "registered" => return Err(Outcome::Unmapped(reason::NOT_A_FACT).into()),
-            _ => {}
-        }
+        self.ctx.rules.statuses("Observation").check(text(&observation.status))?;
+        about_subject(observation)?;
         let event = self.event(
             at,
             "Observation",
@@ -113,14 +130,22 @@ impl FhirMapper<'_> {
         )?;
         let domain = domain(&observation.category);
         let own = value_of!(observation);
-        if own.is_some() || observation.component.is_empty() {
+        let mut rows = 0;
+        // Why there is no result is no result: nothing was found out.
+        let panel = !observation.component.is_empty();
+        if own.is_some() || (!panel && observation.data_absent_reason.is_none()) {
             self.value_row(event, when, code, domain, &own)?;
+            rows += 1;
         }
         for component in &observation.component {
             let Component { code: Some(code), .. } = component else { continue };
-            self.value_row(event, when, code, domain, &value_of!(component))?;
+            let value = value_of!(component);
+            if value.is_some() || component.data_absent_reason.is_none() {
+                self.value_row(event, when, code, domain, &value)?;
+                rows += 1;
+            }
         }
-        Ok(())
+        if rows == 0 { Err(Outcome::Unmapped(reason::NO_RESULT).into()) } else { Ok(()) }
     }
 
     fn value_row(
@@ -141,6 +166,8 @@ impl FhirMapper<'_> {
         let coded = value.concept.and_then(|concept| self.choose(concept, CodeRole::Value));
         let unit = value.quantity.and_then(|quantity| self.unit(quantity));
         let measurement = match domain {
+            // Only a measurement can say that a number is a bound.
+            _ if value.comparator().is_some() => true,
             Domain::Measurement => true,
             Domain::Observation => false,
             Domain::ByValue => value.number().is_some(),
@@ -168,21 +195,24 @@ impl FhirMapper<'_> {
         set_code(&mut row, scratch, columns.measurement_source_value, concept, chosen);
         set_code(&mut row, scratch, columns.unit_source_value, None, unit);
         set_code(&mut row, scratch, columns.value_source_value, Some(columns.value_as_concept_id), coded);
-        if let Some(number) = value.number() {
-            row.float64(columns.value_as_number, number);
+        let operator = value.comparator().map(|c| rules.comparator(c));
+        match (value.number(), operator) {
+            (Some(number), None) => drop(row.float64(columns.value_as_number, number)),
+            (Some(number), Some(Some(operator))) => {
+                row.float64(columns.value_as_number, number).int64(columns.operator_concept_id, operator);
+            }
+            // A bound of a kind that is not known: the number alone would say something else.
+            (Some(_), Some(None)) => self.out.findings.note(Finding::ValueDropped),
+            (None, _) => {}
         }
         if let Some(yes) = value.boolean {
             row.int64(columns.value_as_concept_id, rules.answer(yes));
         }
-        let comparator = value.quantity.and_then(|q| q.comparator.as_deref());
-        if let Some(operator) = comparator.and_then(|c| rules.comparator(c)) {
-            row.int64(columns.operator_concept_id, operator);
-        }
         if let Some(range) = value.range {
-            if let Some(low) = range.low.as_ref().and_then(|q| q.value) {
+            if let Some(low) = bound(range.low.as_ref(), value) {
                 row.float64(columns.range_low, low);
             }
-            if let Some(high) = range.high.as_ref().and_then(|q| q.value) {
+            if let Some(high) = bound(range.high.as_ref(), value) {
                 row.float64(columns.range_high, high);
             }
         }

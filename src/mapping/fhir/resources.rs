@@ -8,7 +8,7 @@ use serde_json::value::RawValue;
 
 use super::datatypes::{
     Address, CodeableConcept, Coding, ContactPoint, Extension, HumanName, Identifier, Period, Quantity,
-    Range, Reference, Text,
+    Reference, ReferenceRange, Text,
 };
 
 /// Something that is there or not, without its content.
@@ -106,6 +106,8 @@ resources! {
         effective_date_time: Option<Text<'a>>,
         effective_period: Option<Period<'a>>,
         effective_instant: Option<Text<'a>>,
+        focus: Vec<Reference<'a>>,
+        data_absent_reason: Option<Present>,
         issued: Option<Text<'a>>,
         value_quantity: Option<Quantity<'a>>,
         value_codeable_concept: Option<CodeableConcept<'a>>,
@@ -118,7 +120,7 @@ resources! {
         value_time: Option<Present>,
         value_date_time: Option<Present>,
         value_period: Option<Present>,
-        reference_range: Vec<Range<'a>>,
+        reference_range: Vec<ReferenceRange<'a>>,
         component: Vec<Component<'a>>,
     }
 
@@ -263,6 +265,7 @@ pub struct Hospitalization<'a> {
 pub struct Component<'a> {
     #[serde(borrow)]
     pub code: Option<CodeableConcept<'a>>,
+    pub data_absent_reason: Option<Present>,
     pub value_quantity: Option<Quantity<'a>>,
     pub value_codeable_concept: Option<CodeableConcept<'a>>,
     pub value_string: Option<Present>,
@@ -274,7 +277,7 @@ pub struct Component<'a> {
     pub value_time: Option<Present>,
     pub value_date_time: Option<Present>,
     pub value_period: Option<Present>,
-    pub reference_range: Vec<Range<'a>>,
+    pub reference_range: Vec<ReferenceRange<'a>>,
 }
 
 /// Dosage (R4 §2.40), or MedicationAdministration.dosage.

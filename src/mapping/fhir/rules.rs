@@ -5,6 +5,8 @@ use std::collections::BTreeMap;
 use almoner_model::{Digest, Vocabulary};
 use serde::Deserialize;
 
+use super::status::{StatusTable, Statuses, TYPES};
+
 const EMBEDDED: &str = include_str!("../../../schemas/mappings/fhir.toml");
 
 /// What stands in the file.
@@ -19,6 +21,15 @@ struct File {
     answer: Answer,
     r#type: Types,
     preference: BTreeMap<String, Vec<String>>,
+    condition_status: ConditionStatus,
+    status: StatusTable,
+}
+
+/// Concepts that say how certain a condition is.
+#[derive(Clone, Copy, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+struct ConditionStatus {
+    confirmed: i64,
 }
 
 /// Concepts of yes and no.
@@ -85,6 +96,9 @@ pub enum RulesError {
     /// Not the TOML that they are.
     #[error("schemas/mappings/fhir.toml: {0}")]
     Toml(#[from] toml::de::Error),
+    /// Statuses of a resource type are missing, or of one that is not looked at.
+    #[error("schemas/mappings/fhir.toml: the statuses are not those of the types that are mapped")]
+    Status,
     /// A preference names a system or a role that is none.
     #[error("schemas/mappings/fhir.toml: preference {0} is unknown or incomplete")]
     Preference(String),
@@ -96,6 +110,8 @@ pub struct FhirRules {
     file: File,
     /// By role, then vocabulary: rank, lower is better.
     ranks: Vec<Vec<u8>>,
+    /// For a type without statuses: none of them is a fact.
+    none: Statuses,
 }
 
 impl FhirRules {
@@ -113,7 +129,12 @@ impl FhirRules {
                 ranks[role as usize][vocabulary as usize] = rank;
             }
         }
-        Ok(Self { file, ranks })
+        let mut types = TYPES.to_vec();
+        types.sort_unstable();
+        if !file.status.keys().map(String::as_str).eq(types) {
+            return Err(RulesError::Status);
+        }
+        Ok(Self { file, ranks, none: Statuses::default() })
     }
 
     /// The digest of the file as compiled in.
@@ -154,6 +175,16 @@ impl FhirRules {
     /// The concept of yes or no.
     pub const fn answer(&self, yes: bool) -> i64 {
         if yes { self.file.answer.yes } else { self.file.answer.no }
+    }
+
+    /// What the statuses of a resource type say.
+    pub(super) fn statuses(&self, kind: &str) -> &Statuses {
+        self.file.status.get(kind).unwrap_or(&self.none)
+    }
+
+    /// The status concept of a confirmed condition.
+    pub const fn confirmed(&self) -> i64 {
+        self.file.condition_status.confirmed
     }
 
     /// Type concepts.

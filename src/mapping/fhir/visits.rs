@@ -5,15 +5,11 @@ use super::findings::Finding;
 use super::mapper::{FhirMapper, Mapped, set_code, set_when};
 use super::resources::Encounter;
 use super::rules::CodeRole;
-use crate::mapping::outcome::{Locator, Outcome, reason};
+use crate::mapping::outcome::Locator;
 
 impl FhirMapper<'_> {
     pub(super) fn encounter(&mut self, at: Locator, encounter: &Encounter<'_>) -> Mapped {
-        match text(&encounter.status) {
-            "entered-in-error" => return Err(Outcome::Unmapped(reason::ENTERED_IN_ERROR).into()),
-            "planned" | "cancelled" => return Err(Outcome::Unmapped(reason::NOT_A_FACT).into()),
-            _ => {}
-        }
+        self.ctx.rules.statuses("Encounter").check(text(&encounter.status))?;
         let no_encounter: Option<&Reference<'_>> = None;
         let event = self.event(
             at,

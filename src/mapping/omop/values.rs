@@ -48,8 +48,11 @@ fn date_only(text: &str) -> Option<Date> {
 }
 
 fn seconds(text: &str) -> Option<u32> {
-    let clock = text.trim_end_matches(['Z', 'z']);
-    let clock = clock.split_once(['+']).map_or(clock, |(clock, _)| clock).trim();
+    let clock = match text.find(['+', '-', 'Z', 'z']) {
+        Some(at) if is_zone(&text[at..]) => text[..at].trim_end(),
+        Some(_) => return None,
+        None => text,
+    };
     let mut parts = clock.split(':');
     let part = |p: Option<&str>, most: u32| -> Option<u32> {
         let p = p?;
@@ -65,17 +68,39 @@ fn seconds(text: &str) -> Option<u32> {
     parts.next().is_none().then_some(hour * 3600 + minute * 60 + second)
 }
 
+/// Whether `text` is a zone: `Z`, or hours and perhaps minutes east (`+`) or west (`-`): `+hh`, `+hhmm` or `+hh:mm`.
+fn is_zone(text: &str) -> bool {
+    let Some(offset) = text.strip_prefix(['+', '-']) else { return text.eq_ignore_ascii_case("z") };
+    let digits: Vec<u8> = match offset.as_bytes() {
+        [h, i] => vec![*h, *i],
+        [h, i, b':', m, n] | [h, i, m, n] => vec![*h, *i, *m, *n],
+        _ => return false,
+    };
+    digits.iter().all(u8::is_ascii_digit)
+        && (digits[0], digits[1]) <= (b'1', b'9')
+        && digits.get(2).is_none_or(|m| *m <= b'5')
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
 
     #[test]
     fn dates_as_exports_write_them() {
-        let read = |s| date_time(s).map(|(d, t)| (d.to_string(), t));
+        let read = |s: &str| date_time(s).map(|(d, t)| (d.to_string(), t));
         assert_eq!(read("1937-12-1"), Some(("1937-12-01".into(), None)));
         assert_eq!(read("2013-07-05 00:00:00"), Some(("2013-07-05".into(), Some(0))));
         assert_eq!(read("2013-07-05T23:59:60.123Z"), Some(("2013-07-05".into(), Some(86_399))));
         assert_eq!(read("2013-07-05 10:15:00.000+02:00"), Some(("2013-07-05".into(), Some(36_900))));
+        // The hospital's own day and clock, east or west of Greenwich.
+        for zone in ["", "Z", "z", "+02:00", "-05:00", "-0500", "-05", " -05:00", "+14:00"] {
+            let late = format!("2020-01-01T23:30:00{zone}");
+            assert_eq!(read(&late), Some(("2020-01-01".into(), Some(84_600))), "{late}");
+            assert_eq!(read(&format!("2020-01-01 23:30{zone}")), Some(("2020-01-01".into(), Some(84_600))));
+        }
+        for bad in ["-", "-5", "-25:00", "-05:70", "-05:0", "Zulu", "-05:00Z", "ZZ", "+"] {
+            assert_eq!(read(&format!("2020-01-01T23:30:00{bad}")), None, "{bad}");
+        }
         assert_eq!(read("20130705"), Some(("2013-07-05".into(), None)));
         for bad in
             ["", "2013", "2013-02-30", "05/07/2013", "2013-7", "2013-07-05 25:00", "2013-07-05 x", "20131301"]

@@ -1,30 +1,36 @@
 //! Concepts for rows: source values become source concepts and standard concepts, and rows go to the table of their
-//! concept's domain.
+//! concept's domain where their record claims an event of it (see [`super::place`]).
 //!
 //! A pure function over record batches, by column names, so that staged rows at ingest and the rows of a published dataset
-//! take the same way. A row without a standard concept stays where it is with concept 0. A code that maps to several
-//! standard concepts gives a row for each, all under the key of the record.
+//! take the same way. A row without a standard concept stays where its record begins, with concept 0. A code that maps to
+//! several standard concepts gives a row for each, all of the same record; those that were added say so in their key, so
+//! that a later vocabulary begins from the record again and mapping twice is mapping once. Concept ids that arrived in a
+//! table of the CDM are never replaced.
 
 use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
-use almoner_model::{Code, ColumnType, IdentifierClass, TableSpec, Tables};
+use almoner_model::{Code, ColumnType, IdentifierClass, Origin, TableSpec, Tables};
 use arrow::array::{
     Array, ArrayRef, AsArray, Int64Array, Int64Builder, RecordBatch, UInt32Array, new_null_array,
 };
-use arrow::compute::take;
+use arrow::compute::kernels::zip::zip;
+use arrow::compute::{is_not_null, take};
 use arrow::datatypes::{Int64Type, SchemaRef};
 use serde::Serialize;
 
-use super::{ConceptLookup, Found};
+use super::facts::{Facts, Keys, Pair, ROW_KEY, Route, number};
+use super::place::{ALLERGY_TO_DRUG, Place, Stands, place};
+use super::{ConceptLookup, Domain, Found};
 use crate::mapping::{StageError, StagedBatch, StagedSchema, StagedSink};
 
 /// Which concepts are assigned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Assign {
-    /// Only where there is none: concept ids that arrived are kept.
+    /// Only where there is none.
     Missing,
-    /// Wherever the vocabulary knows the code: a later vocabulary replaces an earlier one's answers.
+    /// Wherever the vocabulary knows the code: a later vocabulary replaces an earlier one's answers. Concept ids that
+    /// arrived are kept.
     Known,
 }
 
@@ -41,6 +47,10 @@ pub struct ConceptReport {
     pub moved: BTreeMap<String, u64>,
     /// Rows added because a code maps to several concepts.
     pub added: u64,
+    /// Rows that an earlier vocabulary had added, and that were made again or are no more.
+    pub taken_back: u64,
+    /// Concepts that were not assigned, because they are of a domain that the row's record does not claim.
+    pub held_back: u64,
 }
 
 impl ConceptReport {
@@ -50,17 +60,12 @@ impl ConceptReport {
         self.unknown += other.unknown;
         self.without_standard += other.without_standard;
         self.added += other.added;
+        self.taken_back += other.taken_back;
+        self.held_back += other.held_back;
         for (way, n) in &other.moved {
             *self.moved.entry(way.clone()).or_default() += n;
         }
     }
-}
-
-/// The columns of one concept: where the code stands, and where its concepts go.
-struct Pair {
-    source_value: String,
-    concept: String,
-    source_concept: Option<String>,
 }
 
 struct TablePlan {
@@ -105,11 +110,13 @@ pub struct ConceptMapper<'v> {
     report: ConceptReport,
 }
 
-/// Where one row goes, and with which concepts.
-struct Route {
-    table: usize,
-    row: u32,
-    concept: i64,
+/// Where the rows of a batch go.
+struct Routed {
+    routes: Vec<Route>,
+    /// The source concept of each row of the batch.
+    sources: Vec<Option<i64>>,
+    /// For each row of the batch: the concept that is its value.
+    substances: Vec<Option<i64>>,
 }
 
 impl<'v> ConceptMapper<'v> {
@@ -149,22 +156,27 @@ impl<'v> ConceptMapper<'v> {
             batch = self.assign_in_place(&batch, pair)?;
         }
         let Some(main) = &plans[table].main else { return Ok(vec![(table, batch)]) };
-        let (routes, source_concepts) = self.route(table, &batch, main);
-        if routes.len() == batch.num_rows() && routes.iter().all(|route| route.table == table) {
+        let routed = self.route(table, &batch, main);
+        if routed.substances.iter().any(Option::is_some) {
+            batch = with_substances(&batch, &routed.substances)?;
+        }
+        let routes = &routed.routes;
+        let stays = |(at, route): (usize, &Route)| route.row as usize == at && route.table == table;
+        if routes.len() == batch.num_rows() && routes.iter().enumerate().all(stays) {
             let concepts = Int64Array::from_iter_values(routes.iter().map(|route| route.concept));
             let mut changes: Vec<(&str, ArrayRef)> = vec![(&main.concept, Arc::new(concepts))];
             if let Some(name) = &main.source_concept {
-                changes.push((name, Arc::new(Int64Array::from(source_concepts))));
+                changes.push((name, Arc::new(Int64Array::from(routed.sources))));
             }
             return Ok(vec![(table, replace(&batch, changes)?)]);
         }
         let mut by_table: BTreeMap<usize, Vec<&Route>> = BTreeMap::new();
-        for route in &routes {
+        for route in routes {
             by_table.entry(route.table).or_default().push(route);
         }
         let mut out = Vec::new();
         for (target, routes) in by_table {
-            let batch = self.build(table, target, &batch, &routes, &source_concepts, &schema_of(target))?;
+            let batch = self.build(table, target, &batch, &routes, &routed.sources, &schema_of(target))?;
             out.push((target, batch));
         }
         Ok(out)
@@ -181,8 +193,11 @@ impl<'v> ConceptMapper<'v> {
         found
     }
 
-    fn wanted(&self, concept: i64) -> bool {
-        concept == 0 || self.assign == Assign::Known
+    /// Whether a row of `origin` that has this concept gets another.
+    fn wanted(&self, concept: i64, origin: Origin) -> bool {
+        let arrived = matches!(origin, Origin::Table | Origin::Derived);
+        // The concept of an allergy stands there before its drug is known to a vocabulary.
+        concept == 0 || origin == Origin::Allergy || (self.assign == Assign::Known && !arrived)
     }
 
     /// Concepts beside the main one: units, values, routes. They move nothing; the first standard concept is taken.
@@ -203,12 +218,13 @@ impl<'v> ConceptMapper<'v> {
             .as_ref()
             .and_then(|c| batch.column_by_name(c))
             .map(|c| c.as_primitive::<Int64Type>());
+        let keys = Keys::of(batch);
         for row in 0..codes.len() {
             let held = concepts.is_valid(row).then(|| concepts.value(row));
-            let mut source = held_source.filter(|s| s.is_valid(row)).map(|s| s.value(row));
+            let mut source = number(held_source, row);
             let mut concept = held;
             if codes.is_valid(row)
-                && self.wanted(held.unwrap_or(0))
+                && self.wanted(held.unwrap_or(0), keys.at(row).origin())
                 && let Some(found) = self.find(codes.value(row))
             {
                 source = Some(found.source);
@@ -224,54 +240,85 @@ impl<'v> ConceptMapper<'v> {
         replace(batch, changes)
     }
 
-    /// Where each row goes, and the source concept of each row of the batch.
-    fn route(&mut self, table: usize, batch: &RecordBatch, main: &Pair) -> (Vec<Route>, Vec<Option<i64>>) {
-        let rows = batch.num_rows();
-        let codes = batch.column_by_name(&main.source_value).map(|c| c.as_string::<i32>());
-        let concepts = batch.column_by_name(&main.concept).map(|c| c.as_primitive::<Int64Type>());
-        let held_source = main.source_concept.as_ref().and_then(|c| batch.column_by_name(c));
-        let held_source = held_source.map(|c| c.as_primitive::<Int64Type>());
-        let mut routes = Vec::with_capacity(rows);
-        let mut sources = Vec::with_capacity(rows);
+    /// Where each row goes.
+    fn route(&mut self, table: usize, batch: &RecordBatch, main: &Pair) -> Routed {
+        let (rows, tables) = (batch.num_rows(), self.tables.clone());
+        let name = tables.iter().nth(table).map_or("", |spec| spec.table.as_str());
+        let facts = Facts::of(batch, main);
+        let mut out = Routed {
+            routes: Vec::with_capacity(rows),
+            sources: Vec::with_capacity(rows),
+            substances: vec![None; rows],
+        };
         for row in 0..rows {
-            let held = concepts.filter(|c| c.is_valid(row)).map_or(0, |c| c.value(row));
-            let mut stay = Route { table, row: row as u32, concept: held };
-            sources.push(held_source.filter(|s| s.is_valid(row)).map(|s| s.value(row)));
-            let code = codes.filter(|c| c.is_valid(row)).map(|c| c.value(row));
-            let Some(code) = code else {
-                routes.push(stay);
+            let (held, key) = (facts.concept(row), facts.keys.at(row));
+            let stay = Route { table, row: row as u32, concept: held, added: key.is_added() };
+            out.sources.push(number(facts.sources, row));
+            let Some(code) = facts.code(row) else {
+                out.routes.push(stay);
                 continue;
             };
             self.report.coded += 1;
-            if !self.wanted(held) {
-                routes.push(stay);
+            if !self.wanted(held, key.origin()) {
+                out.routes.push(stay);
                 continue;
             }
             let Some(found) = self.find(code) else {
                 self.report.unknown += 1;
-                routes.push(stay);
+                out.routes.push(stay);
                 continue;
             };
-            sources[row] = Some(found.source);
-            if found.standard.is_empty() {
-                self.report.without_standard += 1;
-                stay.concept = 0;
-                routes.push(stay);
+            if key.is_added() {
+                // The row of the record itself is mapped anew, and adds what it must.
+                self.report.coded -= 1;
+                self.report.taken_back += 1;
                 continue;
             }
-            for (part, standard) in (0u32..).zip(&found.standard) {
-                let target =
-                    standard.domain.table().and_then(|t| self.table_of.get(t)).copied().unwrap_or(table);
-                if target != table {
-                    let name = |i: usize| self.tables.iter().nth(i).map_or("", |t| t.table.as_str());
-                    *self.report.moved.entry(format!("{} to {}", name(table), name(target))).or_default() +=
-                        1;
+            out.sources[row] = Some(found.source);
+            self.route_found(&facts.stands(name, row), &found, stay, &mut out);
+        }
+        out
+    }
+
+    /// The routes of one row whose code is known.
+    fn route_found(&mut self, row: &Stands<'_>, found: &Found, stay: Route, out: &mut Routed) {
+        self.report.without_standard += u64::from(found.standard.is_empty());
+        let mut placed: Vec<(usize, i64)> = Vec::with_capacity(found.standard.len());
+        for standard in &found.standard {
+            match place(row, standard.domain) {
+                Place::Here => placed.push((stay.table, standard.concept)),
+                Place::There(target) => {
+                    placed.push((self.table_of.get(target).copied().unwrap_or(stay.table), standard.concept));
                 }
-                self.report.added += u64::from(part > 0);
-                routes.push(Route { table: target, row: row as u32, concept: standard.concept });
+                Place::Substance => {
+                    let value = &mut out.substances[stay.row as usize];
+                    if value.is_none() {
+                        *value = Some(standard.concept);
+                        let drug = standard.domain == Domain::Drug;
+                        placed.push((stay.table, if drug { ALLERGY_TO_DRUG } else { 0 }));
+                    }
+                }
+                Place::Unnamed => self.report.held_back += 1,
             }
         }
-        (routes, sources)
+        if placed.is_empty() {
+            let home = row.origin.home().and_then(|home| self.table_of.get(home).copied());
+            placed.push((home.unwrap_or(stay.table), 0));
+        }
+        // The record's own row is one that keeps its table, and with it its columns, where there is one.
+        let own = placed.iter().position(|(table, _)| *table == stay.table).unwrap_or(0);
+        for (at, (table, concept)) in placed.into_iter().enumerate() {
+            if table != stay.table {
+                let way = format!("{} to {}", self.name(stay.table), self.name(table));
+                *self.report.moved.entry(way).or_default() += 1;
+            }
+            self.report.added += u64::from(at != own);
+            out.routes.push(Route { table, row: stay.row, concept, added: at != own });
+        }
+    }
+
+    fn name(&self, table: usize) -> &str {
+        self.tables.iter().nth(table).map_or("", |spec| spec.table.as_str())
     }
 
     fn build(
@@ -289,12 +336,13 @@ impl<'v> ConceptMapper<'v> {
             return Ok(batch.clone());
         };
         let plan = self.plans[to].main.as_ref();
+        let keys = Keys::of(batch).routed(routes);
         let mut columns = Vec::with_capacity(schema.fields().len());
         for field in schema.fields() {
             let name = field.name().as_str();
-            let column: ArrayRef = if plan.is_some_and(|p| p.concept == name)
-                || to_spec.concept.as_deref() == Some(name)
-            {
+            let column: ArrayRef = if let (ROW_KEY, Some(keys)) = (name, &keys) {
+                Arc::clone(keys)
+            } else if plan.is_some_and(|p| p.concept == name) || to_spec.concept.as_deref() == Some(name) {
                 Arc::new(Int64Array::from_iter_values(routes.iter().map(|route| route.concept)))
             } else if source_column(to_spec).as_deref() == Some(name) {
                 Arc::new(Int64Array::from_iter(
@@ -305,6 +353,9 @@ impl<'v> ConceptMapper<'v> {
                     .column_by_name(name)
                     .or_else(|| batch.column_by_name(&counterpart(from_spec, to_spec, name)?));
                 match held.filter(|c| c.data_type() == field.data_type()) {
+                    Some(column) if !field.is_nullable() && column.null_count() > 0 => {
+                        take(&ended(from_spec, batch, column)?, &rows, None)?
+                    }
                     Some(column) => take(column, &rows, None)?,
                     None => {
                         default_column(field.is_nullable(), to_spec, name, field.data_type(), routes.len())
@@ -315,6 +366,24 @@ impl<'v> ConceptMapper<'v> {
         }
         Ok(RecordBatch::try_new(Arc::clone(schema), columns)?)
     }
+}
+
+/// An end where there must be one: an event without an end ends when it starts.
+fn ended(from: &TableSpec, batch: &RecordBatch, ends: &ArrayRef) -> Result<ArrayRef, StageError> {
+    let start = from.start.as_deref().and_then(|start| batch.column_by_name(start));
+    match start.filter(|start| start.data_type() == ends.data_type()) {
+        Some(start) => Ok(zip(&is_not_null(ends)?, ends, start)?),
+        None => Ok(Arc::clone(ends)),
+    }
+}
+
+/// The value of each row that has a substance becomes it.
+fn with_substances(batch: &RecordBatch, substances: &[Option<i64>]) -> Result<RecordBatch, StageError> {
+    const VALUE: &str = "value_as_concept_id";
+    let held = batch.column_by_name(VALUE).and_then(|c| c.as_primitive_opt::<Int64Type>());
+    let values: Int64Array =
+        substances.iter().enumerate().map(|(row, value)| value.or(number(held, row))).collect();
+    replace(batch, vec![(VALUE, Arc::new(values))])
 }
 
 fn stem(spec: &TableSpec) -> &str {

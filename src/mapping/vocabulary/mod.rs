@@ -7,13 +7,16 @@
 
 mod apply;
 mod builder;
+mod facts;
 mod index;
+mod place;
 #[cfg(test)]
 mod tests;
 
 pub use apply::{Assign, ConceptMapper, ConceptReport, VocabularySink};
 pub use builder::{VocabularyBuilder, VocabularyError, VocabularyStats};
 pub use index::{BadIndex, VocabularyIndex};
+pub use place::ALLERGY_TO_DRUG;
 
 /// The domain of a concept, as far as it decides a table.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -60,6 +63,11 @@ impl Domain {
             "Specimen" => Self::Specimen,
             _ => Self::Other,
         }
+    }
+
+    /// Whether `table` is that of a domain. In others (deaths, visits, people) a concept of any domain is at home.
+    pub fn has_table(table: &str) -> bool {
+        Self::ALL.iter().any(|domain| domain.table() == Some(table))
     }
 
     /// The table that holds events of this domain.

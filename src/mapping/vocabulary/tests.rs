@@ -4,12 +4,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::sync::{Arc, Mutex};
 
-use almoner_model::{Date, Tables, Vocabulary};
-use arrow::array::AsArray;
+use almoner_model::{Date, Origin, RowKey, Tables, Vocabulary};
+use arrow::array::{AsArray, RecordBatch};
+use arrow::compute::concat_batches;
 use arrow::datatypes::{Int64Type, UInt64Type};
 
 use super::*;
-use crate::mapping::{StageError, StagedBatch, StagedBuilder, StagedSink};
+use crate::mapping::{StageError, StagedBatch, StagedBuilder, StagedSchema, StagedSink};
 use crate::testdata;
 
 /// Diabetes (condition), a code with two standard concepts, a lab test coded in SNOMED, a unit, and a local code.
@@ -23,6 +24,11 @@ fn small() -> VocabularyIndex {
 4024659\tTest\tMeasurement\tSNOMED\tProcedure\tS\t104177005\t1970-01-01\t2099-12-31\t
 8840\tmg/dL\tUnit\tUCUM\tUnit\tS\tmg/dL\t1970-01-01\t2099-12-31\t
 9\tgone\tCondition\tICD10CM\tx\t\tE11.8\t1970-01-01\t2099-12-31\tD
+1728416\tPenicillin G\tDrug\tRxNorm\tIngredient\tS\t7980\t1970-01-01\t2099-12-31\t
+45577064\tHyperglycaemia\tCondition\tICD10CM\tx\t\tR73.9\t1970-01-01\t2099-12-31\t
+4139681\tFinding\tObservation\tSNOMED\tx\tS\t365812005\t1970-01-01\t2099-12-31\t
+1596977\tInsulin\tDrug\tRxNorm\tIngredient\tS\t5856\t1970-01-01\t2099-12-31\t
+2718597\tInjection\tDrug\tHCPCS\tHCPCS\t\tJ1815\t1970-01-01\t2099-12-31\t
 ";
     let relationship = "CONCEPT_ID_1,CONCEPT_ID_2,RELATIONSHIP_ID,invalid_reason
 201826,201826,Maps to,
@@ -31,6 +37,9 @@ fn small() -> VocabularyIndex {
 45591027,201826,Maps to,
 9,201826,Maps to,D
 201826,35206882,Mapped from,
+45577064,4139681,Maps to,
+45577064,4024659,Maps to,
+2718597,1596977,Maps to,
 ";
     let map = "source_code,source_concept_id,source_vocabulary_id,target_concept_id,invalid_reason\nGLU,0,urn:lab,4024659,\n";
     let mut builder = VocabularyBuilder::default();
@@ -41,7 +50,7 @@ fn small() -> VocabularyIndex {
         .vocabularies("vocabulary_id;vocabulary_version\r\nNone;v5.0 29-FEB-24\r\n".as_bytes())
         .expect("read");
     let (bytes, stats) = builder.finish().expect("concepts");
-    assert_eq!((stats.concepts, stats.codes, stats.maps, stats.local), (8, 7, 3, 1));
+    assert_eq!((stats.concepts, stats.codes, stats.maps, stats.local), (13, 12, 6, 1));
     VocabularyIndex::from_bytes(bytes).expect("an index")
 }
 
@@ -143,63 +152,222 @@ impl StagedSink for Kept {
     }
 }
 
-/// Stages conditions with these codes (and held concepts), and gives them back by table.
-fn stage(codes: &[(&str, i64)], assign: Assign) -> (BTreeMap<String, StagedBatch>, ConceptReport) {
-    let (tables, index, kept) = (Tables::embedded().expect("consistent"), small(), Kept::default());
-    let report = Arc::new(Mutex::new(ConceptReport::default()));
-    let sink =
-        VocabularySink::new(ConceptMapper::new(&tables, &index, assign), kept.clone(), Arc::clone(&report));
-    let mut builder = StagedBuilder::new(&tables, Box::new(sink));
-    let spec = tables.get("condition_occurrence").expect("present");
-    let at = |name: &str| spec.index_of(name).expect("a column");
-    for (i, (code, concept)) in codes.iter().enumerate() {
-        let table = tables.index_of("condition_occurrence").expect("present");
-        let mut row = builder.row(table, i as u32, i as u64, 100 + i as u64);
-        row.date(at("condition_start_date"), Date::from_days(i as i32))
-            .int64(at("condition_concept_id"), *concept)
-            .int64(at("condition_type_concept_id"), 32_817)
-            .string(at("condition_source_value"), code)
+/// Rows of one code each, of records of `origin` in `table`, with the concept that they hold and a number that they have.
+type Given<'g> = (Origin, &'g str, &'g str, i64, Option<f64>);
+
+fn key(row: usize, origin: Origin) -> RowKey {
+    RowKey::of_record(origin, (row as u64 + 1) << 8)
+}
+
+/// Stages rows, and gives them back by table.
+fn stage(given: &[Given<'_>], assign: Assign) -> (BTreeMap<String, RecordBatch>, ConceptReport) {
+    let (tables, kept) = (Tables::embedded().expect("consistent"), Kept::default());
+    let mut builder = StagedBuilder::new(&tables, Box::new(kept.clone()));
+    for (i, (origin, table, code, concept, number)) in given.iter().enumerate() {
+        let spec = tables.get(table).expect("present");
+        let at = |name: &str| spec.index_of(name).expect("a column");
+        let (concept_id, start) = (spec.concept.as_deref(), spec.start.as_deref());
+        let stem = concept_id.and_then(|c| c.strip_suffix("_concept_id")).expect("coded");
+        let index = tables.index_of(table).expect("present");
+        let mut row = builder.row(index, i as u32, i as u64, key(i, *origin).bits());
+        row.date(at(start.expect("dated")), Date::from_days(i as i32))
+            .int64(at(concept_id.expect("coded")), *concept)
+            .int64(at(&format!("{stem}_type_concept_id")), 32_817)
+            .string(at(&format!("{stem}_source_value")), code)
             .visit_key(7);
+        if *table == "drug_exposure" {
+            row.date(at("drug_exposure_end_date"), Date::from_days(i as i32));
+        }
+        if let Some(number) = number {
+            row.float64(at("value_as_number"), *number);
+        }
         row.finish().expect("complete");
     }
     builder.finish().expect("kept");
+    let staged = std::mem::take(&mut *kept.0.lock().expect("not poisoned"));
+    map(staged.into_iter().map(|b| (b.table, b.batch)).collect(), assign)
+}
+
+/// Takes batches, by the table's index, through a vocabulary.
+fn map(batches: Vec<(usize, RecordBatch)>, assign: Assign) -> (BTreeMap<String, RecordBatch>, ConceptReport) {
+    let (tables, index) = (Tables::embedded().expect("consistent"), small());
+    let mut mapper = ConceptMapper::new(&tables, &index, assign);
+    let schema = |table: usize| StagedSchema::of(tables.iter().nth(table).expect("a table")).arrow;
+    let mut out: BTreeMap<usize, Vec<RecordBatch>> = BTreeMap::new();
+    for (table, batch) in batches {
+        for (table, batch) in mapper.apply(table, &batch, &schema).expect("applies") {
+            out.entry(table).or_default().push(batch);
+        }
+    }
     let name = |table: usize| tables.iter().nth(table).expect("a table").table.clone();
-    let batches = std::mem::take(&mut *kept.0.lock().expect("not poisoned"));
-    let report = report.lock().expect("not poisoned").clone();
-    (batches.into_iter().map(|b| (name(b.table), b)).collect(), report)
+    let whole = |(table, parts): (usize, Vec<RecordBatch>)| {
+        (name(table), concat_batches(&parts[0].schema(), &parts).expect("one schema"))
+    };
+    (out.into_iter().map(whole).collect(), mapper.report().clone())
+}
+
+/// Takes the answer of a vocabulary through it again.
+fn again(batches: &BTreeMap<String, RecordBatch>) -> (BTreeMap<String, RecordBatch>, ConceptReport) {
+    let tables = Tables::embedded().expect("consistent");
+    let index = |name: &String| tables.index_of(name).expect("present");
+    map(batches.iter().map(|(name, batch)| (index(name), batch.clone())).collect(), Assign::Known)
+}
+
+fn ints(batch: &RecordBatch, name: &str) -> Vec<i64> {
+    batch[name].as_primitive::<Int64Type>().iter().map(|v| v.unwrap_or(-1)).collect()
+}
+
+fn keys(batch: &RecordBatch) -> Vec<RowKey> {
+    batch["_row_key"].as_primitive::<UInt64Type>().values().iter().map(|k| RowKey::from_bits(*k)).collect()
+}
+
+fn condition<'c>(code: &'c str, concept: i64) -> Given<'c> {
+    (Origin::Condition, "condition_occurrence", code, concept, None)
 }
 
 #[test]
 fn rows_go_to_the_table_of_their_domain() {
-    let codes = [
-        ("ICD10CM:E11.9", 0),
-        ("SNOMED:104177005", 0),
-        ("ICD10CM:E11.22", 0),
-        ("ICD10CM:Z99", 0),
-        ("SNOMED:44054006", 5),
+    let given = [
+        condition("ICD10CM:E11.9", 0),
+        condition("SNOMED:104177005", 0),
+        condition("ICD10CM:E11.22", 0),
+        condition("ICD10CM:Z99", 0),
+        condition("SNOMED:44054006", 5),
     ];
-    let (batches, report) = stage(&codes, Assign::Missing);
-    let conditions = &batches["condition_occurrence"].batch;
-    let ints = |batch: &arrow::array::RecordBatch, name: &str| -> Vec<i64> {
-        batch[name].as_primitive::<Int64Type>().iter().map(|v| v.unwrap_or(-1)).collect()
-    };
+    let (batches, report) = stage(&given, Assign::Missing);
+    let conditions = &batches["condition_occurrence"];
     assert_eq!(ints(conditions, "condition_concept_id"), [201_826, 201_826, 443_731, 0, 5]);
     assert_eq!(ints(conditions, "condition_source_concept_id"), [35_206_882, 45_591_027, 45_591_027, -1, -1]);
-    let keys = conditions["_row_key"].as_primitive::<UInt64Type>();
-    assert_eq!(keys.values().as_ref(), [100, 102, 102, 103, 104]);
-    let measurements = &batches["measurement"].batch;
+    let own = |row| key(row, Origin::Condition);
+    assert_eq!(keys(conditions), [own(0), own(2), own(2).added(), own(3), own(4)]);
+    let measurements = &batches["measurement"];
     assert_eq!(ints(measurements, "measurement_concept_id"), [4_024_659]);
     assert_eq!(ints(measurements, "measurement_type_concept_id"), [32_817]);
     assert_eq!(measurements["measurement_source_value"].as_string::<i32>().value(0), "SNOMED:104177005");
     assert_eq!(measurements["measurement_date"].as_primitive::<arrow::datatypes::Date32Type>().value(0), 1);
     assert_eq!(measurements["_visit_key"].as_primitive::<UInt64Type>().value(0), 7);
+    assert_eq!(keys(measurements), [own(1)]);
     assert_eq!((report.coded, report.unknown, report.added), (5, 1, 1));
     assert_eq!(report.moved["condition_occurrence to measurement"], 1);
 }
 
 #[test]
 fn later_vocabularies_replace_answers_only_when_asked() {
-    let (batches, _) = stage(&[("SNOMED:44054006", 5), ("ICD10CM:E11.8", 6)], Assign::Known);
-    let concepts = batches["condition_occurrence"].batch["condition_concept_id"].as_primitive::<Int64Type>();
-    assert_eq!((concepts.value(0), concepts.value(1)), (201_826, 0));
+    let (batches, _) =
+        stage(&[condition("SNOMED:44054006", 5), condition("ICD10CM:E11.8", 6)], Assign::Known);
+    assert_eq!(ints(&batches["condition_occurrence"], "condition_concept_id"), [201_826, 0]);
+}
+
+#[test]
+fn concepts_that_arrived_are_kept_and_their_rows_stay() {
+    let arrived = |code, concept| (Origin::Table, "condition_occurrence", code, concept, None);
+    let given = [
+        arrived("SNOMED:44054006", 5),
+        arrived("ICD10CM:E11.9", 0),
+        arrived("SNOMED:104177005", 0),
+        arrived("ICD10CM:E11.22", 0),
+    ];
+    for assign in [Assign::Missing, Assign::Known] {
+        let (batches, report) = stage(&given, assign);
+        assert_eq!(batches.keys().collect::<Vec<_>>(), ["condition_occurrence"]);
+        let conditions = &batches["condition_occurrence"];
+        assert_eq!(ints(conditions, "condition_concept_id"), [5, 201_826, 0, 201_826, 443_731]);
+        assert_eq!(ints(conditions, "condition_source_concept_id")[..3], [-1, 35_206_882, 4_024_659]);
+        assert_eq!((report.held_back, report.added), (1, 1));
+        let (twice, report) = again(&batches);
+        assert_eq!((&twice, report.added), (&batches, 0));
+    }
+    let (batches, _) = stage(&[(Origin::Table, "drug_exposure", "SNOMED:44054006", 0, None)], Assign::Known);
+    assert_eq!(ints(&batches["drug_exposure"], "drug_concept_id"), [0]);
+}
+
+#[test]
+fn mapping_twice_is_mapping_once() {
+    let given = [
+        condition("ICD10CM:E11.22", 0),
+        condition("SNOMED:104177005", 0),
+        // Two concepts, none of them of this table.
+        condition("ICD10CM:R73.9", 0),
+        (Origin::Observation, "observation", "ICD10CM:E11.22", 0, Some(1.0)),
+        (Origin::Observation, "observation", "ICD10CM:E11.22", 0, None),
+        (Origin::Procedure, "procedure_occurrence", "HCPCS:J1815", 0, None),
+        (Origin::Allergy, "observation", "RxNorm:7980", 0, None),
+    ];
+    let (once, first) = stage(&given, Assign::Missing);
+    assert_eq!(first.added, 3);
+    let (twice, second) = again(&once);
+    assert_eq!((second.added, second.taken_back), (3, 3));
+    assert!(second.moved.values().sum::<u64>() <= 1, "{:?}", second.moved);
+    let rows = |batches: &BTreeMap<String, RecordBatch>| -> BTreeMap<String, BTreeSet<(u64, i64)>> {
+        let of = |(name, batch): (&String, &RecordBatch)| {
+            let tables = Tables::embedded().expect("consistent");
+            let concept = tables.get(name).and_then(|t| t.concept.clone()).expect("coded");
+            let rows: BTreeSet<(u64, i64)> =
+                keys(batch).iter().map(|k| k.bits()).zip(ints(batch, &concept)).collect();
+            assert_eq!(rows.len(), batch.num_rows(), "{name}");
+            (name.clone(), rows)
+        };
+        batches.iter().map(of).collect()
+    };
+    assert_eq!(rows(&twice), rows(&once));
+    let (thrice, _) = again(&twice);
+    assert_eq!(thrice, twice);
+}
+
+#[test]
+fn an_injection_is_a_drug_and_ends_on_its_day_where_no_end_was_said() {
+    let (batches, _) =
+        stage(&[(Origin::Procedure, "procedure_occurrence", "HCPCS:J1815", 0, None)], Assign::Missing);
+    let exposures = &batches["drug_exposure"];
+    assert_eq!(ints(exposures, "drug_concept_id"), [1_596_977]);
+    for column in ["drug_exposure_start_date", "drug_exposure_end_date"] {
+        assert_eq!(exposures[column].as_primitive::<arrow::datatypes::Date32Type>().value(0), 0, "{column}");
+    }
+}
+
+#[test]
+fn an_allergy_is_an_observation_whose_value_is_the_drug() {
+    let allergy = |code| (Origin::Allergy, "observation", code, 0, None);
+    let (batches, report) =
+        stage(&[allergy("RxNorm:7980"), allergy("SNOMED:44054006"), allergy("HCPCS:A9")], Assign::Missing);
+    assert_eq!(batches.keys().collect::<Vec<_>>(), ["observation"]);
+    let observations = &batches["observation"];
+    assert_eq!(ints(observations, "observation_concept_id"), [ALLERGY_TO_DRUG, 201_826, 0]);
+    assert_eq!(ints(observations, "observation_source_concept_id"), [1_728_416, 201_826, -1]);
+    assert_eq!(ints(observations, "value_as_concept_id"), [1_728_416, -1, -1]);
+    assert!(report.moved.is_empty());
+}
+
+#[test]
+fn what_was_asked_about_a_condition_is_no_diagnosis() {
+    let asked = |code, value| (Origin::Observation, "observation", code, 0, value);
+    let (batches, report) = stage(
+        &[
+            asked("SNOMED:44054006", Some(0.0)),
+            asked("SNOMED:44054006", None),
+            asked("SNOMED:104177005", None),
+        ],
+        Assign::Missing,
+    );
+    assert_eq!(batches.keys().collect::<Vec<_>>(), ["measurement", "observation"]);
+    let observations = &batches["observation"];
+    assert_eq!(ints(observations, "observation_concept_id"), [201_826, 0], "no answer, no concept");
+    assert_eq!(ints(observations, "observation_source_concept_id"), [201_826, 201_826]);
+    assert_eq!(report.held_back, 1);
+}
+
+#[test]
+fn a_cause_of_death_stays_with_the_death() {
+    let (tables, kept) = (Tables::embedded().expect("consistent"), Kept::default());
+    let mut builder = StagedBuilder::new(&tables, Box::new(kept.clone()));
+    let spec = tables.get("death").expect("present");
+    let at = |name: &str| spec.index_of(name).expect("a column");
+    let mut row = builder.row(tables.index_of("death").expect("present"), 0, 0, key(0, Origin::Table).bits());
+    row.date(at("death_date"), Date::from_days(1)).string(at("cause_source_value"), "ICD10CM:E11.9");
+    row.finish().expect("complete");
+    builder.finish().expect("kept");
+    let staged = std::mem::take(&mut *kept.0.lock().expect("not poisoned"));
+    let (batches, _) = map(staged.into_iter().map(|b| (b.table, b.batch)).collect(), Assign::Missing);
+    assert_eq!(ints(&batches["death"], "cause_concept_id"), [201_826]);
+    assert_eq!(batches.len(), 1);
 }

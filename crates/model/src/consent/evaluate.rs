@@ -13,6 +13,7 @@ use super::category::{Category, CategorySet};
 use super::directive::{Coverage, Effect, Provision, Status, SubjectState, WithdrawalMode};
 use super::purpose::Purpose;
 use super::ranges::DateRanges;
+use crate::origin::hidden_in;
 
 /// What somebody wants to do.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
@@ -90,7 +91,7 @@ impl Reason {
 /// What a permission leaves out.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Limits {
-    /// Delivered categories that are withheld.
+    /// Categories that are withheld: of those asked for, and of those whose rows may be in the same tables.
     pub withheld: CategorySet,
     /// The days whose data may be used, in every category.
     pub days: DateRanges,
@@ -198,12 +199,26 @@ fn evaluate_reading(subject: &SubjectState, holder: &ContributorId, wanted: &Use
         }
         return Verdict::deny(reasons);
     }
+    let hidden = not_permitted(subject, holder, wanted, hidden_in(categories), &days);
     Verdict {
         permit: true,
         reasons,
         directives: directives.into_iter().collect(),
-        limits: Limits { withheld, days },
+        limits: Limits { withheld: withheld.union(hidden), days },
     }
+}
+
+/// The categories of `hidden` that are not permitted on all of `days`. The use does not ask for them; rows of theirs may
+/// be in the tables that it asks for.
+fn not_permitted(
+    subject: &SubjectState,
+    holder: &ContributorId,
+    wanted: &Use,
+    hidden: CategorySet,
+    days: &DateRanges,
+) -> CategorySet {
+    let permitted = |c| category_days(subject, holder, wanted, c, &mut BTreeSet::new(), &mut BTreeSet::new());
+    hidden.iter().filter(|category| !days.minus(&permitted(*category)).is_none()).collect()
 }
 
 /// The days whose data of `category` is permitted.

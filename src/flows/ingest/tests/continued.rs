@@ -203,4 +203,72 @@ fn a_vocabulary_that_comes_later_maps_the_dataset_anew() {
     };
     assert_eq!(events(&after.tables), events(&before.tables) + after.concepts.added);
     assert!(after.concepts.coded > 0);
+    let act = Act::new(Actor { role: "operator".into(), id: "test".into() }, house.entropy.as_ref());
+    let again = house
+        .with(|ctx| crate::flows::vocabulary::remap(ctx, &before.dataset, act, &Silent))
+        .expect("published");
+    assert_eq!(again.tables, after.tables, "the same vocabulary again changes nothing");
+}
+
+/// A vocabulary in which one code of the export stands for two concepts, one of them of another table.
+fn two_for_one(folder: &Path) {
+    let concept = |id: u32, domain: &str, standard: &str, code: &str| {
+        format!("{id}\tx\t{domain}\tSNOMED\tx\t{standard}\t{code}\t1970-01-01\t2099-12-31\t")
+    };
+    let head = "concept_id\tconcept_name\tdomain_id\tvocabulary_id\tconcept_class_id\tstandard_concept\tconcept_code\tvalid_start_date\tvalid_end_date\tinvalid_reason";
+    let concepts = [
+        head.to_owned(),
+        concept(11, "Condition", "", "44054006"),
+        concept(12, "Condition", "S", "111111111"),
+        concept(13, "Observation", "S", "222222222"),
+        concept(14, "Condition", "S", "38341003"),
+    ];
+    let maps = [
+        "concept_id_1\tconcept_id_2\trelationship_id\tvalid_start_date\tvalid_end_date\tinvalid_reason",
+        "11\t12\tMaps to\t1970-01-01\t2099-12-31\t",
+        "11\t13\tMaps to\t1970-01-01\t2099-12-31\t",
+    ];
+    write(folder, "CONCEPT.csv", &concepts);
+    write(folder, "CONCEPT_RELATIONSHIP.csv", &maps.map(str::to_owned));
+}
+
+#[test]
+fn a_code_for_two_concepts_makes_two_rows_however_often_it_is_mapped() {
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let words = tempfile::tempdir().expect("a folder");
+    export(first.path(), 0..8);
+    two_for_one(words.path());
+    let mut house = House::new();
+    let before = house.ingest(first.path(), "north").expect("published");
+    let folder = house.folder.path().join("vocabulary");
+    let act = |house: &House| {
+        Act::new(Actor { role: "operator".into(), id: "test".into() }, house.entropy.as_ref())
+    };
+    let operator = act(&house);
+    house
+        .with(|ctx| crate::flows::vocabulary::load(&ctx, words.path(), &folder, &operator, &Silent))
+        .expect("loaded");
+    house.vocabulary = crate::intake::vocabulary::open(&folder).expect("opens");
+    let remap = |house: &House| {
+        let operator = act(house);
+        house
+            .with(|ctx| crate::flows::vocabulary::remap(ctx, &before.dataset, operator, &Silent))
+            .expect("published")
+    };
+    let once = remap(&house);
+    let two = once.concepts.added;
+    assert!(two > 0 && once.tables["observation"] == two, "{once:#?}");
+    assert_eq!(once.tables["condition_occurrence"], before.tables["condition_occurrence"]);
+    let twice = remap(&house);
+    assert_eq!(twice.tables, once.tables);
+    assert_eq!((twice.concepts.added, twice.concepts.taken_back), (two, two));
+    // The record comes again with a code for one concept: the row that the vocabulary added goes with it.
+    write(second.path(), "Condition.ndjson", &[condition("c0-0", "p0", "38341003", Some("e0"))]);
+    let codes = code_rows(&house.catalog.latest(&before.dataset).expect("there"));
+    let changed = incremental(&house, second.path(), "date-shifted").expect("published");
+    let after = code_rows(&house.catalog.latest(&before.dataset).expect("there"));
+    let replaced = codes["SNOMED:44054006"] - after["SNOMED:44054006"];
+    assert_eq!(replaced, 1);
+    assert_eq!(rows(&changed, "observation"), two - replaced);
+    assert_eq!(rows(&changed, "condition_occurrence"), before.tables["condition_occurrence"]);
 }
