@@ -13,11 +13,12 @@ fn north() -> ContributorId {
     "north".parse().expect("slug")
 }
 
+/// Signed on that day of 1960.
 fn directive(lineage: &str, signed: i32, rules: Provision) -> Directive {
     Directive {
         source: Source::Form,
         lineage: lineage.to_owned(),
-        signed: Signed::on(Date::from_days(signed)),
+        signed: Signed::on(Date::from_days(signed - 3_653)),
         status: Status::Active,
         covers: Coverage::Contributor,
         form: None,

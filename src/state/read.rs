@@ -100,6 +100,21 @@ pub fn all<T: DeserializeOwned>(from: &impl Read, kind: &'static str) -> Result<
     }
 }
 
+/// Of whom a document of a hospital was recorded.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn subjects_of_lineage(
+    from: &impl Read,
+    contributor: &ContributorId,
+    lineage: &str,
+) -> Result<Vec<SubjectId>, ReadError> {
+    let rows = from.scan("consent-lineage", &format!("{contributor}/{lineage}/"), None, 1_000)?;
+    let read =
+        |(_, value)| serde_json::from_value(value).map_err(|_| ReadError::Malformed("consent-lineage"));
+    rows.into_iter().map(read).collect()
+}
+
 macro_rules! readers {
     ($($(#[$doc:meta])* $name:ident($id:ident: $type:ty) -> $record:ty = $kind:literal, $key:expr;)*) => {
         $($(#[$doc])*

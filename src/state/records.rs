@@ -219,6 +219,11 @@ pub fn subject_key(subject: SubjectId) -> String {
     format!("{:016}", subject.get())
 }
 
+/// The key of a person under a document of a hospital (kind `consent-lineage`, for FHIR Consents): whose it is.
+pub fn lineage_key(contributor: &ContributorId, lineage: &str, subject: SubjectId) -> String {
+    format!("{contributor}/{lineage}/{}", subject_key(subject))
+}
+
 /// The key of an entry, so that key order is ledger order.
 pub fn seq_key(seq: Seq) -> String {
     format!("{seq:016}")

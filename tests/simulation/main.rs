@@ -132,7 +132,7 @@ fn step(world: &World, model: &mut [Said]) {
 fn record(world: &World, n: usize, directive: Directive, lifts: Option<u64>) -> Result<u64, AccessError> {
     let whose = Whose::Record(SourcePatientId::new(format!("MRN-{n}")));
     let new = NewConsent { whose, directive, lifts };
-    consent::record(&world.ctx(), &world.act("contributor"), &north(), new).map(|a| a.seq)
+    consent::record(&world.ctx(), &world.act("contributor"), &north(), new)
 }
 
 /// A paper of some day, before or after others; sometimes a refusal, sometimes for some days only.

@@ -97,6 +97,7 @@ impl House {
             store: self.store.as_ref(),
             people: &*self.registry,
             documents: &self.documents,
+            keys: &self.keys,
             index: &self.index,
             clock: self.clock.as_ref(),
             entropy: self.entropy.as_ref(),

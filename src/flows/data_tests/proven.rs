@@ -112,7 +112,7 @@ fn a_later_refusal_of_a_member_cannot_be_left_out() {
     let recorded = house
         .with(|ctx| consent::record_batch(&ctx.access, &house.act(), &contributor, vec![second]))
         .expect("recorded");
-    let seq = recorded[0].seq;
+    let seq = recorded[0];
     let wanted = house.approved("diabetes", "uni");
     let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
     let pack = of(&house, &built.release);

@@ -4,9 +4,9 @@ use almoner_model::SubjectId;
 
 use super::{Step, Writes};
 use crate::consent::directive::lifts;
-use crate::consent::{Directive, DirectiveState, WithdrawalMode, WithdrawalState};
+use crate::consent::{Directive, DirectiveState, Source, WithdrawalMode, WithdrawalState};
 use crate::events;
-use crate::state::records::{DirectiveRecord, Invitation, Shape, SubjectRecord, subject_key};
+use crate::state::records::{DirectiveRecord, Invitation, Shape, SubjectRecord, lineage_key, subject_key};
 use crate::state::{Rejection, Write, read};
 
 /// A tree of provisions deeper than this is not a person's choice.
@@ -37,9 +37,9 @@ impl Step<'_> {
         if directive.rules.depth() > DEPTH_MAX {
             return self.reject("the directive nests too deeply");
         }
-        // A day of grace, for the hours in which it is tomorrow elsewhere.
-        if directive.signed.date > self.entry.time.date().plus_days(1) {
-            return self.reject("it is signed in the future");
+        // Refused where consents come in. An entry that stands in a log nevertheless says nothing.
+        if directive.signed.is_after(self.entry.time) {
+            return Ok(Vec::new());
         }
         let mut record = read::subject(&self.view, subject)?.unwrap_or_default();
         let shape = directive.shape();
@@ -69,6 +69,10 @@ impl Step<'_> {
         }
         record.directives.push(row);
         let mut writes = self.subject_changed(subject, &record)?;
+        if directive.source == Source::Fhir {
+            let key = lineage_key(&e.contributor, &directive.lineage, subject);
+            writes.push(self.write("consent-lineage", key, &subject)?);
+        }
         if read::shape(&self.view, &shape)?.is_none() {
             let body = Shape { status: directive.status, covers: directive.covers, rules: directive.rules };
             writes.push(self.write("shape", shape.to_string(), &body)?);

@@ -91,7 +91,7 @@ impl<P> Caller<P> {
     /// This call as an act: the same one again when it carries the same `Idempotency-Key`.
     pub fn act(&self, app: &App) -> Act {
         match &self.idempotency_key {
-            Some(key) => Act::repeated(self.principal.actor(), key.as_bytes()),
+            Some(key) => Act::repeated(&app.keys, self.principal.actor(), key.as_bytes()),
             None => Act::new(self.principal.actor(), &*app.entropy),
         }
     }

@@ -2,7 +2,8 @@
 //!
 //! For each category of data that the use needs, the days that are permitted are computed as a set: the union of what the
 //! governing directives permit, minus what any of them denies, cut by the withdrawals that stand. A category with no day
-//! left is withheld. The use is permitted if no category that it *requires* is withheld.
+//! left is withheld. The use is permitted if no category that it *requires* is withheld. What is signed in the future of the
+//! use says nothing.
 
 use std::collections::BTreeSet;
 
@@ -156,6 +157,7 @@ fn stricter(a: Verdict, b: Verdict) -> Verdict {
 }
 
 fn evaluate_reading(subject: &SubjectState, holder: &ContributorId, wanted: &Use) -> Verdict {
+    let subject = &*subject.signed_by(wanted.at);
     let mut reasons = BTreeSet::new();
     let mut cut = DateRanges::all();
     for withdrawal in subject.standing() {

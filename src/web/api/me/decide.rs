@@ -53,7 +53,7 @@ pub async fn decide(
     let subject = caller.person()?;
     let body = body.into_inner();
     let act = caller.act(&app);
-    let appended = blocking(&app, move |app| {
+    let seq = blocking(&app, move |app| {
         let directive = Directive {
             source: Source::Participant,
             lineage: "participant".into(),
@@ -67,5 +67,5 @@ pub async fn decide(
         let consent = NewConsent { whose: Whose::Subject(subject), directive, lifts: body.lifts };
         consent::record(&app.access(), &act, &body.contributor, consent)
     });
-    Ok(Created(Recorded { seq: appended.await?.seq }))
+    Ok(Created(Recorded { seq: seq.await? }))
 }
