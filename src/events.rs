@@ -79,6 +79,10 @@ events! {
     ConsentWithdrawn(ConsentWithdrawn) = "consent.withdrawn";
     /// A person was invited to see and change their choices.
     InvitationIssued(InvitationIssued) = "invitation.issued";
+    /// An invitation became a participant's token.
+    InvitationRedeemed(InvitationRedeemed) = "invitation.redeemed";
+    /// An invitation, with the token that it became, was ended.
+    InvitationRevoked(InvitationRevoked) = "invitation.revoked";
     /// The ground on which releases rest.
     LegalBasisRecorded(LegalBasisRecorded) = "legal_basis.recorded";
     /// A project was created.
@@ -184,12 +188,32 @@ pub struct ConsentWithdrawn {
 /// See [`Event::InvitationIssued`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct InvitationIssued {
+    /// Its id.
+    pub invitation: String,
     /// By which hospital.
     pub contributor: ContributorId,
-    /// SHA-256 of the token.
-    pub token: Digest,
-    /// When it stops working.
+    /// SHA-256 of the code that the person is handed.
+    pub code: Digest,
+    /// Until when it can be redeemed.
     pub expires: Timestamp,
+}
+
+/// See [`Event::InvitationRedeemed`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct InvitationRedeemed {
+    /// Which.
+    pub invitation: String,
+    /// SHA-256 of the participant's token.
+    pub token: Digest,
+    /// When the token stops working.
+    pub expires: Timestamp,
+}
+
+/// See [`Event::InvitationRevoked`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct InvitationRevoked {
+    /// Which.
+    pub invitation: String,
 }
 
 /// See [`Event::LegalBasisRecorded`].

@@ -36,6 +36,8 @@ pub mod label {
     /// Event ids of acts that are known again by what they say: they stand in the public log, where nobody may try out what
     /// was said of whom.
     pub const EVENT_ID: &str = "event-id/v1";
+    /// Secrets of invitations and of the tokens that they are redeemed for.
+    pub const INVITATION: &str = "invitation/v1";
     /// Noise of protected counts.
     pub const COUNT_NOISE: &str = "count-noise/v1";
     /// Encrypts blobs that list people (members of a release).

@@ -148,8 +148,8 @@ readers! {
     download(id: &str) -> Download = "download", id;
     /// An API token.
     token(id: &str) -> Token = "token", id;
-    /// An invitation, by the digest of its token.
-    invitation(token: &Digest) -> Invitation = "invitation", &token.to_string();
+    /// An invitation.
+    invitation(id: &str) -> Invitation = "invitation", id;
     /// The count that an entry answered.
     count(seq: Seq) -> Count = "count", &seq_key(seq);
     /// What a person said.

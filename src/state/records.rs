@@ -79,7 +79,7 @@ pub struct Dataset {
     pub versions: Vec<Logged<events::DatasetPublished>>,
 }
 
-/// Kind `invitation`, by token digest.
+/// Kind `invitation`, by id.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Invitation {
     /// As issued.
@@ -87,6 +87,10 @@ pub struct Invitation {
     pub issued: Logged<events::InvitationIssued>,
     /// Who was invited.
     pub subject: SubjectId,
+    /// The token that it became.
+    pub redeemed: Option<Logged<events::InvitationRedeemed>>,
+    /// When it was ended.
+    pub revoked: Option<Origin>,
 }
 
 /// Kind `download`.

@@ -32,7 +32,9 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         // Patients decide, through their hospital
         .service(consents::record::record).service(consents::batch::batch).service(consents::import::import)
         .service(withdrawals::record::record).service(invitations::issue::issue)
+        .service(invitations::list::list).service(invitations::revoke::revoke)
         // and for themselves
+        .service(invitations::redeem::redeem)
         .service(me::identity::identity).service(me::choices::choices).service(me::uses::uses)
         .service(me::decide::decide).service(me::withdraw::withdraw)
         // Researchers ask, committees decide

@@ -6,7 +6,7 @@ use almoner::consent::{Signed, Source, WithdrawalMode};
 use almoner::events::{ConsentRecorded, Event};
 use almoner::flows::access::AccessError;
 use almoner::flows::consent::{self, NewConsent, Whose, end_deleted, import, record_fhir};
-use almoner::flows::{Act, participant, permitted_subjects, withdraw};
+use almoner::flows::{Act, invitation, participant, permitted_subjects, withdraw};
 use almoner::store::{EntryFilter, NewEntry, Store};
 use almoner_ledger::VerifierKey;
 use almoner_ledger::receipt::Receipt;
@@ -59,13 +59,21 @@ fn a_participant_sees_what_was_said_and_withdraws_with_a_receipt() {
 
     let ctx = world.ctx();
     let unknown = SourcePatientId::new("nobody".to_owned());
-    let refused = participant::invite(&ctx, &world.act("contributor"), &north(), &unknown, 30).err();
+    let refused = invitation::invite(&ctx, &world.act("contributor"), &north(), &unknown, 14).err();
     assert_eq!(refused, Some(AccessError::Unknown("patient")));
-    let invited =
-        participant::invite(&ctx, &world.act("contributor"), &north(), &number, 30).expect("invited");
-    let someone = participant::find(&ctx, &invited.token).expect("store").expect("the token works");
-    assert!(participant::find(&ctx, "alp_forged").expect("store").is_none());
-    let choices = participant::choices(&ctx, someone.subject).expect("read");
+    let invite = || invitation::invite(&ctx, &world.act("contributor"), &north(), &number, 14);
+    let late = invite().expect("invited");
+    let invited = invite().expect("invited");
+    assert!(invitation::find(&ctx, &invited.secret).expect("store").is_none(), "a code is no token");
+    let redeeming = world.act("public");
+    let token = invitation::redeem(&ctx, &redeeming, &invited.secret).expect("redeemed");
+    let again = invitation::redeem(&ctx, &redeeming, &invited.secret).expect("the same call");
+    assert_eq!(token.secret, again.secret, "the answer was lost");
+    let second = invitation::redeem(&ctx, &world.act("public"), &invited.secret).err();
+    assert!(matches!(second, Some(AccessError::Conflict(_))), "once only");
+    let (_, someone) = invitation::find(&ctx, &token.secret).expect("store").expect("the token works");
+    assert!(invitation::find(&ctx, "alp_forged").expect("store").is_none());
+    let choices = participant::choices(&ctx, &someone).expect("read");
     assert_eq!(choices.choices.len(), 1);
     assert!(choices.choices[0].governs && choices.withdrawals.is_empty());
 
@@ -92,10 +100,20 @@ fn a_participant_sees_what_was_said_and_withdraws_with_a_receipt() {
     let again = import(&ctx, &by("operator"), &north(), &list, &forms).expect("imported");
     assert_eq!(again.recorded, 0);
     assert_eq!(permitted(&world), before - 1, "importing the old paper again lifts nothing");
-    let refused = participant::invite(&ctx, &world.act("contributor"), &north(), &number, 30).err();
+    let refused = invite().err();
     assert!(matches!(refused, Some(AccessError::Denied(_))), "whoever withdrew is not contacted");
-    world.clock.advance_days(31);
-    assert!(participant::find(&ctx, &invited.token).expect("store").is_none(), "it expired");
+    world.clock.advance_days(14);
+    let expired = invitation::redeem(&ctx, &world.act("public"), &late.secret).err();
+    assert!(matches!(expired, Some(AccessError::Denied(_))));
+    assert!(invitation::find(&ctx, &token.secret).expect("store").is_some());
+    invitation::revoke(&ctx, &world.act("contributor"), &token.id).expect("ended");
+    invitation::revoke(&ctx, &world.act("contributor"), &token.id).expect("ended already");
+    assert!(invitation::find(&ctx, &token.secret).expect("store").is_none(), "it was ended");
+    let kinds = |kind: &str| {
+        let filter = EntryFilter { kinds: vec![format!("invitation.{kind}")], topic: None };
+        world.store.entries(0, 100, &filter).expect("read").len()
+    };
+    assert_eq!((kinds("issued"), kinds("redeemed"), kinds("revoked")), (2, 1, 1));
 }
 
 #[test]

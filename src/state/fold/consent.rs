@@ -101,10 +101,41 @@ impl Step<'_> {
     pub(super) fn invitation_issued(&self, e: events::InvitationIssued) -> Writes {
         let subject = self.subject()?;
         self.known_contributor(&e.contributor)?;
-        if read::invitation(&self.view, &e.token)?.is_some() {
-            return self.reject("an invitation with this token was issued before");
+        if read::invitation(&self.view, &e.invitation)?.is_some() {
+            return self.reject("an invitation with this id was issued before");
         }
-        let key = e.token.to_string();
-        self.put("invitation", key, &Invitation { issued: self.logged(e), subject })
+        let key = e.invitation.clone();
+        let record = Invitation { issued: self.logged(e), subject, redeemed: None, revoked: None };
+        self.put("invitation", key, &record)
+    }
+
+    fn invitation(&self, id: &str) -> Result<Invitation, Rejection> {
+        let subject = self.subject()?;
+        match read::invitation(&self.view, id)? {
+            Some(found) if found.subject == subject => Ok(found),
+            _ => self.reject("there is no such invitation"),
+        }
+    }
+
+    pub(super) fn invitation_redeemed(&self, e: events::InvitationRedeemed) -> Writes {
+        let mut invitation = self.invitation(&e.invitation)?;
+        if invitation.redeemed.is_some() || invitation.revoked.is_some() {
+            return self.reject("the invitation was redeemed or ended before");
+        }
+        if self.entry.time >= invitation.issued.body.expires {
+            return self.reject("the invitation has expired");
+        }
+        let key = e.invitation.clone();
+        invitation.redeemed = Some(self.logged(e));
+        self.put("invitation", key, &invitation)
+    }
+
+    pub(super) fn invitation_revoked(&self, e: &events::InvitationRevoked) -> Writes {
+        let mut invitation = self.invitation(&e.invitation)?;
+        if invitation.revoked.is_some() {
+            return self.reject("the invitation was ended before");
+        }
+        invitation.revoked = Some(self.origin());
+        self.put("invitation", e.invitation.clone(), &invitation)
     }
 }

@@ -28,6 +28,8 @@ impl Projector for Projections {
             Event::ConsentRecorded(e) => step.consent_recorded(&e),
             Event::ConsentWithdrawn(e) => step.consent_withdrawn(&e),
             Event::InvitationIssued(e) => step.invitation_issued(e),
+            Event::InvitationRedeemed(e) => step.invitation_redeemed(e),
+            Event::InvitationRevoked(e) => step.invitation_revoked(&e),
             Event::LegalBasisRecorded(e) => step.legal_basis_recorded(e),
             Event::ProjectCreated(e) => step.project_created(e),
             Event::RequestSubmitted(e) => step.request_submitted(e),

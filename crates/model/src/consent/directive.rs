@@ -5,6 +5,7 @@
 //! versions of different lineages stand beside one another.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::{ContributorId, Date, Digest, Duo, ProjectId, RecipientId, Seq, Timestamp};
@@ -219,7 +220,8 @@ impl Signed {
     }
 }
 
-/// Whose data a directive's permissions cover. Its denials subtract everywhere.
+/// Whose data a directive speaks of. Its denials subtract everywhere; its permissions open the data of the hospital
+/// through which it was given and no other's, whatever it says, since nobody proved there to be another hospital's patient.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Coverage {
@@ -459,21 +461,25 @@ impl SubjectState {
         Cow::Owned(out)
     }
 
-    /// Whether an act names `withdrawal`, was recorded after it and was signed after it (not at or before it).
-    pub fn is_lifted(&self, withdrawal: &WithdrawalState) -> bool {
-        self.directives.iter().any(|d| lifts(d, withdrawal))
+    /// The hospitals at which an act lifts `withdrawal` ([`lifts`]). An act opens only the data of the hospital through
+    /// which it was said.
+    pub fn lifted_at(&self, withdrawal: &WithdrawalState) -> BTreeSet<&ContributorId> {
+        self.directives.iter().filter(|d| lifts(d, withdrawal)).map(|d| &d.contributor).collect()
     }
 
-    /// The withdrawals that stand.
-    pub fn standing(&self) -> impl Iterator<Item = &WithdrawalState> {
-        self.withdrawals.iter().filter(|w| !self.is_lifted(w))
+    /// The withdrawals that stand for the data of `holder`.
+    pub fn standing_for(&self, holder: &ContributorId) -> impl Iterator<Item = &WithdrawalState> {
+        self.withdrawals.iter().filter(move |w| {
+            w.contributor.as_ref().is_none_or(|c| c == holder) && !self.lifted_at(w).contains(holder)
+        })
     }
 }
 
 /// Whether `act` lifts `withdrawal`: it names it, was recorded after it, and was signed after it. A participant's own act
 /// is made when it is recorded. For any other the signature must be later than the whole day of the withdrawal, since a
 /// participant's withdrawal stands in the log with its day only, and a hospital's paper lifts only a withdrawal that is
-/// limited to that hospital.
+/// limited to that hospital. The person's own act lifts, for the hospital through which it comes, also what they said to
+/// all.
 pub fn lifts(act: &DirectiveState, withdrawal: &WithdrawalState) -> bool {
     let signed = act.directive.signed.earliest();
     let later = match act.directive.source {
@@ -481,7 +487,9 @@ pub fn lifts(act: &DirectiveState, withdrawal: &WithdrawalState) -> bool {
         Source::Fhir | Source::Form => signed > Timestamp::from_date(withdrawal.time.date().plus_days(1)),
     };
     // A hospital takes back what was said to it; what was said to all, only the person does.
-    let own = act.directive.source == Source::Participant
-        || withdrawal.contributor.as_ref() == Some(&act.contributor);
+    let own = match &withdrawal.contributor {
+        Some(hospital) => *hospital == act.contributor,
+        None => act.directive.source == Source::Participant,
+    };
     act.lifts == Some(withdrawal.seq) && act.seq > withdrawal.seq && later && own
 }

@@ -11,7 +11,7 @@ use crate::{ContributorId, ProjectId, RecipientId, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::category::{Category, CategorySet};
-use super::directive::{Coverage, Effect, Provision, Status, SubjectState, WithdrawalMode};
+use super::directive::{Effect, Provision, Status, SubjectState, WithdrawalMode};
 use super::purpose::Purpose;
 use super::ranges::DateRanges;
 
@@ -160,10 +160,7 @@ fn evaluate_reading(subject: &SubjectState, holder: &ContributorId, wanted: &Use
     let subject = &*subject.signed_by(wanted.at);
     let mut reasons = BTreeSet::new();
     let mut cut = DateRanges::all();
-    for withdrawal in subject.standing() {
-        if withdrawal.contributor.as_ref().is_some_and(|c| c != holder) {
-            continue;
-        }
+    for withdrawal in subject.standing_for(holder) {
         match withdrawal.mode {
             WithdrawalMode::NoContact => {}
             WithdrawalMode::NoFurtherAccess => {
@@ -228,7 +225,7 @@ fn category_days(
         if outcome.permit.is_none() {
             continue;
         }
-        if state.directive.covers == Coverage::Contributor && state.contributor != *holder {
+        if state.contributor != *holder {
             reasons.insert(Reason::OtherHospital);
             continue;
         }
