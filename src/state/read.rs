@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::View;
 use super::records::{
-    Contract, Contributor, Count, Dataset, Download, Invitation, LegalBasis, PermitRecord, Project, Release,
-    Request, Shape, SubjectRecord, Token, seq_key, subject_key,
+    Contract, Contributor, ContributorChange, Count, Dataset, Download, Invitation, LegalBasis,
+    LegalBasisEnd, PermitRecord, Project, Release, Request, Shape, SubjectRecord, Token, seq_key,
+    subject_key,
 };
 
 /// Why a record could not be read. Always our fault.
@@ -136,6 +137,10 @@ readers! {
     dataset(id: &DatasetId) -> Dataset = "dataset", id.as_str();
     /// A legal basis.
     legal_basis(id: &str) -> LegalBasis = "legal-basis", id;
+    /// The end of a legal basis.
+    legal_basis_end(id: &str) -> LegalBasisEnd = "legal-basis-end", id;
+    /// The last change of a contributor.
+    contributor_change(id: &ContributorId) -> ContributorChange = "contributor-change", id.as_str();
     /// A project.
     project(id: &ProjectId) -> Project = "project", id.as_str();
     /// A request.

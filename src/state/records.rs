@@ -34,11 +34,17 @@ pub struct Logged<T> {
 /// Kind `contributor`.
 pub type Contributor = Logged<events::ContributorRegistered>;
 
+/// Kind `contributor-change`, by contributor: the last one. The record of the contributor holds what it says.
+pub type ContributorChange = Logged<events::ContributorChanged>;
+
 /// Kind `contract`, by contributor: the rules in force.
 pub type Contract = Logged<events::ContractPublished>;
 
 /// Kind `legal-basis`.
 pub type LegalBasis = Logged<events::LegalBasisRecorded>;
+
+/// Kind `legal-basis-end`, by the basis' id.
+pub type LegalBasisEnd = Logged<events::LegalBasisEnded>;
 
 /// Kind `project`.
 pub type Project = Logged<events::ProjectCreated>;

@@ -249,6 +249,8 @@ impl House {
                 contributor: hospital.parse().expect("slug"),
                 kind: "expert_determination".into(),
                 profile: "date-shifted".into(),
+                recipient: None,
+                project: None,
                 by: "Expert".into(),
                 method: "k-anonymity".into(),
                 scope: "all".into(),
