@@ -15,6 +15,7 @@ use almoner::events::{
     Actor, ConsentRecorded, ConsentWithdrawn, ContributorRegistered, DatasetPublished, Event,
 };
 use almoner::flows::{AccessContext, ConsentIndex, Documents, People, PeopleError, permitted_subjects};
+use almoner::keys::Keyring;
 use almoner::state::Projections;
 use almoner::store::sqlite::{Options, SqliteStore};
 use almoner::store::{NewEntry, Store};
@@ -155,11 +156,12 @@ fn main() {
     let filling = Instant::now();
     fill(&store, people, &north, &dataset);
     let filled = filling.elapsed().as_secs_f64();
-    let index = ConsentIndex::new();
+    let (index, keys) = (ConsentIndex::new(), Keyring::from_root(&[9; 32]));
     let ctx = AccessContext {
         store: &store,
         people: &Nobody,
         documents: &Nobody,
+        keys: &keys,
         index: &index,
         clock: &*clock,
         entropy: &*entropy,

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 
 use almoner::cohort::SimpleCohort;
 use almoner::cohort::execute::{Permitted, Source, SourceFile, run};
-use almoner::cohort::plan::{DatasetFacts, TableFacts, plan};
+use almoner::cohort::plan::{DatasetFacts, Held, TableFacts, plan};
 use almoner_deid::arrow_schema;
 use almoner_model::{DatePrecision, Entropy, SeededEntropy, Tables};
 use arrow::array::{
@@ -172,7 +172,7 @@ fn main() {
         offset_epoch: Some(0),
         files,
     };
-    let table = TableFacts { rows: 1, concept_ids: false, source_codes: true };
+    let table = TableFacts { rows: 1, concept_ids: Held::None, source_codes: Held::All };
     let facts = DatasetFacts {
         dataset: source.dataset.clone(),
         date_precision: DatePrecision::Day,

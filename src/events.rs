@@ -67,6 +67,8 @@ macro_rules! events {
 events! {
     /// A hospital was registered.
     ContributorRegistered(ContributorRegistered) = "contributor.registered";
+    /// What was said when a hospital was registered changed.
+    ContributorChanged(ContributorChanged) = "contributor.changed";
     /// A contributor's own rules for its data took effect.
     ContractPublished(ContractPublished) = "contract.published";
     /// A dataset version became visible.
@@ -79,8 +81,14 @@ events! {
     ConsentWithdrawn(ConsentWithdrawn) = "consent.withdrawn";
     /// A person was invited to see and change their choices.
     InvitationIssued(InvitationIssued) = "invitation.issued";
+    /// An invitation became a participant's token.
+    InvitationRedeemed(InvitationRedeemed) = "invitation.redeemed";
+    /// An invitation, with the token that it became, was ended.
+    InvitationRevoked(InvitationRevoked) = "invitation.revoked";
     /// The ground on which releases rest.
     LegalBasisRecorded(LegalBasisRecorded) = "legal_basis.recorded";
+    /// A ground on which releases rested ended.
+    LegalBasisEnded(LegalBasisEnded) = "legal_basis.ended";
     /// A project was created.
     ProjectCreated(ProjectCreated) = "project.created";
     /// A request for data.
@@ -118,6 +126,21 @@ pub struct ContributorRegistered {
     pub linkage: bool,
     /// A minimum class size above what the tier asks for.
     pub k_min: Option<u32>,
+}
+
+/// See [`Event::ContributorChanged`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ContributorChanged {
+    /// Which.
+    pub contributor: ContributorId,
+    /// Its name, for people.
+    pub name: String,
+    /// Whether its patients are linked with those of other hospitals that also opted in.
+    pub linkage: bool,
+    /// A minimum class size above what the tier asks for.
+    pub k_min: Option<u32>,
+    /// The entry that said what this changes.
+    pub after: Seq,
 }
 
 /// See [`Event::ContractPublished`].
@@ -184,12 +207,32 @@ pub struct ConsentWithdrawn {
 /// See [`Event::InvitationIssued`].
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
 pub struct InvitationIssued {
+    /// Its id.
+    pub invitation: String,
     /// By which hospital.
     pub contributor: ContributorId,
-    /// SHA-256 of the token.
-    pub token: Digest,
-    /// When it stops working.
+    /// SHA-256 of the code that the person is handed.
+    pub code: Digest,
+    /// Until when it can be redeemed.
     pub expires: Timestamp,
+}
+
+/// See [`Event::InvitationRedeemed`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct InvitationRedeemed {
+    /// Which.
+    pub invitation: String,
+    /// SHA-256 of the participant's token.
+    pub token: Digest,
+    /// When the token stops working.
+    pub expires: Timestamp,
+}
+
+/// See [`Event::InvitationRevoked`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct InvitationRevoked {
+    /// Which.
+    pub invitation: String,
 }
 
 /// See [`Event::LegalBasisRecorded`].
@@ -203,6 +246,12 @@ pub struct LegalBasisRecorded {
     pub kind: String,
     /// The profile it covers.
     pub profile: String,
+    /// The only recipient it covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub recipient: Option<RecipientId>,
+    /// The only project it covers.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub project: Option<ProjectId>,
     /// Who determined or attested.
     pub by: String,
     /// How (an expert's method, or the attestation's words).
@@ -215,6 +264,15 @@ pub struct LegalBasisRecorded {
     pub expires: Option<Date>,
     /// For an attestation: no actual knowledge that what remains could identify (45 CFR 164.514(b)(2)(ii)).
     pub no_actual_knowledge: bool,
+}
+
+/// See [`Event::LegalBasisEnded`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct LegalBasisEnded {
+    /// Which.
+    pub id: String,
+    /// Why.
+    pub reason: String,
 }
 
 /// See [`Event::ProjectCreated`].

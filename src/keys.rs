@@ -33,6 +33,11 @@ pub mod label {
     pub const FILE_NAME: &str = "file-name/v1";
     /// Names FHIR Consents by keyed digest, so that a later version of one is known.
     pub const CONSENT_LINEAGE: &str = "consent-lineage/v1";
+    /// Event ids of acts that are known again by what they say: they stand in the public log, where nobody may try out what
+    /// was said of whom.
+    pub const EVENT_ID: &str = "event-id/v1";
+    /// Secrets of invitations and of the tokens that they are redeemed for.
+    pub const INVITATION: &str = "invitation/v1";
     /// Noise of protected counts.
     pub const COUNT_NOISE: &str = "count-noise/v1";
     /// Encrypts blobs that list people (members of a release).

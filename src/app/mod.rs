@@ -396,6 +396,7 @@ impl App {
             store: &*self.store,
             people: &*self.registry,
             documents: &self.documents,
+            keys: &self.keys,
             index: &self.consents,
             clock: &*self.clock,
             entropy: &*self.entropy,

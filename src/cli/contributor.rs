@@ -92,7 +92,7 @@ pub fn run(args: ContributorArgs, globals: &Globals) -> Result<(), CliError> {
             let made = match &owner {
                 Owner::Here(app) => {
                     let act = Act::operator(&*app.entropy);
-                    contributor::publish_contract(&app.access(), &act, &id, &policy)?;
+                    contributor::publish_contract(&app.access(), &act, &id, &policy, None)?;
                     shown(contributor::show(&app.access(), &id)?)
                 }
                 Owner::There(server) => {

@@ -1,14 +1,20 @@
 //! A FHIR R4 Consent resource (<https://hl7.org/fhir/R4/consent.html>) read as a [`Directive`]. Pure.
 //!
-//! - Only `status` active is in force; inactive and entered-in-error supersede what was said before; rejected is a denial;
-//!   draft and proposed say nothing yet.
-//! - The base rule is `policyRule` (OPTIN, OPTOUT) or the root provision's type. A root provision of the opposite type is
-//!   an exception to the base rule. Without either, only nested provisions speak.
+//! - Only `status` active is in force; inactive and entered-in-error end what was said before; rejected is a denial; draft
+//!   and proposed say nothing yet. Any other status ends what was permitted before, and what it denies is denied.
+//! - The base rule is `policyRule` (OPTIN, OPTINR, OPTOUT, OPTOUTE, EMRGONLY) or the root provision's type. A root provision
+//!   of the opposite type is an exception to the base rule. Without either, only nested provisions speak. OPTINR permits
+//!   only where the restrictions that it speaks of are there.
 //! - A permission counts only for research: in a Consent of scope `research`, or where a provision names a research
 //!   purpose. Consents of other scopes still deny.
 //! - A permission with permissions nested in it permits only what they do.
 //! - Whatever narrows a rule and is not understood (an actor that is no known recipient, a single resource, a code, an
-//!   unknown purpose) is kept as a path in [`Provision::not_understood`]: it voids a permission and widens a denial.
+//!   unknown purpose) is kept as a path in [`Provision::not_understood`]: it voids a permission and widens a denial. A denial
+//!   within what cannot be read is total.
+//! - A denial is never lost for its date. What has none, or one in the future, permits nothing and denies from now on; a
+//!   partial date is any of its days, of which [`SubjectState::governing`](super::SubjectState::governing) takes for each
+//!   question the one that is on the side of the denial. What ends a consent or rejects it happened at some time from the
+//!   consent's own date to the resource's last change, or today where that is not told.
 //!
 //! It does not keep names, references or any value that is not a code known here.
 
@@ -52,9 +58,15 @@ const SILENT: &[&str] = &[
     "extension",
 ];
 
+/// The first day that something without a date can have been said: before any that is dated.
+const LONG_AGO: Date = Date::from_days(-25_567);
+
+/// Provisions deeper than this are not read, so that with what is put around them the tree stays within what the state
+/// takes.
+const DEPTH_MAX: usize = 4;
+
 /// Reads a Consent. `lineage` names the document that it is a version of; `recipient` says which recipient an actor
-/// reference is, where the exchange knows. What ends or refuses is heard as of `today` where it has no date (R4 does not
-/// require one): a refusal must not be lost for a missing date, and a permission needs one.
+/// reference is, where the exchange knows; `today` is the day on which it is heard.
 pub fn read(
     consent: &Value,
     lineage: String,
@@ -64,22 +76,39 @@ pub fn read(
     if consent["resourceType"] != "Consent" {
         return Reading::Nothing("not-a-consent");
     }
-    let status = match consent["status"].as_str() {
-        Some("active") | Some("rejected") => Status::Active,
-        Some("inactive" | "entered-in-error") => Status::Inactive,
-        Some("draft" | "proposed") => return Reading::Nothing("not-yet-in-force"),
-        _ => return Reading::Nothing("unknown-status"),
-    };
     let reader = Reader { recipient, hospitals: references(&consent["organization"]) };
     let mut rules = reader.rules(consent);
-    if consent["status"] == "rejected" {
-        rules = Provision::new(Effect::Deny);
-    }
-    let refuses = status == Status::Inactive || !permits(&rules);
-    let signed = match consent["dateTime"].as_str().and_then(signed) {
-        Some(signed) => signed,
-        None if refuses => Signed::on(today),
-        None => return Reading::Nothing("no-date"),
+    let mut ended = true;
+    let status = match consent["status"].as_str() {
+        Some("active") => {
+            ended = false;
+            Status::Active
+        }
+        Some("rejected") => {
+            rules = Provision::new(Effect::Deny);
+            Status::Active
+        }
+        Some("inactive" | "entered-in-error") => Status::Inactive,
+        Some("draft" | "proposed") => return Reading::Nothing("not-yet-in-force"),
+        _ => {
+            rules = rules.denials_only();
+            rules.not_understood.push("Consent.status".into());
+            if rules.has(Effect::Deny) { Status::Active } else { Status::Inactive }
+        }
+    };
+    let dated = dated(consent, today);
+    let signed = match dated {
+        Ok(signed) if !ended => signed,
+        Ok(signed) => Signed::between(signed.first_day(), changed(consent, today).max(signed.date)),
+        Err(_) if ended => Signed::between(LONG_AGO, changed(consent, today)),
+        Err(rule) => {
+            rules = rules.denials_only();
+            rules.not_understood.push("Consent.dateTime".into());
+            if !rules.has(Effect::Deny) {
+                return Reading::Nothing(rule);
+            }
+            Signed::between(LONG_AGO, today)
+        }
     };
     Reading::Directive(Box::new(Directive {
         source: Source::Fhir,
@@ -93,17 +122,43 @@ pub fn read(
     }))
 }
 
-/// Whether a rule or an exception permits anything.
-fn permits(node: &Provision) -> bool {
-    node.effect == Effect::Permit || node.provisions.iter().any(permits)
+/// What is heard `today` of a document that was deleted at its source: what it permitted ends. What it denied does not: a
+/// resource that is gone takes nothing back.
+pub fn deleted(lineage: String, today: Date) -> Directive {
+    Directive {
+        source: Source::Fhir,
+        lineage,
+        signed: Signed::between(LONG_AGO, today),
+        status: Status::Inactive,
+        covers: Coverage::Contributor,
+        form: None,
+        evidence: None,
+        rules: Provision::new(Effect::Silent),
+    }
 }
 
-fn signed(text: &str) -> Option<Signed> {
-    if let Some(at) = Timestamp::parse(text) {
-        let date = Date::parse(text.get(..10)?.as_bytes())?;
-        return Some(Signed { date, at: Some(at) });
-    }
-    PartialDate::parse(text.as_bytes()).map(|d| Signed::on(d.date))
+/// When it was given: an instant, a day, or any day of a month or year that has begun. Otherwise the rule that it breaks.
+fn dated(consent: &Value, today: Date) -> Result<Signed, &'static str> {
+    let text = consent["dateTime"].as_str().ok_or("no-date")?;
+    let signed = match Timestamp::parse(text) {
+        Some(at) => {
+            let date = text.get(..10).and_then(|day| Date::parse(day.as_bytes())).ok_or("no-date")?;
+            Signed { date, since: None, at: Some(at) }
+        }
+        None => {
+            let given = PartialDate::parse(text.as_bytes()).ok_or("no-date")?;
+            let last = last_day(given);
+            let last = if given.precision == DatePrecision::Day { last } else { last.min(today) };
+            Signed::between(given.date, last.max(given.date))
+        }
+    };
+    if signed.is_after(Timestamp::from_date(today)) { Err("date-in-future") } else { Ok(signed) }
+}
+
+/// The day on which this version of the resource was made, or is heard.
+fn changed(consent: &Value, today: Date) -> Date {
+    let told = consent["meta"]["lastUpdated"].as_str().and_then(Timestamp::parse).map(Timestamp::date);
+    told.map_or(today, |day| day.min(today))
 }
 
 fn references(list: &Value) -> Vec<&str> {
@@ -144,17 +199,24 @@ impl Reader<'_> {
             let strange = object.keys().filter(|k| !SILENT.contains(&k.as_str()) && !k.starts_with('_'));
             unclear.extend(strange.map(|_| "Consent: an element that is not of R4".to_owned()));
         }
-        let base = base_rule(&consent["policyRule"], &mut unclear);
+        if unreadable_denial(consent) {
+            return Provision { not_understood: unclear, ..Provision::new(Effect::Deny) };
+        }
+        let base = base_rule(consent, &mut unclear);
         let root = &consent["provision"];
         if !root.is_null() && !root.is_object() {
             unclear.push("Consent.provision".into());
         }
         let root_type = effect(&root["type"]);
-        if root["type"].is_string() && root_type.is_none() {
+        if !root["type"].is_null() && root_type.is_none() {
             unclear.push("Consent.provision.type".into());
         }
         let mut own = self.provision(root, "Consent.provision", 0);
-        own.effect = root_type.or(base).unwrap_or(Effect::Silent);
+        own.effect = match root_type.or(base) {
+            _ if own.effect == Effect::Deny => Effect::Deny,
+            Some(effect) => effect,
+            None => Effect::Silent,
+        };
         let narrowed_by_more =
             root_type.is_none() && ["actor", "data"].iter().any(|key| !items(&root[*key]).is_empty());
         let mut rules = match base {
@@ -183,6 +245,7 @@ impl Reader<'_> {
 
     fn provision(&self, node: &Value, path: &str, depth: usize) -> Provision {
         let mut out = Provision::new(effect(&node["type"]).unwrap_or(Effect::Silent));
+        let denies = out.effect == Effect::Deny;
         let mut unclear: Vec<String> = Vec::new();
         for key in node.as_object().into_iter().flat_map(|o| o.keys()) {
             let listed = ["purpose", "actor", "action", "class", "securityLabel", "provision"];
@@ -190,11 +253,14 @@ impl Reader<'_> {
             if listed.contains(&key.as_str()) && !node[key].as_array().is_some_and(objects) {
                 // What is not of the type that R4 says would otherwise say nothing, and so widen a permission.
                 unclear.push(format!("{path}.{key}"));
+                if mentions_denial(&node[key]) {
+                    out.effect = Effect::Deny;
+                }
                 continue;
             }
             match key.as_str() {
                 "type" | "provision" | "id" | "extension" => {}
-                "period" => match period(&node["period"]) {
+                "period" => match period(&node["period"], denies) {
                     Some(period) => out.period = Some(period),
                     None => unclear.push(format!("{path}.period")),
                 },
@@ -214,7 +280,7 @@ impl Reader<'_> {
                 }
             }
         }
-        if depth < 6 {
+        if depth < DEPTH_MAX {
             for (n, child) in items(&node["provision"]).iter().enumerate() {
                 let path = format!("{path}.provision[{n}]");
                 let mut nested = self.provision(child, &path, depth + 1);
@@ -227,6 +293,9 @@ impl Reader<'_> {
             }
         } else if !items(&node["provision"]).is_empty() {
             unclear.push(format!("{path}.provision: too deep"));
+            if mentions_denial(&node["provision"]) {
+                out.effect = Effect::Deny;
+            }
         }
         out.not_understood = unclear;
         out
@@ -248,26 +317,60 @@ impl Reader<'_> {
     }
 }
 
+/// A denial however it is written; a permission only as R4 writes it.
 fn effect(kind: &Value) -> Option<Effect> {
     match kind.as_str() {
         Some("permit") => Some(Effect::Permit),
-        Some("deny") => Some(Effect::Deny),
+        Some(text) if text.trim().eq_ignore_ascii_case("deny") => Some(Effect::Deny),
         _ => None,
     }
 }
 
-fn base_rule(rule: &Value, unclear: &mut Vec<String>) -> Option<Effect> {
+/// Whether something that cannot be read as R4 says speaks of a denial anywhere.
+fn mentions_denial(value: &Value) -> bool {
+    match value {
+        Value::Object(members) => members.iter().any(|(key, value)| {
+            (matches!(key.as_str(), "type" | "decision") && effect(value) == Some(Effect::Deny))
+                || mentions_denial(value)
+        }),
+        Value::Array(items) => items.iter().any(mentions_denial),
+        _ => false,
+    }
+}
+
+/// Whether a denial stands where R4 has none: in an element of another version (R5 has `decision`, and several root
+/// provisions).
+fn unreadable_denial(consent: &Value) -> bool {
+    let Some(object) = consent.as_object() else { return false };
+    let root = &consent["provision"];
+    (!root.is_object() && mentions_denial(root))
+        || effect(&consent["decision"]) == Some(Effect::Deny)
+        || object.iter().any(|(key, value)| !SILENT.contains(&key.as_str()) && mentions_denial(value))
+}
+
+/// The base rule: consent directives of HL7 v3 ActCode. Of several the stricter; a denial however it is written.
+fn base_rule(consent: &Value, unclear: &mut Vec<String>) -> Option<Effect> {
     let mut found = None;
-    for (_, code) in codings(rule) {
-        match code {
-            "OPTIN" if found.is_none() => found = Some(Effect::Permit),
-            "OPTIN" => {}
-            "OPTOUT" => found = Some(Effect::Deny),
-            "" => {}
+    for (_, code) in codings(&consent["policyRule"]) {
+        match code.trim().to_ascii_uppercase().as_str() {
+            "OPTOUT" | "OPTOUTE" | "EMRGONLY" => found = Some(Effect::Deny),
+            "OPTIN" | "OPTINR" if code.trim() != code || code.chars().any(|c| c.is_ascii_lowercase()) => {
+                unclear.push("Consent.policyRule".into());
+            }
+            "OPTINR" if !restricts(&consent["provision"]) => unclear.push("Consent.policyRule".into()),
+            "OPTIN" | "OPTINR" if found.is_none() => found = Some(Effect::Permit),
+            "OPTIN" | "OPTINR" | "" => {}
             _ => unclear.push("Consent.policyRule".into()),
         }
     }
     found
+}
+
+/// Whether a root provision holds any restriction.
+fn restricts(root: &Value) -> bool {
+    let narrows =
+        |key: &String| !matches!(key.as_str(), "type" | "id" | "extension") && !key.starts_with('_');
+    root.as_object().is_some_and(|members| members.keys().any(narrows))
 }
 
 /// A permission nested in a permission adds nothing unless the outer one was meant to be narrowed by it, so it is.
@@ -384,8 +487,9 @@ fn labels(list: &Value, out: &mut Provision, path: &str, unclear: &mut Vec<Strin
     }
 }
 
-/// A FHIR Period: a partial date means all of it.
-fn period(value: &Value) -> Option<Period> {
+/// A FHIR Period: a partial date means all of it; for a denial wherever on earth its first and last days are.
+fn period(value: &Value, denies: bool) -> Option<Period> {
+    let (before, after) = if denies { (14 * 3_600_000, 12 * 3_600_000) } else { (0, 0) };
     let edge = |key: &str, end: bool| -> Option<Option<Timestamp>> {
         let Some(text) = value.get(key) else { return Some(None) };
         let text = text.as_str()?;
@@ -394,9 +498,10 @@ fn period(value: &Value) -> Option<Period> {
         }
         let given = PartialDate::parse(text.as_bytes())?;
         if !end {
-            return Some(Some(Timestamp::from_date(given.date)));
+            return Some(Some(Timestamp::from_millis(Timestamp::from_date(given.date).millis() - before)));
         }
-        Some(Some(Timestamp::from_millis(Timestamp::from_date(last_day(given).plus_days(1)).millis() - 1)))
+        let end = Timestamp::from_date(last_day(given).plus_days(1));
+        Some(Some(Timestamp::from_millis(end.millis() - 1 + after)))
     };
     let (from, until) = (edge("start", false)?, edge("end", true)?);
     (value.is_object() && from.or(until).is_some()).then_some(Period { from, until })

@@ -13,11 +13,12 @@ fn north() -> ContributorId {
     "north".parse().expect("slug")
 }
 
+/// Signed on that day of 1960.
 fn directive(lineage: &str, signed: i32, rules: Provision) -> Directive {
     Directive {
         source: Source::Form,
         lineage: lineage.to_owned(),
-        signed: Signed::on(Date::from_days(signed)),
+        signed: Signed::on(Date::from_days(signed - 3_653)),
         status: Status::Active,
         covers: Coverage::Contributor,
         form: None,
@@ -326,7 +327,7 @@ fn only_a_later_act_that_names_a_withdrawal_lifts_it() {
         let state = SubjectState { directives: vec![a], withdrawals: vec![withdrawal.clone()], as_one: None };
         let wanted = Use { at: day(30), ..health() };
         let verdict = evaluate(&state, &north(), &wanted);
-        assert_eq!(verdict.permit, state.is_lifted(&withdrawal));
+        assert_eq!(verdict.permit, state.lifted_at(&withdrawal).contains(&north()));
         verdict.permit
     };
     let on = |n: i32| Signed::on(Date::from_days(n));

@@ -193,9 +193,11 @@ fn withdraw(
     for record in candidates(&place.exports.join(&hospital.id))? {
         let invited = hospital.manager.post(
             "/v1/invitations",
-            &json!({"contributor": hospital.id, "record_number": record, "days": 30}),
+            &json!({"contributor": hospital.id, "record_number": record, "days": 7}),
         )?;
-        let patient = hospital.manager.as_other(invited["token"].as_str().unwrap_or_default());
+        let redeemed =
+            hospital.manager.post("/v1/invitations/redemptions", &json!({"code": invited["code"]}))?;
+        let patient = hospital.manager.as_other(redeemed["token"].as_str().unwrap_or_default());
         let uses = patient.get("/v1/me/uses")?;
         if !uses.to_string().contains(release) {
             continue;

@@ -10,6 +10,7 @@ use super::permitted::ConsentIndex;
 use crate::blob::{BlobError, Blobs};
 use crate::error::ErrorKind;
 use crate::events::Event;
+use crate::keys::Keyring;
 use crate::registry::{Registry, RegistryError};
 use crate::state::{Read, ReadError};
 use crate::store::{Appended, NewEntry, Precondition, Store, StoreError};
@@ -165,6 +166,8 @@ pub struct AccessContext<'a> {
     pub people: &'a dyn People,
     /// Documents.
     pub documents: &'a dyn Documents,
+    /// Keys, for event ids.
+    pub keys: &'a Keyring,
     /// Who permits what, kept between calls.
     pub index: &'a ConsentIndex,
     /// Time.

@@ -1,11 +1,12 @@
 //! Consents: recorded one by one, in batches, from a list of paper forms, or from FHIR Consent resources.
 //!
-//! The event id of what is imported is a digest of what it says, so importing the same file or export again records
-//! nothing twice. A row that fails is told by its line and a rule; the rest goes on.
+//! The event id of what is imported is a keyed digest of what it says, so importing the same file or export again records
+//! nothing twice. A row that fails is told by its line and a rule; the rest goes on. Every consent goes through one door,
+//! which refuses a signature in the future.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use almoner_model::{ContributorId, Digest, RecipientId, SourcePatientId, SubjectId};
+use almoner_model::{ContributorId, Digest, RecipientId, Seq, SourcePatientId, SubjectId};
 use hmac::{Hmac, Mac};
 use serde::Serialize;
 use serde_json::Value;
@@ -15,11 +16,11 @@ use super::Act;
 use super::access::{AccessContext, AccessError, PeopleError, entry};
 use crate::consent::fhir::{self, Reading};
 use crate::consent::form::{self, FormError, Forms, ListError, RowError};
-use crate::consent::{Directive, SubjectState};
+use crate::consent::{Directive, Effect, Signed, Source, Status, SubjectState};
 use crate::events::{Actor, ConsentRecorded, Event};
-use crate::state::records::SubjectRecord;
+use crate::state::records::{DirectiveRecord, SubjectRecord};
 use crate::state::{read, topic};
-use crate::store::{Appended, NewEntry};
+use crate::store::NewEntry;
 
 /// Entries in one append of an import.
 const CHUNK: usize = 500;
@@ -91,18 +92,20 @@ impl ConsentSummary {
 /// Records one consent.
 ///
 /// # Errors
-/// [`AccessError::Denied`] for a person who was erased, a conflict if it names a withdrawal that it cannot lift.
+/// [`AccessError::Denied`] for a person who was erased, [`AccessError::Invalid`] for a signature in the future, a conflict if
+/// it names a withdrawal that it cannot lift.
 pub fn record(
     ctx: &AccessContext<'_>,
     act: &Act,
     contributor: &ContributorId,
     consent: NewConsent,
-) -> Result<Appended, AccessError> {
+) -> Result<Seq, AccessError> {
     let mut appended = record_batch(ctx, act, contributor, vec![consent])?;
     appended.pop().ok_or_else(|| AccessError::Failed("the store acknowledged nothing".into()))
 }
 
-/// Records several consents, all or none.
+/// Records several consents, all or none, and gives their entries in order. What was said last of the same document in the
+/// same words is not said again: it has its entry.
 ///
 /// # Errors
 /// As [`record`]; nothing is recorded then.
@@ -111,24 +114,79 @@ pub fn record_batch(
     act: &Act,
     contributor: &ContributorId,
     consents: Vec<NewConsent>,
-) -> Result<Vec<Appended>, AccessError> {
+) -> Result<Vec<Seq>, AccessError> {
     read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
-    let mut entries = Vec::with_capacity(consents.len());
+    let (mut entries, mut places) = (Vec::new(), Vec::with_capacity(consents.len()));
     for (n, consent) in consents.into_iter().enumerate() {
         let subject = match consent.whose {
             Whose::Subject(subject) => subject,
             Whose::Record(number) => ctx.people.subject_of_record(contributor, &number, ctx.entropy)?,
         };
-        entries.push(consent_entry(
-            act,
-            act.event_id(n),
-            contributor,
-            subject,
-            &consent.directive,
-            consent.lifts,
-        )?);
+        let (mut directive, event_id) = (consent.directive, act.event_id(n));
+        if let Some(seq) = ctx.store.find_event(&event_id)? {
+            signed_as_before(ctx, seq, &mut directive)?;
+        } else if let Some(seq) = said_last(ctx, contributor, subject, &directive, consent.lifts)? {
+            places.push(Some(seq));
+            continue;
+        }
+        entries.push(consent_entry(ctx, act, event_id, contributor, subject, &directive, consent.lifts)?);
+        places.push(None);
     }
-    Ok(ctx.store.append(entries, &[])?)
+    let mut fresh = ctx.store.append(entries, &[])?.into_iter().map(|a| a.seq);
+    places
+        .into_iter()
+        .map(|known| known.or_else(|| fresh.next()))
+        .collect::<Option<_>>()
+        .ok_or_else(|| AccessError::Failed("the store acknowledged too little".into()))
+}
+
+/// A participant's own act is signed when it is heard; the same act again was signed when it was heard first.
+fn signed_as_before(ctx: &AccessContext<'_>, seq: Seq, directive: &mut Directive) -> Result<(), AccessError> {
+    if directive.source != Source::Participant {
+        return Ok(());
+    }
+    if let Some((before, _)) = said_at(ctx, seq)? {
+        directive.signed = before.signed;
+    }
+    Ok(())
+}
+
+/// What an entry says, if it is a consent that was not erased.
+fn said_at(ctx: &AccessContext<'_>, seq: Seq) -> Result<Option<(Directive, Option<Seq>)>, AccessError> {
+    let Some(entry) = ctx.store.entry(seq)? else { return Ok(None) };
+    let said = entry.payload.value().and_then(|v| serde_json::from_value::<ConsentRecorded>(v.clone()).ok());
+    Ok(said.and_then(|e| Some((serde_json::from_value(e.directive).ok()?, e.lifts))))
+}
+
+/// The last that was recorded of a document.
+fn last_of<'r>(
+    said: &'r SubjectRecord,
+    contributor: &ContributorId,
+    lineage: &str,
+) -> Option<&'r DirectiveRecord> {
+    said.directives.iter().rev().find(|d| d.contributor == *contributor && d.lineage == lineage)
+}
+
+/// The entry that says exactly this, if nothing else was recorded of the document since.
+fn said_last(
+    ctx: &AccessContext<'_>,
+    contributor: &ContributorId,
+    subject: SubjectId,
+    directive: &Directive,
+    lifts: Option<Seq>,
+) -> Result<Option<Seq>, AccessError> {
+    let Some(said) = read::subject(&ctx.state(), subject)? else { return Ok(None) };
+    let Some(last) = last_of(&said, contributor, &directive.lineage) else { return Ok(None) };
+    if last.lifts != lifts || last.shape != directive.shape() {
+        return Ok(None);
+    }
+    let same = said_at(ctx, last.seq)?.is_some_and(|(mut before, _)| {
+        if directive.source == Source::Participant {
+            before.signed = directive.signed;
+        }
+        before == *directive
+    });
+    Ok(same.then_some(last.seq))
 }
 
 /// Why a list was not imported at all.
@@ -200,6 +258,7 @@ pub fn record_fhir<'v>(
     lineage_key: &[u8; 32],
     consents: impl IntoIterator<Item = (u64, SubjectId, &'v Value)>,
 ) -> Result<ConsentSummary, AccessError> {
+    let mut summary = ConsentSummary::default();
     let recipients: Vec<RecipientId> =
         super::request::projects(ctx)?.into_iter().map(|p| p.body.recipient).collect();
     let known = |reference: &str| {
@@ -207,7 +266,6 @@ pub fn record_fhir<'v>(
         recipients.iter().find(|r| r.as_str() == id).cloned()
     };
     let today = ctx.now()?.date();
-    let mut summary = ConsentSummary::default();
     let mut people = Vec::new();
     for (line, subject, consent) in consents {
         summary.read += 1;
@@ -221,15 +279,45 @@ pub fn record_fhir<'v>(
     Ok(summary)
 }
 
+/// Ends what FHIR Consents permitted that were deleted at their source, by their ids; what they denied stays denied
+/// ([`fhir::deleted`]).
+///
+/// # Errors
+/// As [`record_fhir`].
+pub fn end_deleted<'v>(
+    ctx: &AccessContext<'_>,
+    actor: &Actor,
+    contributor: &ContributorId,
+    lineage_key: &[u8; 32],
+    ids: impl IntoIterator<Item = &'v str>,
+) -> Result<ConsentSummary, AccessError> {
+    let today = ctx.now()?.date();
+    let mut summary = ConsentSummary::default();
+    let mut people = Vec::new();
+    for id in ids {
+        let lineage = lineage_of(lineage_key, contributor, id);
+        for subject in read::subjects_of_lineage(&ctx.state(), contributor, &lineage)? {
+            summary.read += 1;
+            people.push((0, subject, fhir::deleted(lineage.clone(), today)));
+        }
+    }
+    append_new(ctx, actor, contributor, people, &mut summary)?;
+    Ok(summary)
+}
+
 /// Names the document that a resource is a version of, without giving its id away.
 fn lineage(key: &[u8; 32], contributor: &ContributorId, consent: &Value) -> String {
+    match consent["id"].as_str() {
+        Some(id) => lineage_of(key, contributor, id),
+        None => lineage_of(key, contributor, &consent.to_string()),
+    }
+}
+
+fn lineage_of(key: &[u8; 32], contributor: &ContributorId, id: &str) -> String {
     let mut mac = Hmac::<Sha256>::new_from_slice(key).expect("HMAC takes a key of any length");
     mac.update(contributor.as_str().as_bytes());
     mac.update(&[0]);
-    match consent["id"].as_str() {
-        Some(id) => mac.update(id.as_bytes()),
-        None => mac.update(consent.to_string().as_bytes()),
-    }
+    mac.update(id.as_bytes());
     format!("fhir:{}", hex::encode(&mac.finalize().into_bytes()[..16]))
 }
 
@@ -241,23 +329,22 @@ fn append_new(
     summary: &mut ConsentSummary,
 ) -> Result<(), AccessError> {
     let mut entries: Vec<NewEntry> = Vec::with_capacity(CHUNK);
-    let mut seen = std::collections::BTreeSet::new();
-    let tomorrow = ctx.now()?.date().plus_days(1);
+    let mut import = Import { ctx, actor, contributor, heard: BTreeSet::new(), last: BTreeMap::new() };
+    let now = ctx.now()?;
     for (line, subject, directive) in people {
-        if directive.signed.date > tomorrow {
+        if directive.signed.is_after(now) {
             summary.reject(line, "date-in-future");
             continue;
         }
-        let act = imported(actor, contributor, subject, &directive);
-        if !seen.insert(act.event_id.clone()) || ctx.repeated(&act)?.is_some() {
+        let said: SubjectRecord = read::subject(&ctx.state(), subject)?.unwrap_or_default();
+        let Some(act) = import.act(subject, &said, &directive)? else {
             summary.already += 1;
             continue;
-        }
+        };
         summary.recorded += 1;
         summary.not_understood += u64::from(is_unclear(&directive.rules));
-        let said: SubjectRecord = read::subject(&ctx.state(), subject)?.unwrap_or_default();
         summary.withdrawn += u64::from(has_standing_withdrawal(&said));
-        entries.push(consent_entry(&act, act.event_id(0), contributor, subject, &directive, None)?);
+        entries.push(consent_entry(ctx, &act, act.event_id(0), contributor, subject, &directive, None)?);
         if entries.len() == CHUNK {
             ctx.store.append(std::mem::take(&mut entries), &[])?;
         }
@@ -268,13 +355,67 @@ fn append_new(
     Ok(())
 }
 
-/// The act of importing exactly this: the same whoever imports it and however often.
-fn imported(actor: &Actor, contributor: &ContributorId, subject: SubjectId, directive: &Directive) -> Act {
-    let body = serde_json::to_vec(directive).unwrap_or_default();
-    let key = Digest::of([format!("{contributor}/{subject}/").as_bytes(), &body].concat());
-    let importer = Actor { role: "import".into(), id: contributor.to_string() };
-    let event_id = Act::repeated(importer, key.as_bytes()).event_id;
-    Act { actor: actor.clone(), event_id }
+/// An import on its way: what it said so far.
+struct Import<'i> {
+    ctx: &'i AccessContext<'i>,
+    actor: &'i Actor,
+    contributor: &'i ContributorId,
+    /// Event ids.
+    heard: BTreeSet<String>,
+    /// What was said last of a person's document.
+    last: BTreeMap<(SubjectId, String), Digest>,
+}
+
+impl Import<'_> {
+    /// The act of importing exactly this: the same whoever imports it and however often. `None` if it was heard.
+    ///
+    /// An end or a refusal whose day is not known is heard again where something else was said of the document since: it
+    /// may have been ended again.
+    fn act(
+        &mut self,
+        subject: SubjectId,
+        said: &SubjectRecord,
+        directive: &Directive,
+    ) -> Result<Option<Act>, AccessError> {
+        let recorded = last_of(said, self.contributor, &directive.lineage);
+        let document = (subject, directive.lineage.clone());
+        let last = self.last.get(&document).copied().or(recorded.map(|d| d.shape));
+        let shape = directive.shape();
+        let mut act = self.imported(subject, directive, None);
+        if self.heard.contains(&act.event_id) || self.ctx.repeated(&act)?.is_some() {
+            let permits = directive.status == Status::Active && directive.rules.has(Effect::Permit);
+            if last == Some(shape) || permits || directive.signed.since.is_none() {
+                return Ok(None);
+            }
+            act = self.imported(subject, directive, Some((recorded.map(|d| d.seq), last)));
+            if self.heard.contains(&act.event_id) || self.ctx.repeated(&act)?.is_some() {
+                return Ok(None);
+            }
+        }
+        self.heard.insert(act.event_id.clone());
+        self.last.insert(document, shape);
+        Ok(Some(act))
+    }
+
+    fn imported(
+        &self,
+        subject: SubjectId,
+        directive: &Directive,
+        after: Option<(Option<Seq>, Option<Digest>)>,
+    ) -> Act {
+        // Where the day is not known, it depends on when it is heard; the evidence says what was said.
+        let signed = if directive.signed.since.is_some() {
+            Signed::on(directive.signed.first_day())
+        } else {
+            directive.signed
+        };
+        let body =
+            serde_json::to_vec(&(&Directive { signed, ..directive.clone() }, after)).unwrap_or_default();
+        let key = Digest::of([format!("{}/{subject}/", self.contributor).as_bytes(), &body].concat());
+        let importer = Actor { role: "import".into(), id: self.contributor.to_string() };
+        let event_id = Act::repeated(self.ctx.keys, importer, key.as_bytes()).event_id;
+        Act { actor: self.actor.clone(), event_id }
+    }
 }
 
 fn is_unclear(node: &crate::consent::Provision) -> bool {
@@ -286,7 +427,9 @@ pub(super) fn has_standing_withdrawal(said: &SubjectRecord) -> bool {
     said.withdrawals.iter().any(|w| !said.directives.iter().any(|d| d.lifts == Some(w.seq)))
 }
 
+/// The door: every consent that is recorded passes here.
 fn consent_entry(
+    ctx: &AccessContext<'_>,
     act: &Act,
     event_id: String,
     contributor: &ContributorId,
@@ -294,6 +437,9 @@ fn consent_entry(
     directive: &Directive,
     lifts: Option<u64>,
 ) -> Result<NewEntry, AccessError> {
+    if directive.signed.is_after(ctx.now()?) {
+        return Err(AccessError::invalid("/signed", "the day of the signature lies in the future"));
+    }
     let directive =
         serde_json::to_value(directive).map_err(|_| AccessError::Failed("a directive is not JSON".into()))?;
     let event =

@@ -12,7 +12,7 @@ use almoner_model::{ContributorId, Date, ProjectId, RecipientId, RequestId, Seq,
 use super::Act;
 use super::access::{AccessContext, AccessError, entry};
 use crate::consent::CategorySet;
-use crate::events::{Event, LegalBasisRecorded, PermitDecided, RequestDecided, TermsSigned};
+use crate::events::{Event, LegalBasisEnded, LegalBasisRecorded, PermitDecided, RequestDecided, TermsSigned};
 use crate::policy::{self, BasisFacts, Decision, Effect, Facts, Grant, Permit, Refusal, ReleaseFacts};
 use crate::state::records::{LegalBasis, Request};
 use crate::state::{read, topic};
@@ -92,6 +92,22 @@ pub fn record_legal_basis(
     if document.is_empty() {
         return Err(AccessError::invalid("/document", "the document is empty"));
     }
+    if !policy::basis_fits(&basis.kind, &basis.profile) {
+        return Err(AccessError::invalid(
+            "/kind",
+            "an attestation carries safe-harbor, an expert determination date-shifted, a data use agreement limited or \
+             date-shifted",
+        ));
+    }
+    if basis.kind == "data_use_agreement" && basis.recipient.is_none() {
+        return Err(AccessError::invalid("/recipient", "an agreement names the recipient who signed it"));
+    }
+    if let Some(id) = &basis.project {
+        let project = read::project(&ctx.state(), id)?.ok_or(AccessError::Unknown("project"))?;
+        if basis.recipient.as_ref().is_some_and(|r| *r != project.body.recipient) {
+            return Err(AccessError::invalid("/recipient", "the project has another recipient"));
+        }
+    }
     if basis.kind != "safe_harbor_attestation" && basis.expires.is_none() {
         return Err(AccessError::invalid("/expires", "a determination or agreement ends on a day"));
     }
@@ -99,6 +115,28 @@ pub fn record_legal_basis(
     basis.document = ctx.documents.put(document).map_err(AccessError::Failed)?;
     let topics = vec![topic::contributor(&basis.contributor)];
     ctx.append(&Event::LegalBasisRecorded(basis), act, None, topics, &[])
+}
+
+/// Ends a legal basis: from its entry on no release or download rests on it. Ending it again changes nothing.
+///
+/// # Errors
+/// [`AccessError::Unknown`], [`AccessError::Invalid`] without a reason.
+pub fn end_legal_basis(
+    ctx: &AccessContext<'_>,
+    act: &Act,
+    id: &str,
+    reason: &str,
+) -> Result<(), AccessError> {
+    if reason.trim().is_empty() {
+        return Err(AccessError::invalid("/reason", "say why"));
+    }
+    let basis = read::legal_basis(&ctx.state(), id)?.ok_or(AccessError::Unknown("legal basis"))?;
+    if read::legal_basis_end(&ctx.state(), id)?.is_some() {
+        return Ok(());
+    }
+    let event = Event::LegalBasisEnded(LegalBasisEnded { id: id.to_owned(), reason: reason.to_owned() });
+    ctx.append(&event, act, None, vec![topic::contributor(&basis.body.contributor)], &[])?;
+    Ok(())
 }
 
 /// The legal bases of a contributor, or of all.
@@ -194,7 +232,7 @@ fn judge(ctx: &AccessContext<'_>, request: &Request, as_of: Seq) -> Result<Judge
     let mut legal_bases = BTreeMap::new();
     let mut k_min = if request.submitted.body.tier == "public" { K_PUBLIC } else { K_CONTROLLED };
     for contributor in &request.contributors {
-        let basis = basis_for(ctx, contributor, &request.submitted.body.profile, now.date())?;
+        let basis = basis_for(ctx, contributor, request, now.date())?;
         let registered =
             read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
         k_min = k_min.max(registered.body.k_min.unwrap_or(0));
@@ -228,17 +266,35 @@ fn one(mut appended: Vec<Appended>) -> Result<Appended, AccessError> {
     appended.pop().ok_or_else(|| AccessError::Failed("the store acknowledged nothing".into()))
 }
 
-/// The basis in force for this profile that lasts longest.
+/// The basis in force that carries this request: of its profile, of a kind that fits it, for its recipient and project.
+/// Of several the one that was made most for it, then the one that lasts longest.
 fn basis_for(
     ctx: &AccessContext<'_>,
     contributor: &ContributorId,
-    profile: &str,
+    request: &Request,
     today: Date,
 ) -> Result<Option<LegalBasis>, AccessError> {
-    let in_force =
-        |b: &LegalBasis| b.body.profile == profile && b.body.expires.is_none_or(|last| today <= last);
-    let bases = legal_bases(ctx, Some(contributor))?.into_iter().filter(in_force);
-    Ok(bases.max_by_key(|b| b.body.expires.unwrap_or(Date::from_days(i32::MAX))))
+    let asked = &request.submitted.body;
+    let carries = |b: &LegalBasisRecorded| {
+        b.profile == asked.profile
+            && policy::basis_fits(&b.kind, &b.profile)
+            && b.recipient.as_ref().is_none_or(|r| *r == asked.recipient)
+            && b.project.as_ref().is_none_or(|p| *p == asked.project)
+            && b.expires.is_none_or(|last| today <= last)
+    };
+    let mut best: Option<LegalBasis> = None;
+    let rank = |b: &LegalBasis| {
+        let last = b.body.expires.unwrap_or(Date::from_days(i32::MAX));
+        (b.body.project.is_some(), b.body.recipient.is_some(), last, b.origin.seq)
+    };
+    for basis in legal_bases(ctx, Some(contributor))?.into_iter().filter(|b| carries(&b.body)) {
+        if read::legal_basis_end(&ctx.state(), &basis.body.id)?.is_none()
+            && best.as_ref().is_none_or(|b| rank(b) < rank(&basis))
+        {
+            best = Some(basis);
+        }
+    }
+    Ok(best)
 }
 
 /// The text of a contributor's contract; none if it has none.

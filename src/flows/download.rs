@@ -285,7 +285,7 @@ fn log_end(ctx: &DataContext<'_>, actor: &Actor, record: &Capability) -> Result<
         release: record.release.clone(),
         bytes_sent: record.bytes_sent,
     });
-    let act = Act::repeated(actor.clone(), format!("close {}", record.download).as_bytes());
+    let act = Act::repeated(ctx.keys, actor.clone(), format!("close {}", record.download).as_bytes());
     let new = entry(&event, act.event_id(0), &act, None, Vec::new())?;
     match ctx.access.store.append(vec![new], &[]) {
         // It has been closed already, by somebody else or with another total.

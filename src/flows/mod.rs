@@ -14,6 +14,7 @@ pub mod download;
 pub mod evidence;
 pub mod ingest;
 pub mod inspect;
+pub mod invitation;
 pub mod participant;
 pub mod permitted;
 pub mod question;

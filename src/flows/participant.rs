@@ -1,96 +1,46 @@
-//! The participant: invited by a hospital, sees what they said and what came of it.
+//! The participant: sees what they said at the hospital that invited them, and what came of it.
 //!
-//! An invitation is a token that only its holder has; the ledger has its digest, and ties it to the person. It works until
-//! it expires, and for that person only.
+//! How one comes to act as a participant is `flows::invitation`. Whoever it is, it was proved to one hospital only, and that
+//! hospital may hold what it handed out: a participant sees and decides for that hospital's data, never for another's.
 
 use std::collections::BTreeMap;
 
-use almoner_model::{ContributorId, Digest, ProjectId, SourcePatientId, SubjectId, Timestamp};
-use base64::Engine as _;
-use base64::engine::general_purpose::URL_SAFE_NO_PAD;
+use almoner_model::{ContributorId, ProjectId, ReleaseId, SubjectId, Timestamp};
 use serde::Serialize;
-use zeroize::Zeroizing;
 
-use super::Act;
 use super::access::{AccessContext, AccessError};
 use super::consent::said_by;
+use super::permitted::Sayings;
+use super::release::MEMBER_KIND;
 use crate::consent::{self, Category, CategorySet, Directive, Purpose, Use, WithdrawalMode, WithdrawalState};
-use crate::events::{ConsentRecorded, Event, InvitationIssued};
-use crate::state::records::{Contributor, Count, Logged};
+use crate::events::{ConsentRecorded, RequestSubmitted};
+use crate::state::records::{Count, Logged, Release, subject_key};
 use crate::state::{read, topic};
 use crate::store::EntryFilter;
 
-/// What an invitation's token begins with.
-const PREFIX: &str = "alp_";
-/// The longest an invitation works, in days.
-const DAYS_MAX: u32 = 366;
-
-/// An invitation that was just made.
-pub struct Invited {
-    /// What is handed to the person. It is known only now.
-    pub token: Zeroizing<String>,
-    /// When it stops working.
-    pub expires: Timestamp,
-}
-
-/// Who holds an invitation.
+/// A person, as far as one hospital knows them.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Participant {
     /// The person.
     pub subject: SubjectId,
-    /// The hospital that invited them.
-    pub contributor: ContributorId,
-    /// Digest of the token: how the actor is named.
-    pub token: Digest,
+    /// The hospital whose data they see and decide about.
+    pub hospital: ContributorId,
 }
 
-/// A hospital invites one of its patients.
-///
-/// # Errors
-/// [`AccessError::Denied`] if the person asked not to be contacted, [`AccessError::Unknown`] if the hospital has no such
-/// patient.
-pub fn invite(
-    ctx: &AccessContext<'_>,
-    act: &Act,
-    contributor: &ContributorId,
-    record_number: &SourcePatientId,
-    days: u32,
-) -> Result<Invited, AccessError> {
-    if !(1..=DAYS_MAX).contains(&days) {
-        return Err(AccessError::invalid("/days", "1 to 366"));
+impl Participant {
+    /// That `named` is the participant's own hospital, or none is named.
+    ///
+    /// # Errors
+    /// [`AccessError::Denied`].
+    pub fn only(&self, named: Option<&ContributorId>) -> Result<&ContributorId, AccessError> {
+        match named {
+            Some(other) if *other != self.hospital => Err(AccessError::Denied(
+                "your token is for the hospital that invited you; ask the other for an invitation of its own"
+                    .into(),
+            )),
+            _ => Ok(&self.hospital),
+        }
     }
-    read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
-    let subject =
-        ctx.people.find_record(contributor, record_number)?.ok_or(AccessError::Unknown("patient"))?;
-    if said_by(ctx, subject)?.standing().any(|w| w.mode != WithdrawalMode::NoFurtherAccess) {
-        return Err(AccessError::Denied("this person asked not to be contacted again".into()));
-    }
-    let secret = Zeroizing::new(ctx.entropy.bytes32());
-    let expires = Timestamp::from_millis(ctx.now()?.millis() + i64::from(days) * 86_400_000);
-    let event = Event::InvitationIssued(InvitationIssued {
-        contributor: contributor.clone(),
-        token: Digest::of(*secret),
-        expires,
-    });
-    ctx.append(&event, act, Some(subject), vec![], &[])?;
-    Ok(Invited { token: Zeroizing::new(format!("{PREFIX}{}", URL_SAFE_NO_PAD.encode(*secret))), expires })
-}
-
-/// The person whose token somebody shows, if it works now.
-///
-/// # Errors
-/// If the store fails.
-pub fn find(ctx: &AccessContext<'_>, shown: &str) -> Result<Option<Participant>, AccessError> {
-    let Some(encoded) = shown.strip_prefix(PREFIX).filter(|t| t.len() == 43) else { return Ok(None) };
-    let Ok(secret) = URL_SAFE_NO_PAD.decode(encoded).map(Zeroizing::new) else { return Ok(None) };
-    let token = Digest::of(secret.as_slice());
-    let found = read::invitation(&ctx.state(), &token)?;
-    let now = ctx.now()?;
-    Ok(found.filter(|i| now < i.issued.body.expires).map(|i| Participant {
-        subject: i.subject,
-        contributor: i.issued.body.contributor,
-        token,
-    }))
 }
 
 /// One thing that a person said.
@@ -125,15 +75,16 @@ pub struct Choices {
     pub choices: Vec<Choice>,
     /// Withdrawals, the last first.
     pub withdrawals: Vec<Withdrawal>,
-    /// The hospitals here, by id, with their names.
+    /// The hospital that this is about, by id, with its name.
     pub hospitals: BTreeMap<ContributorId, String>,
 }
 
-/// What a person said, for their own page.
+/// What a person said to this hospital, and what they withdrew from all, for their own page.
 ///
 /// # Errors
 /// If the store fails.
-pub fn choices(ctx: &AccessContext<'_>, subject: SubjectId) -> Result<Choices, AccessError> {
+pub fn choices(ctx: &AccessContext<'_>, who: &Participant) -> Result<Choices, AccessError> {
+    let (subject, hospital) = (who.subject, &who.hospital);
     let said = said_by(ctx, subject)?;
     let governing: Vec<u64> = said.governing().map(|d| d.seq).collect();
     let kinds = vec!["consent.recorded".to_owned()];
@@ -143,6 +94,9 @@ pub fn choices(ctx: &AccessContext<'_>, subject: SubjectId) -> Result<Choices, A
         let Some(value) = entry.payload.value() else { continue };
         let Ok(event) = serde_json::from_value::<ConsentRecorded>(value.clone()) else { continue };
         let Ok(directive) = serde_json::from_value(event.directive) else { continue };
+        if event.contributor != *hospital {
+            continue;
+        }
         choices.push(Choice {
             seq: entry.seq,
             time: entry.leaf.time,
@@ -155,11 +109,12 @@ pub fn choices(ctx: &AccessContext<'_>, subject: SubjectId) -> Result<Choices, A
     let mut withdrawals: Vec<Withdrawal> = said
         .withdrawals
         .iter()
-        .map(|w| Withdrawal { state: w.clone(), stands: !said.is_lifted(w) })
+        .filter(|w| w.contributor.as_ref().is_none_or(|c| c == hospital))
+        .map(|w| Withdrawal { state: w.clone(), stands: !said.lifted_at(w).contains(hospital) })
         .collect();
     withdrawals.reverse();
-    let hospitals: Vec<Contributor> = super::contributor::list(ctx)?;
-    let hospitals = hospitals.into_iter().map(|c| (c.body.contributor, c.body.name)).collect();
+    let known = read::contributor(&ctx.state(), hospital)?;
+    let hospitals = known.into_iter().map(|c| (c.body.contributor, c.body.name)).collect();
     Ok(Choices { choices, withdrawals, hospitals })
 }
 
@@ -176,13 +131,13 @@ pub struct CountedBy {
     pub last: Timestamp,
 }
 
-/// The projects whose counts may have counted this person: those that their directives permitted at that moment. Whether
-/// they met a cohort's criteria is not kept.
+/// The projects whose counts of this hospital's data may have counted this person: those that their directives permitted at
+/// that moment. Whether they met a cohort's criteria is not kept.
 ///
 /// # Errors
 /// If the store fails.
-pub fn counted_by(ctx: &AccessContext<'_>, subject: SubjectId) -> Result<Vec<CountedBy>, AccessError> {
-    let said = said_by(ctx, subject)?;
+pub fn counted_by(ctx: &AccessContext<'_>, who: &Participant) -> Result<Vec<CountedBy>, AccessError> {
+    let said = said_by(ctx, who.subject)?;
     let mut out: BTreeMap<ProjectId, CountedBy> = BTreeMap::new();
     let counts: Vec<Count> = read::all(&ctx.state(), "count")?;
     for Logged { body, origin } in counts {
@@ -199,6 +154,9 @@ pub fn counted_by(ctx: &AccessContext<'_>, subject: SubjectId) -> Result<Vec<Cou
         let mut permitted = false;
         for dataset in body.datasets.keys() {
             let Some(dataset) = read::dataset(&ctx.state(), dataset)? else { continue };
+            if dataset.contributor != who.hospital {
+                continue;
+            }
             permitted |= consent::evaluate(&before, &dataset.contributor, &wanted).permit;
         }
         if permitted {
@@ -214,6 +172,64 @@ pub fn counted_by(ctx: &AccessContext<'_>, subject: SubjectId) -> Result<Vec<Cou
         }
     }
     Ok(out.into_values().collect())
+}
+
+/// A release that holds this person's data of the hospital.
+#[derive(Clone, PartialEq, Debug)]
+pub struct UsedIn {
+    /// The release.
+    pub release: Release,
+    /// What it was asked for.
+    pub request: RequestSubmitted,
+    /// The entries of what was said to the hospital that permitted it.
+    pub directives: Vec<u64>,
+}
+
+/// The releases that this person's data of the hospital is in.
+///
+/// # Errors
+/// If the store fails.
+pub fn releases_with(ctx: &AccessContext<'_>, who: &Participant) -> Result<Vec<UsedIn>, AccessError> {
+    let mut found = Vec::new();
+    // A release knows a person by one of the ids that turned out to be theirs.
+    for id in ctx.same_people()?.of(who.subject) {
+        let prefix = format!("{}/", subject_key(id));
+        found.extend(ctx.store.scan_primary(MEMBER_KIND, &prefix, None, 10_000)?);
+    }
+    let mut out = Vec::new();
+    for (_, value) in found {
+        let id: Option<ReleaseId> = value["release"].as_str().and_then(|id| id.parse().ok());
+        let Some(release) = id.map(|id| read::release(&ctx.state(), &id)).transpose()?.flatten() else {
+            continue;
+        };
+        if !touches(ctx, &release, &who.hospital)? {
+            continue;
+        }
+        let Some(request) = read::request(&ctx.state(), &release.body.request)? else { continue };
+        let by: Vec<u64> = serde_json::from_value(value["directives"].clone()).unwrap_or_default();
+        let said = Sayings::new(*ctx, release.body.as_of)?.of(who.subject)?;
+        let through =
+            |seq: &u64| said.directives.iter().any(|d| d.seq == *seq && d.contributor == who.hospital);
+        let directives: Vec<u64> = by.into_iter().filter(through).collect();
+        // Permitted through other hospitals only, the release holds theirs only.
+        if !directives.is_empty() {
+            out.push(UsedIn { release, request: request.submitted.body, directives });
+        }
+    }
+    Ok(out)
+}
+
+fn touches(
+    ctx: &AccessContext<'_>,
+    release: &Release,
+    hospital: &ContributorId,
+) -> Result<bool, AccessError> {
+    for dataset in release.body.datasets.keys() {
+        if read::dataset(&ctx.state(), dataset)?.is_some_and(|d| d.contributor == *hospital) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// The modes that a person can choose from, with what each does.

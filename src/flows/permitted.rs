@@ -73,7 +73,8 @@ impl PermittedSubjects {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 struct Profile {
     directives: Vec<(ContributorId, Digest)>,
-    withdrawals: Vec<(Option<ContributorId>, WithdrawalMode, Option<Date>)>,
+    /// Whose data, how far, from when, and where it was lifted.
+    withdrawals: Vec<(Option<ContributorId>, WithdrawalMode, Option<Date>, Vec<ContributorId>)>,
     /// For a person known under several ids: the profile of what they said, read as one history.
     as_one: Option<Box<Profile>>,
 }
@@ -464,10 +465,13 @@ fn profile_of(said: &SubjectState) -> Profile {
     directives.sort();
     directives.dedup();
     let mut withdrawals: Vec<_> = said
-        .standing()
-        .map(|w| {
+        .withdrawals
+        .iter()
+        .map(|w| (w, said.lifted_at(w)))
+        .filter(|(w, lifted)| w.contributor.as_ref().is_none_or(|c| !lifted.contains(c)))
+        .map(|(w, lifted)| {
             let day = (w.mode == WithdrawalMode::NoFurtherAccess).then(|| w.time.date());
-            (w.contributor.clone(), w.mode, day)
+            (w.contributor.clone(), w.mode, day, lifted.into_iter().cloned().collect())
         })
         .collect();
     withdrawals.sort();

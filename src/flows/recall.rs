@@ -48,6 +48,5 @@ pub fn recalls(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Recalls, Da
 
 /// Whether a recall of data of one of `holders` stands.
 fn recalled(said: &SubjectState, holders: &[ContributorId]) -> bool {
-    let reaches = |c: &Option<ContributorId>| c.as_ref().is_none_or(|c| holders.contains(c));
-    said.standing().any(|w| w.mode == WithdrawalMode::Recall && reaches(&w.contributor))
+    holders.iter().any(|holder| said.standing_for(holder).any(|w| w.mode == WithdrawalMode::Recall))
 }

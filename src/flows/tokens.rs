@@ -5,7 +5,7 @@
 //! before the token works and before it is shown; a crash between leaves an entry without a token, which harms nobody. A
 //! token is ended the other way round, first in fact and then in the ledger; repeating the call completes it.
 //!
-//! What it does not do: participants' invitations, which are a person's and live in the folded state.
+//! What it does not do: participants' tokens, which come from an invitation (`flows::invitation`).
 
 use almoner_model::{Clock, Digest, Entropy, Timestamp};
 use base64::Engine as _;

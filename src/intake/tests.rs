@@ -7,7 +7,7 @@ use std::num::NonZeroUsize;
 use std::path::Path;
 use std::sync::{Arc, Mutex};
 
-use almoner_model::{Date, Tables};
+use almoner_model::{Date, Sensitive, Tables};
 use arrow::array::{Array, AsArray, RecordBatch};
 use arrow::datatypes::Int64Type;
 use proptest::prelude::*;
@@ -432,7 +432,7 @@ fn an_archive_member_that_was_changed_is_noticed() {
 #[test]
 fn merges_and_deletions_are_applied() {
     let old = r#"{"resourceType":"Patient","id":"old","birthDate":"1970-05-01","link":[{"type":"replaced-by","other":{"reference":"Patient/p1"}}]}"#;
-    let deleted = r#"{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Condition/c9"}},{"request":{"method":"DELETE","url":"Patient/p1"}}]}"#;
+    let deleted = r#"{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Condition/c9"}},{"request":{"method":"DELETE","url":"Consent/k9"}},{"request":{"method":"DELETE","url":"Patient/p1"}}]}"#;
     let consent = r#"{"resourceType":"Consent","id":"k","patient":{"reference":"Patient/old"}}"#;
     let dir = folder(&[
         ("Patient.ndjson", format!("{old}\n{PATIENT}").as_bytes()),
@@ -450,7 +450,11 @@ fn merges_and_deletions_are_applied() {
         .collect();
     assert_eq!(persons, [1, 1]);
     let row_key = hasher().row_key("Condition", "c9");
-    assert_eq!(ran.deletions, [Deletion::Row { kind: "Condition", row_key }, Deletion::Person { person: 1 }]);
+    let gone = Deletion::Consent { id: Sensitive::new("k9".into()) };
+    assert_eq!(
+        ran.deletions,
+        [Deletion::Row { kind: "Condition", row_key }, gone, Deletion::Person { person: 1 }]
+    );
     assert_eq!(ran.consents, 1);
 }
 

@@ -45,6 +45,18 @@ pub struct BasisFacts {
     pub expires: Option<Date>,
 }
 
+/// Whether a legal basis of this kind can carry a release of this profile (45 CFR 164.514): an attestation Safe Harbor, (b)(2);
+/// a data use agreement a limited data set, (e), and shifted dates, which are less; an expert's determination shifted dates,
+/// (b)(1). The house rules say the same.
+pub fn basis_fits(kind: &str, profile: &str) -> bool {
+    matches!(
+        (kind, profile),
+        ("safe_harbor_attestation", "safe-harbor")
+            | ("expert_determination" | "data_use_agreement", "date-shifted")
+            | ("data_use_agreement", "limited")
+    )
+}
+
 /// What rules see of a request for a release.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct ReleaseFacts {

@@ -75,6 +75,21 @@ fn each_missing_part_is_a_refusal_with_its_own_reason() {
 }
 
 #[test]
+fn what_is_taken_for_a_legal_basis_is_what_the_house_rules_take() {
+    for profile in ["safe-harbor", "date-shifted", "limited", "other"] {
+        for kind in ["safe_harbor_attestation", "expert_determination", "data_use_agreement"] {
+            let facts = changed(|r| {
+                r.profile = profile.into();
+                let basis = BasisFacts { kind: kind.into(), profile: profile.into(), expires: None };
+                r.legal_basis = Some(basis);
+            });
+            let permits = ask(facts, None).effect() == Effect::Permit;
+            assert_eq!(basis_fits(kind, profile) || profile == "other", permits, "{kind} {profile}");
+        }
+    }
+}
+
+#[test]
 fn a_contract_adds_to_the_house_rules_and_never_takes_away() {
     let strict = r#"
         permit (principal, action, resource);

@@ -166,7 +166,7 @@ fn a_row_that_a_vocabulary_moved_is_denied_with_its_record() {
         wanted: ["person", "observation"].iter().map(|t| tables.index_of(t).expect("canonical")).collect(),
         members: &[1, 2],
         permitted: &[Permitted { ids: &[1, 2], limits: &limits }],
-        offset_days: &|_| 0,
+        offset_days: &|_, _| 0,
         places: vec![0],
     };
     let mut report = ExtractReport::default();

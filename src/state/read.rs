@@ -6,8 +6,9 @@ use serde_json::Value;
 
 use super::View;
 use super::records::{
-    Contract, Contributor, Count, Dataset, Download, Invitation, LegalBasis, PermitRecord, Project, Release,
-    Request, Shape, SubjectRecord, Token, seq_key, subject_key,
+    Contract, Contributor, ContributorChange, Count, Dataset, Download, Invitation, LegalBasis,
+    LegalBasisEnd, PermitRecord, Project, Release, Request, Shape, SubjectRecord, Token, seq_key,
+    subject_key,
 };
 
 /// Why a record could not be read. Always our fault.
@@ -100,6 +101,21 @@ pub fn all<T: DeserializeOwned>(from: &impl Read, kind: &'static str) -> Result<
     }
 }
 
+/// Of whom a document of a hospital was recorded.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn subjects_of_lineage(
+    from: &impl Read,
+    contributor: &ContributorId,
+    lineage: &str,
+) -> Result<Vec<SubjectId>, ReadError> {
+    let rows = from.scan("consent-lineage", &format!("{contributor}/{lineage}/"), None, 1_000)?;
+    let read =
+        |(_, value)| serde_json::from_value(value).map_err(|_| ReadError::Malformed("consent-lineage"));
+    rows.into_iter().map(read).collect()
+}
+
 macro_rules! readers {
     ($($(#[$doc:meta])* $name:ident($id:ident: $type:ty) -> $record:ty = $kind:literal, $key:expr;)*) => {
         $($(#[$doc])*
@@ -121,6 +137,10 @@ readers! {
     dataset(id: &DatasetId) -> Dataset = "dataset", id.as_str();
     /// A legal basis.
     legal_basis(id: &str) -> LegalBasis = "legal-basis", id;
+    /// The end of a legal basis.
+    legal_basis_end(id: &str) -> LegalBasisEnd = "legal-basis-end", id;
+    /// The last change of a contributor.
+    contributor_change(id: &ContributorId) -> ContributorChange = "contributor-change", id.as_str();
     /// A project.
     project(id: &ProjectId) -> Project = "project", id.as_str();
     /// A request.
@@ -133,8 +153,8 @@ readers! {
     download(id: &str) -> Download = "download", id;
     /// An API token.
     token(id: &str) -> Token = "token", id;
-    /// An invitation, by the digest of its token.
-    invitation(token: &Digest) -> Invitation = "invitation", &token.to_string();
+    /// An invitation.
+    invitation(id: &str) -> Invitation = "invitation", id;
     /// The count that an entry answered.
     count(seq: Seq) -> Count = "count", &seq_key(seq);
     /// What a person said.

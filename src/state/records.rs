@@ -34,11 +34,17 @@ pub struct Logged<T> {
 /// Kind `contributor`.
 pub type Contributor = Logged<events::ContributorRegistered>;
 
+/// Kind `contributor-change`, by contributor: the last one. The record of the contributor holds what it says.
+pub type ContributorChange = Logged<events::ContributorChanged>;
+
 /// Kind `contract`, by contributor: the rules in force.
 pub type Contract = Logged<events::ContractPublished>;
 
 /// Kind `legal-basis`.
 pub type LegalBasis = Logged<events::LegalBasisRecorded>;
+
+/// Kind `legal-basis-end`, by the basis' id.
+pub type LegalBasisEnd = Logged<events::LegalBasisEnded>;
 
 /// Kind `project`.
 pub type Project = Logged<events::ProjectCreated>;
@@ -79,7 +85,7 @@ pub struct Dataset {
     pub versions: Vec<Logged<events::DatasetPublished>>,
 }
 
-/// Kind `invitation`, by token digest.
+/// Kind `invitation`, by id.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Invitation {
     /// As issued.
@@ -87,6 +93,10 @@ pub struct Invitation {
     pub issued: Logged<events::InvitationIssued>,
     /// Who was invited.
     pub subject: SubjectId,
+    /// The token that it became.
+    pub redeemed: Option<Logged<events::InvitationRedeemed>>,
+    /// When it was ended.
+    pub revoked: Option<Origin>,
 }
 
 /// Kind `download`.
@@ -217,6 +227,11 @@ impl SubjectRecord {
 /// The key of a person, so that key order is id order.
 pub fn subject_key(subject: SubjectId) -> String {
     format!("{:016}", subject.get())
+}
+
+/// The key of a person under a document of a hospital (kind `consent-lineage`, for FHIR Consents): whose it is.
+pub fn lineage_key(contributor: &ContributorId, lineage: &str, subject: SubjectId) -> String {
+    format!("{contributor}/{lineage}/{}", subject_key(subject))
 }
 
 /// The key of an entry, so that key order is ledger order.

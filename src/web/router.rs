@@ -20,8 +20,9 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(tokens::create::create).service(tokens::list::list).service(tokens::revoke::revoke)
         // Hospitals and their rules
         .service(contributors::register::register).service(contributors::list::list)
-        .service(contributors::read::read).service(contributors::contract::contract)
-        .service(legal_bases::record::record).service(legal_bases::list::list)
+        .service(contributors::read::read).service(contributors::change::change)
+        .service(contributors::contract::contract)
+        .service(legal_bases::record::record).service(legal_bases::list::list).service(legal_bases::end::end)
         // Exports arrive and become datasets
         .service(uploads::create::create).service(uploads::list::list).service(uploads::read::read)
         .service(uploads::write::write).service(uploads::commit::commit).service(uploads::discard::discard)
@@ -32,7 +33,9 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         // Patients decide, through their hospital
         .service(consents::record::record).service(consents::batch::batch).service(consents::import::import)
         .service(withdrawals::record::record).service(invitations::issue::issue)
+        .service(invitations::list::list).service(invitations::revoke::revoke)
         // and for themselves
+        .service(invitations::redeem::redeem)
         .service(me::identity::identity).service(me::choices::choices).service(me::uses::uses)
         .service(me::decide::decide).service(me::withdraw::withdraw)
         // Researchers ask, committees decide

@@ -7,7 +7,7 @@ use almoner::app::{App, Folder, OpenError};
 use almoner::config::Config;
 use almoner::events::{ContributorRegistered, Event};
 use almoner::flows::Act;
-use almoner::flows::participant;
+use almoner::flows::invitation;
 use almoner::flows::tokens::NewToken;
 use almoner::store::NewEntry;
 use almoner::system::{SystemClock, SystemEntropy};
@@ -118,8 +118,10 @@ impl House {
         let record = SourcePatientId::new(format!("mr-{}", SystemEntropy.u64()));
         self.app.registry.subject_of_record(&north, &record, &SystemEntropy).expect("a person");
         let act = Act::operator(&SystemEntropy);
-        let invited = participant::invite(&self.app.access(), &act, &north, &record, 30).expect("invited");
-        invited.token.to_string()
+        let ctx = self.app.access();
+        let invited = invitation::invite(&ctx, &act, &north, &record, 14).expect("invited");
+        let redeemed = invitation::redeem(&ctx, &Act::operator(&SystemEntropy), &invited.secret);
+        redeemed.expect("redeemed").secret.to_string()
     }
 
     pub fn get(&self, path: &str, token: Option<&str>) -> Answer {

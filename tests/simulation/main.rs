@@ -132,7 +132,7 @@ fn step(world: &World, model: &mut [Said]) {
 fn record(world: &World, n: usize, directive: Directive, lifts: Option<u64>) -> Result<u64, AccessError> {
     let whose = Whose::Record(SourcePatientId::new(format!("MRN-{n}")));
     let new = NewConsent { whose, directive, lifts };
-    consent::record(&world.ctx(), &world.act("contributor"), &north(), new).map(|a| a.seq)
+    consent::record(&world.ctx(), &world.act("contributor"), &north(), new)
 }
 
 /// A paper of some day, before or after others; sometimes a refusal, sometimes for some days only.
@@ -266,6 +266,8 @@ fn basis() -> LegalBasisRecorded {
         contributor: north(),
         kind: "expert_determination".into(),
         profile: "date-shifted".into(),
+        recipient: None,
+        project: None,
         by: "Dr. Expert".into(),
         method: "k-map over the state".into(),
         scope: "all tables".into(),
@@ -335,5 +337,51 @@ fn a_permit_needs_every_part_and_a_refusal_names_the_missing_one() {
     ] {
         let reasons = ask(&World::new(2), leave_out).expect_err(leave_out);
         assert!(reasons.iter().any(|r| r.contains(word)), "{leave_out}: {reasons:?}");
+    }
+}
+
+#[test]
+fn a_permit_rests_on_the_basis_that_was_made_for_it_and_falls_with_it() {
+    let world = World::new(3);
+    let refused = ask(&world, "legal basis").expect_err("there is none");
+    assert!(refused.iter().any(|r| r.contains("legal basis")));
+    let ctx = world.ctx();
+    let permit =
+        || decide::permit(&ctx, &world.act("system"), &"r1".parse().expect("slug"), CategorySet::EMPTY);
+    let record = |basis: LegalBasisRecorded| {
+        decide::record_legal_basis(&ctx, &world.act("contributor"), basis, b"pdf")
+    };
+    let flawed = |change: fn(&mut LegalBasisRecorded), at: &str| {
+        let mut flawed = basis();
+        change(&mut flawed);
+        let refused = record(flawed).expect_err(at);
+        assert!(matches!(&refused, AccessError::Invalid { pointer, .. } if pointer == at), "{refused}");
+    };
+    flawed(|b| b.profile = "safe-harbor".into(), "/kind");
+    flawed(|b| b.kind = "safe_harbor_attestation".into(), "/kind");
+    flawed(|b| b.kind = "data_use_agreement".into(), "/recipient");
+
+    let other = Some("elsewhere".parse().expect("slug"));
+    let id = |id: &str| LegalBasisRecorded { id: id.into(), ..basis() };
+    record(LegalBasisRecorded { recipient: other, expires: Some(date("2040-01-01")), ..id("other") })
+        .expect("recorded");
+    permit().expect_err("it is another recipient's");
+    record(LegalBasisRecorded { expires: Some(date("2039-01-01")), ..id("any") }).expect("recorded");
+    let project = Some("stroke".parse().expect("slug"));
+    record(LegalBasisRecorded { project, ..id("own") }).expect("recorded");
+    let rests_on = || permit().expect("permitted").grant().legal_bases[&north()].clone();
+    assert_eq!(rests_on(), "own", "made for this project, though it ends first");
+    let request = || almoner::state::read::request(&ctx.state(), &"r1".parse().expect("slug"));
+    let stands =
+        || decide::still_permitted(&ctx, &request().expect("reads").expect("there"), world.store.size());
+    for (ended, left) in [("own", Some("any")), ("any", None)] {
+        decide::end_legal_basis(&ctx, &world.act("contributor"), ended, " ").expect_err("without a reason");
+        for _ in 0..2 {
+            decide::end_legal_basis(&ctx, &world.act("contributor"), ended, "revised").expect("ended");
+        }
+        match left {
+            Some(left) => assert_eq!(rests_on(), left),
+            None => assert!(permit().is_err() && stands().is_err(), "also no download"),
+        }
     }
 }

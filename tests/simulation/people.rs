@@ -2,12 +2,12 @@
 
 use std::path::Path;
 
-use almoner::consent::WithdrawalMode;
-use almoner::events::Event;
+use almoner::consent::{Signed, Source, WithdrawalMode};
+use almoner::events::{ConsentRecorded, Event};
 use almoner::flows::access::AccessError;
-use almoner::flows::consent::{import, record_fhir};
-use almoner::flows::{participant, permitted_subjects, withdraw};
-use almoner::store::{EntryFilter, Store};
+use almoner::flows::consent::{self, NewConsent, Whose, end_deleted, import, record_fhir};
+use almoner::flows::{Act, invitation, participant, permitted_subjects, withdraw};
+use almoner::store::{EntryFilter, NewEntry, Store};
 use almoner_ledger::VerifierKey;
 use almoner_ledger::receipt::Receipt;
 use almoner_model::{SourcePatientId, Timestamp};
@@ -59,13 +59,21 @@ fn a_participant_sees_what_was_said_and_withdraws_with_a_receipt() {
 
     let ctx = world.ctx();
     let unknown = SourcePatientId::new("nobody".to_owned());
-    let refused = participant::invite(&ctx, &world.act("contributor"), &north(), &unknown, 30).err();
+    let refused = invitation::invite(&ctx, &world.act("contributor"), &north(), &unknown, 14).err();
     assert_eq!(refused, Some(AccessError::Unknown("patient")));
-    let invited =
-        participant::invite(&ctx, &world.act("contributor"), &north(), &number, 30).expect("invited");
-    let someone = participant::find(&ctx, &invited.token).expect("store").expect("the token works");
-    assert!(participant::find(&ctx, "alp_forged").expect("store").is_none());
-    let choices = participant::choices(&ctx, someone.subject).expect("read");
+    let invite = || invitation::invite(&ctx, &world.act("contributor"), &north(), &number, 14);
+    let late = invite().expect("invited");
+    let invited = invite().expect("invited");
+    assert!(invitation::find(&ctx, &invited.secret).expect("store").is_none(), "a code is no token");
+    let redeeming = world.act("public");
+    let token = invitation::redeem(&ctx, &redeeming, &invited.secret).expect("redeemed");
+    let again = invitation::redeem(&ctx, &redeeming, &invited.secret).expect("the same call");
+    assert_eq!(token.secret, again.secret, "the answer was lost");
+    let second = invitation::redeem(&ctx, &world.act("public"), &invited.secret).err();
+    assert!(matches!(second, Some(AccessError::Conflict(_))), "once only");
+    let (_, someone) = invitation::find(&ctx, &token.secret).expect("store").expect("the token works");
+    assert!(invitation::find(&ctx, "alp_forged").expect("store").is_none());
+    let choices = participant::choices(&ctx, &someone).expect("read");
     assert_eq!(choices.choices.len(), 1);
     assert!(choices.choices[0].governs && choices.withdrawals.is_empty());
 
@@ -92,10 +100,20 @@ fn a_participant_sees_what_was_said_and_withdraws_with_a_receipt() {
     let again = import(&ctx, &by("operator"), &north(), &list, &forms).expect("imported");
     assert_eq!(again.recorded, 0);
     assert_eq!(permitted(&world), before - 1, "importing the old paper again lifts nothing");
-    let refused = participant::invite(&ctx, &world.act("contributor"), &north(), &number, 30).err();
+    let refused = invite().err();
     assert!(matches!(refused, Some(AccessError::Denied(_))), "whoever withdrew is not contacted");
-    world.clock.advance_days(31);
-    assert!(participant::find(&ctx, &invited.token).expect("store").is_none(), "it expired");
+    world.clock.advance_days(14);
+    let expired = invitation::redeem(&ctx, &world.act("public"), &late.secret).err();
+    assert!(matches!(expired, Some(AccessError::Denied(_))));
+    assert!(invitation::find(&ctx, &token.secret).expect("store").is_some());
+    invitation::revoke(&ctx, &world.act("contributor"), &token.id).expect("ended");
+    invitation::revoke(&ctx, &world.act("contributor"), &token.id).expect("ended already");
+    assert!(invitation::find(&ctx, &token.secret).expect("store").is_none(), "it was ended");
+    let kinds = |kind: &str| {
+        let filter = EntryFilter { kinds: vec![format!("invitation.{kind}")], topic: None };
+        world.store.entries(0, 100, &filter).expect("read").len()
+    };
+    assert_eq!((kinds("issued"), kinds("redeemed"), kinds("revoked")), (2, 1, 1));
 }
 
 #[test]
@@ -122,6 +140,106 @@ fn fhir_consents_of_an_export_are_recorded_once() {
     let one = [(1, world.subject(0), &ended)];
     record_fhir(&world.ctx(), &by("system"), &north(), &[1; 32], one).expect("recorded");
     assert_eq!(permitted(&world), 0, "the same document, no longer in force");
+}
+
+#[test]
+fn what_ends_again_is_heard_again_and_a_deleted_permission_ends() {
+    let world = World::new(5);
+    let subject = world.subject(0);
+    let consent = |status: &str, date: &str| {
+        serde_json::json!({
+            "resourceType": "Consent", "id": "a", "status": status, "dateTime": date,
+            "scope": {"coding": [{"code": "research"}]},
+            "policyRule": {"coding": [{"code": "OPTIN"}]},
+        })
+    };
+    let hear = |resource: &serde_json::Value| {
+        record_fhir(&world.ctx(), &by("system"), &north(), &[1; 32], [(1, subject, resource)]).expect("heard")
+    };
+    for (status, date, left) in [
+        ("active", "2020-05-01", 1),
+        ("inactive", "2020-05-01", 0),
+        ("active", "2022-05-01", 0),
+        ("inactive", "2020-05-01", 0),
+    ] {
+        assert_eq!(hear(&consent(status, date)).recorded, 1, "{status} {date}");
+        assert_eq!(permitted(&world), left, "{status} {date}");
+        world.clock.advance_days(1);
+        assert_eq!(hear(&consent(status, date)).already, 1, "{status} {date} again, on another day");
+    }
+    let again = world.ctx().now().expect("ledger time").date().to_string();
+    hear(&consent("active", &again));
+    assert_eq!(permitted(&world), 1, "signed anew");
+    let end =
+        || end_deleted(&world.ctx(), &by("system"), &north(), &[1; 32], ["a", "unknown"]).expect("heard");
+    assert_eq!((end().recorded, permitted(&world)), (1, 0));
+    assert_eq!((end().recorded, permitted(&world)), (0, 0));
+}
+
+#[test]
+fn a_signature_in_the_future_is_refused_at_every_door_and_folds_to_nothing() {
+    let world = World::new(6);
+    let ctx = world.ctx();
+    let later = ctx.now().expect("ledger time").date().plus_days(2);
+    let directive = crate::directive(Source::Form, Signed::on(later), true, None);
+    let new =
+        NewConsent { whose: Whose::Subject(world.subject(0)), directive: directive.clone(), lifts: None };
+    let refused =
+        consent::record(&ctx, &world.act("contributor"), &north(), new).expect_err("not signed yet");
+    assert!(matches!(&refused, AccessError::Invalid { pointer, .. } if pointer == "/signed"), "{refused}");
+    let (_, forms) = example();
+    let digest = "ab".repeat(32);
+    let list = format!("record_number,form_version,date,evidence_digest\nMRN-1,broad@2,{later},{digest}\n");
+    let listed = import(&ctx, &by("operator"), &north(), list.as_bytes(), &forms).expect("read");
+    assert_eq!((listed.recorded, listed.rejected["date-in-future"]), (0, 1));
+
+    // An older server took it in.
+    let event = Event::ConsentRecorded(ConsentRecorded {
+        contributor: north(),
+        directive: serde_json::to_value(directive).expect("JSON"),
+        lifts: None,
+    });
+    let act = world.act("contributor");
+    let entry = NewEntry {
+        event_id: act.event_id,
+        kind: event.kind(),
+        actor: act.actor,
+        subject: Some(world.subject(0)),
+        payload: event.payload().expect("JSON"),
+        policy: None,
+        decision: None,
+        as_of: None,
+        topics: vec![],
+    };
+    world.store.append(vec![entry], &[]).expect("it is in the log");
+    assert_eq!(permitted(&world), 0);
+    world.clock.advance_days(30);
+    assert_eq!(permitted(&world), 0, "it never says anything");
+}
+
+#[test]
+fn the_same_act_again_has_the_same_entry() {
+    let world = World::new(7);
+    let say = |act: &Act, source: Source, permit: bool| {
+        let now = world.ctx().now().expect("ledger time");
+        let signed =
+            if source == Source::Form { Signed::on(crate::date("2025-01-01")) } else { Signed::at(now) };
+        let directive = crate::directive(source, signed, permit, None);
+        let new = NewConsent { whose: Whose::Subject(world.subject(0)), directive, lifts: None };
+        consent::record(&world.ctx(), act, &north(), new).expect("recorded")
+    };
+    for source in [Source::Form, Source::Participant] {
+        let act = world.act("participant");
+        let first = say(&act, source, true);
+        world.clock.advance_days(1);
+        assert_eq!(say(&act, source, true), first, "the answer was lost");
+        assert_eq!(say(&world.act("other"), source, true), first, "nothing new is said");
+        let refusal = say(&world.act("participant"), source, false);
+        assert_ne!(refusal, first);
+        let again = say(&world.act("participant"), source, true);
+        assert!(again > refusal, "said anew after something else");
+        assert_eq!(say(&act, source, true), first, "the first act is the first entry");
+    }
 }
 
 #[test]

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 
 use almoner::events::{Actor, ContributorRegistered, DatasetPublished, Event};
 use almoner::flows::{AccessContext, Act, ConsentIndex, Documents, People, PeopleError, contributor};
+use almoner::keys::Keyring;
 use almoner::state::Projections;
 use almoner::store::memory::MemoryStore;
 use almoner::store::{NewEntry, Store};
@@ -67,6 +68,7 @@ pub struct World {
     pub store: MemoryStore,
     pub people: Register,
     pub shelf: Shelf,
+    pub keys: Keyring,
     pub index: ConsentIndex,
 }
 
@@ -95,6 +97,7 @@ impl World {
             store,
             people: Register::default(),
             shelf: Shelf::default(),
+            keys: Keyring::from_root(&[9; 32]),
             index: ConsentIndex::new(),
         };
         let ctx = world.ctx();
@@ -139,6 +142,7 @@ impl World {
             store: &self.store,
             people: &self.people,
             documents: &self.shelf,
+            keys: &self.keys,
             index: &self.index,
             clock: &*self.clock,
             entropy: &*self.entropy,

@@ -244,8 +244,11 @@ fn a_row_that_a_vocabulary_moved_is_denied_with_its_record() {
     let sources = [fixture::dataset(dir.path(), "h0", 0, &tables)];
     let definition = br#"{"all":[{"domain":"observation","codes":["SNOMED:44054006"]}]}"#;
     let facts = DatasetFacts {
-        tables: [("observation".to_owned(), TableFacts { rows: 3, concept_ids: false, source_codes: true })]
-            .into(),
+        tables: [(
+            "observation".to_owned(),
+            TableFacts { rows: 3, concept_ids: Held::None, source_codes: Held::All },
+        )]
+        .into(),
         ..facts(&World { persons: vec![BTreeMap::new()], conditions: vec![], measurements: vec![] }).remove(0)
     };
     let plan = plan(&SimpleCohort::parse(definition).expect("reads"), &[facts], None).expect("plans");
@@ -253,7 +256,7 @@ fn a_row_that_a_vocabulary_moved_is_denied_with_its_record() {
     let denies = Limits { withheld, days: DateRanges::all() };
     let limits: BTreeMap<i64, Limits> = [(1, denies.clone()), (2, denies)].into();
     let found =
-        run(&plan, &sources, &[Permitted { ids: &[1, 2, 3], limits: &limits }], &|_| 0).expect("runs");
+        run(&plan, &sources, &[Permitted { ids: &[1, 2, 3], limits: &limits }], &|_, _| 0).expect("runs");
     let members: Vec<i64> = found.members.iter().map(|m| m.subject).collect();
     assert_eq!((members, found.report.withheld), (vec![2, 3], 1));
 }

@@ -3,6 +3,9 @@
 use super::*;
 use crate::consent::{CategorySet, DirectiveState, Purpose, Reason, SubjectState, Use, Verdict, evaluate};
 
+/// 2026-11-22.
+const TODAY: Date = Date::from_days(20_779);
+
 fn use_at(at: &str, tables: &[&str]) -> Use {
     Use {
         purpose: Purpose::of(Duo::HealthResearch, [Duo::EthicsApproval]),
@@ -26,10 +29,16 @@ fn verdict(directive: Directive, wanted: &Use) -> Verdict {
 }
 
 fn directive(consent: &Value) -> Directive {
-    match read(consent, "fhir:test".into(), &|_| None, Date::from_days(16_000)) {
+    match read(consent, "fhir:test".into(), &|_| None, TODAY) {
         Reading::Directive(directive) => *directive,
         Reading::Nothing(rule) => panic!("{rule}"),
     }
+}
+
+/// Several examples are dated after the moment that they are evaluated at.
+fn signed_before(mut directive: Directive) -> Directive {
+    directive.signed = Signed::on(Date::from_days(16_000));
+    directive
 }
 
 fn example(name: &str) -> Option<Value> {
@@ -61,7 +70,7 @@ fn the_hl7_examples_have_their_reviewed_outcomes() {
     for (name, published, research) in REVIEWED {
         let Some(mut consent) = example(name) else { return };
         let verdict_of = |c: &Value| {
-            let verdict = verdict(directive(c), &wanted);
+            let verdict = verdict(signed_before(directive(c)), &wanted);
             if verdict.permit { None } else { verdict.main_reason() }
         };
         assert_eq!(verdict_of(&consent), *published, "{name} as published");
@@ -74,8 +83,10 @@ fn the_hl7_examples_have_their_reviewed_outcomes() {
 fn an_opt_in_ends_with_its_period_and_an_exception_permits_only_its_class() {
     let Some(mut basic) = example("basic") else { return };
     basic["scope"]["coding"][0]["code"] = "research".into();
-    assert!(verdict(directive(&basic), &use_at("2016-01-01T23:59:59Z", &["person"])).permit, "the last day");
-    let late = verdict(directive(&basic), &use_at("2016-01-02T00:00:00Z", &["person"]));
+    let basic = signed_before(directive(&basic));
+    let last_day = use_at("2016-01-01T23:59:59Z", &["person"]);
+    assert!(verdict(basic.clone(), &last_day).permit, "the last day");
+    let late = verdict(basic, &use_at("2016-01-02T00:00:00Z", &["person"]));
     assert_eq!(late.main_reason(), Some(Reason::OutsidePeriod));
 
     let mut smart = example("smartonfhir").expect("present as the other");
@@ -108,8 +119,7 @@ fn consent(status: &str, provision: Value) -> Value {
 #[test]
 fn only_an_active_consent_is_in_force() {
     let wanted = use_at("2021-01-01T00:00:00Z", &["person"]);
-    let of =
-        |status: &str| read(&consent(status, Value::Null), "l".into(), &|_| None, Date::from_days(16_000));
+    let of = |status: &str| read(&consent(status, Value::Null), "l".into(), &|_| None, TODAY);
     let permits = |status: &str| match of(status) {
         Reading::Directive(d) => verdict(*d, &wanted).permit,
         Reading::Nothing(_) => false,
@@ -230,15 +240,159 @@ fn a_refusal_without_a_date_is_heard_and_a_permission_is_not() {
         let mut consent = research(rule, provision);
         consent["status"] = status.into();
         consent.as_object_mut().expect("an object").remove("dateTime");
-        read(&consent, "fhir:test".into(), &|_| None, Date::from_days(16_000))
+        read(&consent, "fhir:test".into(), &|_| None, TODAY)
     };
-    let heard = |reading: Reading| matches!(reading, Reading::Directive(d) if d.signed.date == Date::from_days(16_000));
+    let heard = |reading: Reading| matches!(reading, Reading::Directive(d) if d.signed.date == TODAY);
     assert!(heard(undated("OPTOUT", "active", json!({}))));
     assert!(heard(undated("OPTIN", "inactive", json!({"type": "permit"}))));
     assert!(heard(undated("OPTIN", "rejected", json!({"type": "permit"}))));
-    for permission in
-        [undated("OPTIN", "active", json!({})), undated("OPTOUT", "active", json!({"type": "permit"}))]
-    {
-        assert!(matches!(permission, Reading::Nothing("no-date")));
+    assert!(heard(undated("OPTOUT", "active", json!({"type": "permit"}))), "the exception needs a date");
+    assert!(matches!(undated("OPTIN", "active", json!({})), Reading::Nothing("no-date")));
+}
+
+/// `wanted` after these versions of one document, recorded in this order.
+fn after(versions: &[Directive], wanted: &Use) -> Verdict {
+    let contributor: almoner_model::ContributorId = "north".parse().expect("slug");
+    let directives = versions.iter().zip(1..).map(|(d, seq)| DirectiveState {
+        seq,
+        contributor: contributor.clone(),
+        directive: d.clone().into(),
+        lifts: None,
+    });
+    let said = SubjectState { directives: directives.collect(), ..SubjectState::default() };
+    evaluate(&said, &contributor, wanted)
+}
+
+fn hiv_denied() -> Value {
+    serde_json::json!({"type": "permit", "provision": [{"type": "deny", "securityLabel": [{"code": "HIV"}]}]})
+}
+
+fn dated(mut consent: Value, date: &str) -> Directive {
+    consent["dateTime"] = date.into();
+    directive(&consent)
+}
+
+#[test]
+fn denials_are_heard_without_a_usable_date_and_permissions_beside_them_are_not() {
+    let wanted = use_at("2026-11-22T12:00:00Z", &["person", "drug_exposure"]);
+    let other = || Directive { lineage: "form:x".into(), ..directive(&research("OPTIN", Value::Null)) };
+    assert!(after(&[other()], &wanted).permit);
+    for date in [Value::Null, "someday".into(), "2031-01-01".into(), "2031".into()] {
+        let mut mixed = research("OPTIN", hiv_denied());
+        mixed["dateTime"] = date.clone();
+        let mixed = directive(&mixed);
+        assert!(!mixed.rules.has(Effect::Permit), "{date}");
+        assert!(!mixed.signed.is_after(Timestamp::from_date(TODAY)), "{date}");
+        let verdict = after(&[other(), mixed], &wanted);
+        assert_eq!(verdict.main_reason(), Some(Reason::CategoryDenied), "{date}");
     }
+    let mut only = research("OPTIN", Value::Null);
+    only["dateTime"] = "2031-01-01".into();
+    assert!(matches!(read(&only, "l".into(), &|_| None, TODAY), Reading::Nothing("date-in-future")));
+}
+
+#[test]
+fn every_way_to_opt_out_is_a_denial_and_an_opt_in_with_restrictions_needs_them() {
+    let wanted = use_at("2021-01-01T00:00:00Z", &["person"]);
+    for rule in ["OPTOUT", "OPTOUTE", "optoute", " OptOut ", "EMRGONLY"] {
+        let verdict = verdict(directive(&research(rule, Value::Null)), &wanted);
+        assert_eq!(verdict.main_reason(), Some(Reason::Denied), "{rule}");
+    }
+    let exception = serde_json::json!({"type": "permit", "purpose": [{"code": "HRESCH"}]});
+    assert!(verdict(directive(&research("OPTOUTE", exception)), &wanted).permit, "opt-out with exceptions");
+    assert!(!verdict(directive(&research("OPTINR", Value::Null)), &wanted).permit, "which restrictions?");
+    assert!(verdict(directive(&research("OPTINR", hiv_denied())), &wanted).permit);
+    assert!(!verdict(directive(&research("optin", Value::Null)), &wanted).permit, "not as HL7 writes it");
+}
+
+#[test]
+fn a_denial_within_what_cannot_be_read_is_total() {
+    use serde_json::json;
+    let wanted = use_at("2021-01-01T00:00:00Z", &["person"]);
+    let deny = json!({"type": "deny", "securityLabel": [{"code": "HIV"}]});
+    let mut deep = deny.clone();
+    for _ in 0..7 {
+        deep = json!({"type": "permit", "provision": [deep]});
+    }
+    let mut newer = research("OPTIN", Value::Null);
+    newer["decision"] = "deny".into();
+    let mut status = research("OPTIN", json!({"type": "permit", "provision": [{"type": "deny"}]}));
+    status["status"] = "revoked".into();
+    for consent in [
+        research("OPTIN", json!([deny])),
+        research("OPTIN", json!({"type": "DENY"})),
+        research("OPTIN", json!({"type": "permit", "provision": deny})),
+        research("OPTIN", json!({"type": "permit", "provision": [[deny]]})),
+        research("OPTIN", deep),
+        newer,
+        status,
+    ] {
+        let other = Directive { lineage: "form:x".into(), ..directive(&research("OPTIN", Value::Null)) };
+        let read = directive(&consent);
+        assert!(read.rules.depth() <= 8, "the state takes it");
+        assert!(after(&[other, read], &wanted).main_reason() >= Some(Reason::CategoryDenied), "{consent}");
+    }
+    let mut unknown = research("OPTIN", Value::Null);
+    unknown["status"] = "revoked".into();
+    assert_eq!(directive(&unknown).status, Status::Inactive, "it ends what it permitted");
+}
+
+#[test]
+fn of_days_that_are_not_known_exactly_the_one_on_the_side_of_the_denial_counts() {
+    let wanted = use_at("2026-11-22T12:00:00Z", &["person"]);
+    let permit = |date: &str| dated(research("OPTIN", Value::Null), date);
+    let deny = |date: &str| dated(research("OPTOUT", Value::Null), date);
+    let permits = |versions: &[Directive]| after(versions, &wanted).permit;
+    for vague in ["2020", "2020-03"] {
+        assert!(!permits(&[permit("2020-03-10"), deny(vague)]), "the denial may be later: {vague}");
+        assert!(!permits(&[deny(vague), permit("2020-03-10")]), "{vague}");
+        assert!(permits(&[deny(vague), permit("2021-01-01")]), "later in any case: {vague}");
+        assert!(!permits(&[deny("2020-03-10"), permit(vague)]), "the permission may be earlier: {vague}");
+        assert!(permits(&[permit(vague)]), "{vague}");
+    }
+    // Of a document that does both, either side is as its day lets it be.
+    let mixed = dated(research("OPTIN", hiv_denied()), "2020");
+    let drugs = use_at("2026-11-22T12:00:00Z", &["drug_exposure"]);
+    assert!(!after(&[mixed.clone(), permit("2020-03-10")], &drugs).permit, "its denial may be the last word");
+    assert!(after(&[mixed, permit("2020-03-10")], &wanted).permit);
+    assert!(!permit("2026").signed.is_after(Timestamp::from_date(TODAY)), "of a year that has begun");
+}
+
+#[test]
+fn what_ends_a_consent_ends_it_whatever_date_the_consent_has() {
+    let wanted = use_at("2026-11-22T12:00:00Z", &["person"]);
+    let permit = |date: &str| dated(research("OPTIN", Value::Null), date);
+    let ended = |status: &str, date: &str, changed: Option<&str>| {
+        let mut consent = research("OPTIN", Value::Null);
+        consent["status"] = status.into();
+        if let Some(at) = changed {
+            consent["meta"]["lastUpdated"] = at.into();
+        }
+        dated(consent, date)
+    };
+    for status in ["inactive", "rejected", "entered-in-error"] {
+        let versions = [permit("2020-05-01"), permit("2022-05-01"), ended(status, "2020-05-01", None)];
+        assert!(!after(&versions, &wanted).permit, "{status}: the date is the consent's, not the end's");
+        let old = ended(status, "2020-05-01", Some("2021-02-03T04:05:06Z"));
+        let versions = [permit("2020-05-01"), permit("2022-05-01"), old];
+        assert_eq!(after(&versions, &wanted).permit, true, "{status}: it was said again after it ended");
+    }
+    let refusal = dated(research("OPTOUT", Value::Null), "2020-05-01");
+    assert!(
+        after(&[refusal.clone(), deleted("fhir:test".into(), TODAY)], &wanted).main_reason()
+            == Some(Reason::Denied)
+    );
+    assert!(!after(&[permit("2020-05-01"), deleted("fhir:test".into(), TODAY)], &wanted).permit);
+    let mixed = dated(research("OPTIN", hiv_denied()), "2020-05-01");
+    let other = Directive { lineage: "form:x".into(), ..permit("2020-01-01") };
+    let drugs = use_at("2026-11-22T12:00:00Z", &["drug_exposure"]);
+    assert!(!after(&[other, mixed, deleted("fhir:test".into(), TODAY)], &drugs).permit, "its denial stays");
+}
+
+#[test]
+fn a_signature_in_the_future_says_nothing() {
+    let permit = directive(&research("OPTIN", Value::Null));
+    let before = use_at("2014-12-30T23:59:59Z", &["person"]);
+    assert_eq!(verdict(permit.clone(), &before).main_reason(), Some(Reason::NoConsent));
+    assert!(verdict(permit, &use_at("2014-12-31T00:00:00Z", &["person"])).permit, "it is tomorrow elsewhere");
 }

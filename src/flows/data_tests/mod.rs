@@ -104,6 +104,7 @@ impl House {
             store,
             people: &*self.registry,
             documents: &self.documents,
+            keys: &self.keys,
             index: &self.index,
             clock: self.clock.as_ref(),
             entropy: self.entropy.as_ref(),
@@ -184,7 +185,7 @@ impl House {
         let recorded = self
             .with(|ctx| consent::record_batch(&ctx.access, &self.act(), &contributor, vec![consent]))
             .expect("recorded");
-        recorded[0].seq
+        recorded[0]
     }
 
     fn count(&self) -> Result<super::count::CountAnswer, DataError> {
@@ -265,6 +266,8 @@ impl House {
                 contributor: hospital.parse().expect("slug"),
                 kind: "expert_determination".into(),
                 profile: "date-shifted".into(),
+                recipient: None,
+                project: None,
                 by: "Expert".into(),
                 method: "k-anonymity".into(),
                 scope: "all".into(),

@@ -348,7 +348,7 @@ fn contributor(
     let body = ContributorRegistered { contributor: id.clone(), name: id.to_string(), linkage, k_min: None };
     let topic = topic::contributor(id);
     // The registration is an act of its own: repeating the ingest must not repeat it.
-    let registering = Act::repeated(act.actor.clone(), format!("register {id}").as_bytes());
+    let registering = Act::repeated(ctx.keys, act.actor.clone(), format!("register {id}").as_bytes());
     let entry =
         entry(&Event::ContributorRegistered(body), registering.event_id(0), act, vec![topic.clone()])?;
     match ctx.store.append(vec![entry], &[Precondition { topic, as_of }]) {

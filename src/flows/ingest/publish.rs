@@ -25,7 +25,7 @@ use crate::gather::{Dropped, GatherReport, Gathering};
 use crate::intake::{Export, IntakeReport, Quarantined};
 use crate::jobs::Unit;
 use crate::keys::label;
-use crate::mapping::fhir::ConsentFound;
+use crate::mapping::fhir::Deletion;
 use crate::mapping::outcome::Locator;
 use crate::mapping::vocabulary::ConceptReport;
 use crate::risk::{People, Population, RiskReport, measure};
@@ -76,7 +76,7 @@ pub(super) fn publish(
         }
         let bits = mapped.gathering.layout().bits();
         let manifest = manifest(run, &writer, bits, written, &risk, said(run, &mapped)?)?;
-        let consents = take_consents(run, found, &mapped.consents)?;
+        let consents = take_consents(run, found, &mapped)?;
         let seq = seal(run, &writer, &manifest)?;
         Ok(Published { manifest, consents, seq })
     });
@@ -445,14 +445,22 @@ fn publish_entry(
 }
 
 /// Records the export's consents, before its version becomes visible: what a person refuses in an export is heard before
-/// anybody can ask for the rows that came with it. Repeating records nothing twice.
+/// anybody can ask for the rows that came with it. Consents that were deleted at their source end. Repeating records
+/// nothing twice.
 pub(super) fn take_consents(
     run: &Run<'_>,
     found: &Found,
-    consents: &[ConsentFound],
+    mapped: &Mapped<'_>,
 ) -> Result<Consents, IngestError> {
+    let consents = &mapped.consents;
+    let deleted: Vec<&str> = mapped
+        .deletions
+        .iter()
+        .filter_map(|d| if let Deletion::Consent { id } = d { Some(id.expose().as_str()) } else { None })
+        .collect();
     let mut outcome = Consents { found: consents.len() as u64, ..Consents::default() };
-    let Some(access) = run.ctx.consents.as_ref().filter(|_| !consents.is_empty()) else {
+    let nothing = consents.is_empty() && deleted.is_empty();
+    let Some(access) = run.ctx.consents.as_ref().filter(|_| !nothing) else {
         return Ok(outcome);
     };
     run.progress.stage("consents", Some(outcome.found), Unit::Steps);
@@ -471,6 +479,7 @@ pub(super) fn take_consents(
         all.add(consent::record_fhir(access, &run.act.actor, contributor, &key, items)?);
         run.progress.advance(some.len() as u64);
     }
+    all.add(consent::end_deleted(access, &run.act.actor, contributor, &key, deleted)?);
     outcome.taken = Some(all);
     Ok(outcome)
 }

@@ -94,6 +94,7 @@ impl Changes {
                 Deletion::Row { row_key, .. } => {
                     changes.rows.insert(*row_key as i64);
                 }
+                Deletion::Consent { .. } => {}
                 Deletion::Person { person } => {
                     changes.persons.extend(found.persons.subject(*person).map(SubjectId::get));
                 }
@@ -125,7 +126,7 @@ pub(super) fn publish(
             buckets.all(1 << bits, |bucket, written| merge.bucket(gathering, bucket, written))?;
         account(&mut mapped, export, run, &written.gather.dropped)?;
         let manifest = manifest(run, &writer, bits, written, &risk, said(run, &mapped)?)?;
-        let consents = take_consents(run, found, &mapped.consents)?;
+        let consents = take_consents(run, found, &mapped)?;
         let seq = seal(run, &writer, &manifest)?;
         Ok(Published { manifest, consents, seq })
     })();

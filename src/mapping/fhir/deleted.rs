@@ -1,5 +1,6 @@
 //! Bulk deletions: transaction Bundles whose entries are DELETE requests (FHIR Bulk Data Access, `deleted` output).
 
+use almoner_model::Sensitive;
 use serde::Deserialize;
 
 use super::datatypes::{Text, text};
@@ -54,6 +55,8 @@ impl FhirMapper<'_> {
                 if let Some(person) = self.ctx.persons.find(id) {
                     self.out.deletions.push(Deletion::Person { person });
                 }
+            } else if kind == "Consent" {
+                self.out.deletions.push(Deletion::Consent { id: Sensitive::new(id.to_owned()) });
             } else {
                 self.out.deletions.push(Deletion::Row { kind, row_key: self.hasher.row_key(kind, id) });
             }

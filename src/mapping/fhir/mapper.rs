@@ -47,7 +47,7 @@ pub struct ConsentFound {
 }
 
 /// Something that a bulk export says was deleted at the source.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Deletion {
     /// All rows with this key: those of one record, in whatever table.
     Row {
@@ -55,6 +55,11 @@ pub enum Deletion {
         kind: &'static str,
         /// [`KeyedHasher::row_key`] of type and id.
         row_key: u64,
+    },
+    /// A Consent.
+    Consent {
+        /// Its id.
+        id: Sensitive<String>,
     },
     /// A person and all rows of theirs.
     Person {

@@ -4,9 +4,9 @@ use almoner_model::SubjectId;
 
 use super::{Step, Writes};
 use crate::consent::directive::lifts;
-use crate::consent::{Directive, DirectiveState, WithdrawalMode, WithdrawalState};
+use crate::consent::{Directive, DirectiveState, Source, WithdrawalMode, WithdrawalState};
 use crate::events;
-use crate::state::records::{DirectiveRecord, Invitation, Shape, SubjectRecord, subject_key};
+use crate::state::records::{DirectiveRecord, Invitation, Shape, SubjectRecord, lineage_key, subject_key};
 use crate::state::{Rejection, Write, read};
 
 /// A tree of provisions deeper than this is not a person's choice.
@@ -37,9 +37,9 @@ impl Step<'_> {
         if directive.rules.depth() > DEPTH_MAX {
             return self.reject("the directive nests too deeply");
         }
-        // A day of grace, for the hours in which it is tomorrow elsewhere.
-        if directive.signed.date > self.entry.time.date().plus_days(1) {
-            return self.reject("it is signed in the future");
+        // Refused where consents come in. An entry that stands in a log nevertheless says nothing.
+        if directive.signed.is_after(self.entry.time) {
+            return Ok(Vec::new());
         }
         let mut record = read::subject(&self.view, subject)?.unwrap_or_default();
         let shape = directive.shape();
@@ -69,6 +69,10 @@ impl Step<'_> {
         }
         record.directives.push(row);
         let mut writes = self.subject_changed(subject, &record)?;
+        if directive.source == Source::Fhir {
+            let key = lineage_key(&e.contributor, &directive.lineage, subject);
+            writes.push(self.write("consent-lineage", key, &subject)?);
+        }
         if read::shape(&self.view, &shape)?.is_none() {
             let body = Shape { status: directive.status, covers: directive.covers, rules: directive.rules };
             writes.push(self.write("shape", shape.to_string(), &body)?);
@@ -97,10 +101,41 @@ impl Step<'_> {
     pub(super) fn invitation_issued(&self, e: events::InvitationIssued) -> Writes {
         let subject = self.subject()?;
         self.known_contributor(&e.contributor)?;
-        if read::invitation(&self.view, &e.token)?.is_some() {
-            return self.reject("an invitation with this token was issued before");
+        if read::invitation(&self.view, &e.invitation)?.is_some() {
+            return self.reject("an invitation with this id was issued before");
         }
-        let key = e.token.to_string();
-        self.put("invitation", key, &Invitation { issued: self.logged(e), subject })
+        let key = e.invitation.clone();
+        let record = Invitation { issued: self.logged(e), subject, redeemed: None, revoked: None };
+        self.put("invitation", key, &record)
+    }
+
+    fn invitation(&self, id: &str) -> Result<Invitation, Rejection> {
+        let subject = self.subject()?;
+        match read::invitation(&self.view, id)? {
+            Some(found) if found.subject == subject => Ok(found),
+            _ => self.reject("there is no such invitation"),
+        }
+    }
+
+    pub(super) fn invitation_redeemed(&self, e: events::InvitationRedeemed) -> Writes {
+        let mut invitation = self.invitation(&e.invitation)?;
+        if invitation.redeemed.is_some() || invitation.revoked.is_some() {
+            return self.reject("the invitation was redeemed or ended before");
+        }
+        if self.entry.time >= invitation.issued.body.expires {
+            return self.reject("the invitation has expired");
+        }
+        let key = e.invitation.clone();
+        invitation.redeemed = Some(self.logged(e));
+        self.put("invitation", key, &invitation)
+    }
+
+    pub(super) fn invitation_revoked(&self, e: &events::InvitationRevoked) -> Writes {
+        let mut invitation = self.invitation(&e.invitation)?;
+        if invitation.revoked.is_some() {
+            return self.reject("the invitation was ended before");
+        }
+        invitation.revoked = Some(self.origin());
+        self.put("invitation", e.invitation.clone(), &invitation)
     }
 }

@@ -13,6 +13,23 @@ impl Step<'_> {
         self.put("contributor", e.contributor.to_string(), &self.logged(e))
     }
 
+    pub(super) fn contributor_changed(&self, e: events::ContributorChanged) -> Writes {
+        let Some(mut known) = read::contributor(&self.view, &e.contributor)? else {
+            return self.reject("the contributor is not registered");
+        };
+        let last = read::contributor_change(&self.view, &e.contributor)?;
+        if last.map_or(known.origin.seq, |change| change.origin.seq) != e.after {
+            return self.reject("the contributor was changed meanwhile");
+        }
+        known.body.name.clone_from(&e.name);
+        (known.body.linkage, known.body.k_min) = (e.linkage, e.k_min);
+        let key = e.contributor.to_string();
+        Ok(vec![
+            self.write("contributor", key.clone(), &known)?,
+            self.write("contributor-change", key, &self.logged(e))?,
+        ])
+    }
+
     pub(super) fn contract_published(&self, e: events::ContractPublished) -> Writes {
         self.known_contributor(&e.contributor)?;
         self.put("contract", e.contributor.to_string(), &self.logged(e))
@@ -49,6 +66,16 @@ impl Step<'_> {
             }
             _ => self.reject("there is no such kind of legal basis"),
         }
+    }
+
+    pub(super) fn legal_basis_ended(&self, e: events::LegalBasisEnded) -> Writes {
+        if read::legal_basis(&self.view, &e.id)?.is_none() {
+            return self.reject("there is no such legal basis");
+        }
+        if read::legal_basis_end(&self.view, &e.id)?.is_some() {
+            return self.reject("the legal basis was ended before");
+        }
+        self.put("legal-basis-end", e.id.clone(), &self.logged(e))
     }
 
     pub(super) fn count_answered(&self, e: events::CountAnswered) -> Writes {

@@ -22,13 +22,17 @@ impl Projector for Projections {
         let step = Step { entry, view };
         match event {
             Event::ContributorRegistered(e) => step.contributor_registered(e),
+            Event::ContributorChanged(e) => step.contributor_changed(e),
             Event::ContractPublished(e) => step.contract_published(e),
             Event::DatasetPublished(e) => step.dataset_published(e),
             Event::VocabularyLoaded(e) => step.put("vocabulary", e.vocabulary.to_string(), &step.logged(e)),
             Event::ConsentRecorded(e) => step.consent_recorded(&e),
             Event::ConsentWithdrawn(e) => step.consent_withdrawn(&e),
             Event::InvitationIssued(e) => step.invitation_issued(e),
+            Event::InvitationRedeemed(e) => step.invitation_redeemed(e),
+            Event::InvitationRevoked(e) => step.invitation_revoked(&e),
             Event::LegalBasisRecorded(e) => step.legal_basis_recorded(e),
+            Event::LegalBasisEnded(e) => step.legal_basis_ended(e),
             Event::ProjectCreated(e) => step.project_created(e),
             Event::RequestSubmitted(e) => step.request_submitted(e),
             Event::RequestDecided(e) => step.request_decided(e),

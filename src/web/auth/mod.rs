@@ -17,6 +17,7 @@ use almoner_model::{ContributorId, ProjectId, SubjectId};
 use super::error::Problem;
 use crate::app::App;
 use crate::events::Actor;
+use crate::flows::participant::Participant;
 use crate::flows::{self, Act};
 
 pub mod roles;
@@ -34,7 +35,7 @@ pub struct Principal {
     pub role: Role,
     /// Public id of the token; `local` over the Unix socket, `none` without one.
     pub id: String,
-    /// The contributors or projects it is limited to.
+    /// The contributors or projects it is limited to; for participants the hospital that invited them.
     pub scope: Vec<String>,
     /// The person, for participants.
     pub subject: Option<SubjectId>,
@@ -91,7 +92,7 @@ impl<P> Caller<P> {
     /// This call as an act: the same one again when it carries the same `Idempotency-Key`.
     pub fn act(&self, app: &App) -> Act {
         match &self.idempotency_key {
-            Some(key) => Act::repeated(self.principal.actor(), key.as_bytes()),
+            Some(key) => Act::repeated(&app.keys, self.principal.actor(), key.as_bytes()),
             None => Act::new(self.principal.actor(), &*app.entropy),
         }
     }
@@ -131,8 +132,12 @@ impl<P> Caller<P> {
     ///
     /// # Errors
     /// 403 if it is not a participant.
-    pub fn person(&self) -> Result<SubjectId, Problem> {
-        self.subject.ok_or_else(|| Problem::denied("This is for participants."))
+    pub fn person(&self) -> Result<Participant, Problem> {
+        let hospital = self.scope.first().and_then(|id| id.parse().ok());
+        match (self.subject, hospital) {
+            (Some(subject), Some(hospital)) => Ok(Participant { subject, hospital }),
+            _ => Err(Problem::denied("This is for participants.")),
+        }
     }
 
     /// That the call comes over the data folder's Unix socket.
@@ -205,13 +210,13 @@ fn look_up(request: &HttpRequest) -> Result<Principal, Problem> {
     participant(app, shown.trim())?.ok_or_else(unusable)
 }
 
-/// The person whose invitation somebody shows. The ledger keeps the digest of its token only.
+/// The person whose token somebody shows. The ledger keeps its digest only.
 fn participant(app: &App, shown: &str) -> Result<Option<Principal>, Problem> {
-    let found = flows::participant::find(&app.access(), shown)?;
-    Ok(found.map(|p| Principal {
+    let found = flows::invitation::find(&app.access(), shown)?;
+    Ok(found.map(|(id, who)| Principal {
         role: Role::Participant,
-        id: format!("inv_{}", &p.token.to_string()[..12]),
-        scope: Vec::new(),
-        subject: Some(p.subject),
+        id: format!("inv_{id}"),
+        scope: vec![who.hospital.to_string()],
+        subject: Some(who.subject),
     }))
 }

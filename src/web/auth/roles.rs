@@ -101,6 +101,8 @@ permissions! {
     RegisterContributors "register_contributors" [Operator];
     /// See who contributes.
     ReadContributors "read_contributors" [Operator, Contributor, Board, Researcher, Participant];
+    /// Change a contributor's name, linkage and class size.
+    ChangeContributors "change_contributors" [Operator, Contributor];
     /// Publish a contributor's contract.
     PublishContract "publish_contract" [Operator, Contributor];
     /// Send exports.

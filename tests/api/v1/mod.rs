@@ -1,6 +1,8 @@
 //! `/v1`
 
+mod contributors;
 mod ingests;
+mod invitations;
 mod problems;
 mod push;
 mod requests;

@@ -4,6 +4,8 @@
 //! Consent resource, the participant's own choices): within one lineage of one hospital the version signed last governs,
 //! versions of different lineages stand beside one another.
 
+use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use crate::{ContributorId, Date, Digest, Duo, ProjectId, RecipientId, Seq, Timestamp};
@@ -121,6 +123,19 @@ impl Provision {
         self.data.map_or_else(DateRanges::all, |d| DateRanges::between(d.from, d.until))
     }
 
+    /// Whether it or an exception in it has this effect.
+    pub fn has(&self, effect: Effect) -> bool {
+        self.effect == effect || self.provisions.iter().any(|p| p.has(effect))
+    }
+
+    /// The same without what it permits: its denials, each where it stood. An exception that permits is no longer one.
+    #[must_use]
+    pub fn denials_only(&self) -> Self {
+        let effect = if self.effect == Effect::Permit { Effect::Silent } else { self.effect };
+        let provisions = self.provisions.iter().map(Self::denials_only).collect();
+        Self { effect, provisions, ..self.clone() }
+    }
+
     /// How deep the tree is, 1 for a rule without exceptions.
     pub fn depth(&self) -> usize {
         1 + self.provisions.iter().map(Self::depth).max().unwrap_or(0)
@@ -151,12 +166,16 @@ pub struct FormRef {
     pub definition: Digest,
 }
 
-/// When it was signed: the day, and the instant where it is known.
+/// When it was signed: the day, and the instant where it is known. Where the day is not known exactly, the first and the
+/// last that it can have been.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct Signed {
-    /// The local day.
+    /// The local day; of several that it can have been, the last.
     pub date: Date,
+    /// The first day that it can have been, where the day is not known exactly.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub since: Option<Date>,
     /// The instant.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub at: Option<Timestamp>,
@@ -165,25 +184,44 @@ pub struct Signed {
 impl Signed {
     /// An instant, with its UTC day.
     pub const fn at(at: Timestamp) -> Self {
-        Self { date: at.date(), at: Some(at) }
+        Self { date: at.date(), since: None, at: Some(at) }
     }
 
     /// A day.
     pub const fn on(date: Date) -> Self {
-        Self { date, at: None }
+        Self { date, since: None, at: None }
+    }
+
+    /// Some day from `first` to `last`, both included.
+    pub fn between(first: Date, last: Date) -> Self {
+        Self { date: last, since: (first < last).then_some(first), at: None }
+    }
+
+    /// The first day that it can have been.
+    pub fn first_day(self) -> Date {
+        self.since.unwrap_or(self.date)
     }
 
     /// The earliest instant that it can have been: where only the day is known, the start of that day in the time zone
     /// where days begin first (UTC+14).
-    pub const fn earliest(self) -> Timestamp {
+    pub fn earliest(self) -> Timestamp {
         match self.at {
             Some(at) => at,
-            None => Timestamp::from_millis(Timestamp::from_date(self.date).millis() - 14 * 3_600_000),
+            None => Timestamp::from_millis(Timestamp::from_date(self.first_day()).millis() - 14 * 3_600_000),
         }
+    }
+
+    /// Whether it lies in the future of `now` whichever of its days it was: nothing is said by a signature that has not been given. Tomorrow is not in
+    /// the future, for the hours in which it is tomorrow elsewhere. The one rule for whatever takes consents in, folds
+    /// them and evaluates them.
+    pub fn is_after(self, now: Timestamp) -> bool {
+        let day = self.at.map_or(self.first_day(), |at| at.date().max(self.first_day()));
+        day > now.date().plus_days(1)
     }
 }
 
-/// Whose data a directive's permissions cover. Its denials subtract everywhere.
+/// Whose data a directive speaks of. Its denials subtract everywhere; its permissions open the data of the hospital
+/// through which it was given and no other's, whatever it says, since nobody proved there to be another hospital's patient.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
 pub enum Coverage {
@@ -287,6 +325,41 @@ pub struct DirectiveState {
     pub lifts: Option<Seq>,
 }
 
+/// A place in the order of the versions of one document: by day, then an act whose instant is known after a paper of that
+/// day, then by order in the ledger.
+type Place = (Date, Timestamp, Seq);
+
+impl DirectiveState {
+    fn place(&self, day: Date) -> Place {
+        (day, self.directive.signed.at.unwrap_or(Timestamp::from_millis(i64::MIN)), self.seq)
+    }
+
+    /// The earliest that it can be.
+    fn first(&self) -> Place {
+        self.place(self.directive.signed.first_day())
+    }
+
+    /// The latest that it can be.
+    fn last(&self) -> Place {
+        self.place(self.directive.signed.date)
+    }
+
+    /// Whether it is later than `other` whatever the days were.
+    fn is_later_than(&self, other: &Self) -> bool {
+        self.first() > other.last()
+    }
+
+    fn permits(&self) -> bool {
+        self.directive.status == Status::Active && self.directive.rules.has(Effect::Permit)
+    }
+
+    /// Whether what `other` permits no longer holds beside this version of the same document: of two that permit, the one
+    /// that was signed last; otherwise whatever may be later.
+    fn ends_permissions_of(&self, other: &Self) -> bool {
+        if self.permits() { self.first() > other.first() } else { self.last() > other.first() }
+    }
+}
+
 /// A withdrawal as it stands in the ledger.
 #[derive(Clone, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct WithdrawalState {
@@ -351,34 +424,62 @@ impl SubjectState {
         }
     }
 
-    /// The directives that govern: of each lineage of each hospital the one signed last, and of those signed together
-    /// the one recorded last.
-    pub fn governing(&self) -> impl Iterator<Item = &DirectiveState> {
-        let key = |d: &DirectiveState| (d.directive.signed.date, d.directive.signed.earliest(), d.seq);
-        self.directives.iter().filter(move |d| {
-            !self.directives.iter().any(|other| {
-                other.contributor == d.contributor
-                    && other.directive.lineage == d.directive.lineage
-                    && key(other) > key(d)
+    /// What governs: of each lineage of each hospital the version signed last, and of those signed together the one
+    /// recorded last. Where days of signing are not known exactly, a permission falls by any refusal or end that may be
+    /// later, and a denial only by what is later in any case: a version of which only the denials are left comes without
+    /// the rest.
+    pub fn governing(&self) -> impl Iterator<Item = Cow<'_, DirectiveState>> {
+        self.directives.iter().filter_map(move |d| {
+            let versions = move || {
+                self.directives.iter().filter(move |other| {
+                    other.contributor == d.contributor && other.directive.lineage == d.directive.lineage
+                })
+            };
+            if versions().any(|other| other.is_later_than(d)) {
+                return None;
+            }
+            if !versions().any(|other| other.ends_permissions_of(d)) {
+                return Some(Cow::Borrowed(d));
+            }
+            let rules = d.directive.rules.denials_only();
+            let left = d.directive.status == Status::Active && rules.has(Effect::Deny);
+            left.then(|| {
+                let directive = Arc::new(Directive { rules, ..(*d.directive).clone() });
+                Cow::Owned(DirectiveState { directive, ..d.clone() })
             })
         })
     }
 
-    /// Whether an act names `withdrawal`, was recorded after it and was signed after it (not at or before it).
-    pub fn is_lifted(&self, withdrawal: &WithdrawalState) -> bool {
-        self.directives.iter().any(|d| lifts(d, withdrawal))
+    /// What was signed by `at`, and every withdrawal. A signature in the future says nothing.
+    #[must_use]
+    pub fn signed_by(&self, at: Timestamp) -> Cow<'_, Self> {
+        if !self.directives.iter().any(|d| d.directive.signed.is_after(at)) {
+            return Cow::Borrowed(self);
+        }
+        let mut out = self.clone();
+        out.directives.retain(|d| !d.directive.signed.is_after(at));
+        Cow::Owned(out)
     }
 
-    /// The withdrawals that stand.
-    pub fn standing(&self) -> impl Iterator<Item = &WithdrawalState> {
-        self.withdrawals.iter().filter(|w| !self.is_lifted(w))
+    /// The hospitals at which an act lifts `withdrawal` ([`lifts`]). An act opens only the data of the hospital through
+    /// which it was said.
+    pub fn lifted_at(&self, withdrawal: &WithdrawalState) -> BTreeSet<&ContributorId> {
+        self.directives.iter().filter(|d| lifts(d, withdrawal)).map(|d| &d.contributor).collect()
+    }
+
+    /// The withdrawals that stand for the data of `holder`.
+    pub fn standing_for(&self, holder: &ContributorId) -> impl Iterator<Item = &WithdrawalState> {
+        self.withdrawals.iter().filter(move |w| {
+            w.contributor.as_ref().is_none_or(|c| c == holder) && !self.lifted_at(w).contains(holder)
+        })
     }
 }
 
 /// Whether `act` lifts `withdrawal`: it names it, was recorded after it, and was signed after it. A participant's own act
 /// is made when it is recorded. For any other the signature must be later than the whole day of the withdrawal, since a
 /// participant's withdrawal stands in the log with its day only, and a hospital's paper lifts only a withdrawal that is
-/// limited to that hospital.
+/// limited to that hospital. The person's own act lifts, for the hospital through which it comes, also what they said to
+/// all.
 pub fn lifts(act: &DirectiveState, withdrawal: &WithdrawalState) -> bool {
     let signed = act.directive.signed.earliest();
     let later = match act.directive.source {
@@ -386,7 +487,9 @@ pub fn lifts(act: &DirectiveState, withdrawal: &WithdrawalState) -> bool {
         Source::Fhir | Source::Form => signed > Timestamp::from_date(withdrawal.time.date().plus_days(1)),
     };
     // A hospital takes back what was said to it; what was said to all, only the person does.
-    let own = act.directive.source == Source::Participant
-        || withdrawal.contributor.as_ref() == Some(&act.contributor);
+    let own = match &withdrawal.contributor {
+        Some(hospital) => *hospital == act.contributor,
+        None => act.directive.source == Source::Participant,
+    };
     act.lifts == Some(withdrawal.seq) && act.seq > withdrawal.seq && later && own
 }

@@ -2,7 +2,8 @@
 //!
 //! For each category of data that the use needs, the days that are permitted are computed as a set: the union of what the
 //! governing directives permit, minus what any of them denies, cut by the withdrawals that stand. A category with no day
-//! left is withheld. The use is permitted if no category that it *requires* is withheld.
+//! left is withheld. The use is permitted if no category that it *requires* is withheld. What is signed in the future of the
+//! use says nothing.
 
 use std::collections::BTreeSet;
 
@@ -10,7 +11,7 @@ use crate::{ContributorId, ProjectId, RecipientId, Seq, Timestamp};
 use serde::{Deserialize, Serialize};
 
 use super::category::{Category, CategorySet};
-use super::directive::{Coverage, Effect, Provision, Status, SubjectState, WithdrawalMode};
+use super::directive::{Effect, Provision, Status, SubjectState, WithdrawalMode};
 use super::purpose::Purpose;
 use super::ranges::DateRanges;
 use crate::origin::hidden_in;
@@ -157,12 +158,10 @@ fn stricter(a: Verdict, b: Verdict) -> Verdict {
 }
 
 fn evaluate_reading(subject: &SubjectState, holder: &ContributorId, wanted: &Use) -> Verdict {
+    let subject = &*subject.signed_by(wanted.at);
     let mut reasons = BTreeSet::new();
     let mut cut = DateRanges::all();
-    for withdrawal in subject.standing() {
-        if withdrawal.contributor.as_ref().is_some_and(|c| c != holder) {
-            continue;
-        }
+    for withdrawal in subject.standing_for(holder) {
         match withdrawal.mode {
             WithdrawalMode::NoContact => {}
             WithdrawalMode::NoFurtherAccess => {
@@ -241,7 +240,7 @@ fn category_days(
         if outcome.permit.is_none() {
             continue;
         }
-        if state.directive.covers == Coverage::Contributor && state.contributor != *holder {
+        if state.contributor != *holder {
             reasons.insert(Reason::OtherHospital);
             continue;
         }

@@ -61,8 +61,8 @@ pub async fn batch(
         .map(|(n, c)| c.consent().map_err(|p| p.at(format!("/consents/{n}/document"))));
     let consents = consents.collect::<Result<Vec<_>, _>>()?;
     let act = caller.act(&app);
-    let appended =
+    let entries =
         blocking(&app, move |app| consent::record_batch(&app.access(), &act, &contributor, consents));
-    let recorded = appended.await?.iter().map(|a| Recorded { seq: a.seq }).collect();
+    let recorded = entries.await?.into_iter().map(|seq| Recorded { seq }).collect();
     Ok(Created(RecordedAll { recorded }))
 }

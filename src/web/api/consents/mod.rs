@@ -30,7 +30,7 @@ pub struct ConsentBody {
     /// SHA-256 of the scan.
     #[schema(value_type = Option<Sha256Hex>)]
     pub evidence: Option<Digest>,
-    /// `contributor` (this hospital's data) or `exchange` (every hospital's).
+    /// `contributor`: this hospital's data. What opens another hospital's is said through that one.
     #[serde(default)]
     #[schema(value_type = Option<Covers>)]
     pub covers: Coverage,
@@ -59,11 +59,23 @@ pub struct Recorded {
     pub seq: u64,
 }
 
+/// Refuses a permission for other hospitals' data: nobody proved to this one that they are the others' patient.
+pub(in crate::web::api) fn only_its_own(covers: Coverage) -> Result<(), Problem> {
+    match covers {
+        Coverage::Contributor => Ok(()),
+        Coverage::Exchange => Err(Problem::unacceptable(
+            "A consent given through one hospital opens that hospital's data; give it through the others too.",
+        )
+        .at("/covers")),
+    }
+}
+
 impl ConsentBody {
     fn consent(self) -> Result<NewConsent, Problem> {
         if self.document.trim().is_empty() || self.document.len() > 100 {
             return Err(Problem::unacceptable("Name the document, in at most 100 bytes.").at("/document"));
         }
+        only_its_own(self.covers)?;
         Ok(NewConsent {
             whose: Whose::Record(self.record_number),
             directive: Directive {

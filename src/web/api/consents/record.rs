@@ -46,7 +46,6 @@ pub async fn record(
     let contributor = caller.contributor(body.contributor)?;
     let consent = body.consent.consent()?;
     let act = caller.act(&app);
-    let appended =
-        blocking(&app, move |app| consent::record(&app.access(), &act, &contributor, consent)).await?;
-    Ok(Created(Recorded { seq: appended.seq }))
+    let seq = blocking(&app, move |app| consent::record(&app.access(), &act, &contributor, consent)).await?;
+    Ok(Created(Recorded { seq }))
 }

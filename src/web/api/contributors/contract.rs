@@ -1,7 +1,7 @@
 //! `PUT /v1/contributors/{id}/contract`
 
 use actix_web::{put, web};
-use almoner_model::ContributorId;
+use almoner_model::{ContributorId, Digest};
 use serde::Deserialize;
 use utoipa::ToSchema;
 
@@ -13,7 +13,7 @@ use crate::web::answer::blocking;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::PublishContract;
 use crate::web::error::Problem;
-use crate::web::schema::Slug;
+use crate::web::schema::{Sha256Hex, Slug};
 
 /// A contract.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -22,6 +22,9 @@ pub struct NewContract {
     /// The policy's text, in Cedar over `schemas/policy/almoner.cedarschema`.
     #[schema(min_length = 1, max_length = 100000)]
     pub policy: String,
+    /// The contract that it takes the place of, as far as the caller knows: with another in force nothing is changed (409).
+    #[schema(value_type = Option<Sha256Hex>)]
+    pub replaces: Option<Digest>,
 }
 
 /// Puts a contributor's contract in force: a Cedar policy that is asked beside the house rules for every count and release of
@@ -45,9 +48,8 @@ pub async fn contract(
     caller.contributor(Some(id.clone()))?;
     let act = caller.act(&app);
     let found = blocking(&app, move |app| {
-        contributor::publish_contract(&app.access(), &act, &id, &body.policy)?;
-        contributor::show(&app.access(), &id)
+        contributor::publish_contract(&app.access(), &act, &id, &body.policy, body.replaces)?;
+        Contributor::read(app, &id)
     });
-    let (record, contract) = found.await?;
-    Ok(web::Json(Contributor::of(record, contract)))
+    Ok(web::Json(found.await?))
 }

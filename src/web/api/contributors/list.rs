@@ -3,7 +3,8 @@
 use actix_web::{get, web};
 
 use super::Contributor;
-use crate::state::{ReadError, read, records};
+use crate::flows::AccessError;
+use crate::state::{read, records};
 
 use crate::app::App;
 use crate::web::answer::{Page, Paging, blocking};
@@ -31,8 +32,8 @@ pub async fn list(
         let page: Vec<(String, records::Contributor)> =
             read::page(&ctx.state(), "contributor", after.as_deref(), limit + 1)?;
         page.into_iter()
-            .map(|(key, record)| Ok((key, (read::contract(&ctx.state(), &record.body.contributor)?, record))))
-            .collect::<Result<Vec<_>, ReadError>>()
+            .map(|(key, record)| Ok((key, Contributor::read(app, &record.body.contributor)?)))
+            .collect::<Result<Vec<_>, AccessError>>()
     });
-    Ok(web::Json(paging.page(rows.await?, |(contract, record)| Contributor::of(record, contract))))
+    Ok(web::Json(paging.page(rows.await?, |contributor| contributor)))
 }

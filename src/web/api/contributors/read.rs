@@ -4,7 +4,6 @@ use actix_web::{get, web};
 use almoner_model::ContributorId;
 
 use super::Contributor;
-use crate::flows::contributor;
 
 use crate::app::App;
 use crate::web::answer::blocking;
@@ -27,6 +26,6 @@ pub async fn read(
     app: web::Data<App>,
     id: web::Path<ContributorId>,
 ) -> Result<web::Json<Contributor>, Problem> {
-    let found = blocking(&app, move |app| contributor::show(&app.access(), &id)).await?;
-    Ok(web::Json(Contributor::of(found.0, found.1)))
+    let found = blocking(&app, move |app| Contributor::read(app, &id)).await?;
+    Ok(web::Json(found))
 }

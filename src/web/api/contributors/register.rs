@@ -60,8 +60,7 @@ pub async fn register(
             k_min: body.k_min,
         };
         contributor::register(&app.access(), &act, new)?;
-        let (record, contract) = contributor::show(&app.access(), &id)?;
-        Ok::<_, Problem>(Contributor::of(record, contract))
+        Contributor::read(app, &id)
     });
     Ok(Created(made.await?))
 }

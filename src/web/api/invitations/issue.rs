@@ -5,7 +5,7 @@ use almoner_model::{ContributorId, SourcePatientId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-use crate::flows::participant;
+use crate::flows::invitation;
 use crate::web::schema::{Instant, Slug};
 
 use crate::app::App;
@@ -24,22 +24,25 @@ pub struct NewInvitation {
     /// The patient's record number at the hospital.
     #[schema(value_type = String, min_length = 1, max_length = 200)]
     pub record_number: SourcePatientId,
-    /// Days until it stops working.
-    #[schema(minimum = 1, maximum = 366)]
+    /// Days within which it is redeemed.
+    #[schema(minimum = 1, maximum = 14)]
     pub days: u32,
 }
 
 /// An invitation.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct IssuedInvitation {
-    /// What the patient shows: `Authorization: Bearer <token>`.
-    pub token: String,
-    /// When it stops working.
+    /// Its id, by which it is ended.
+    pub id: String,
+    /// What the patient is handed, and redeems once.
+    pub code: String,
+    /// Until when.
     #[schema(value_type = Instant)]
     pub expires: String,
 }
 
-/// Invites a patient: a token with which they see their choices and uses, and withdraw. It is in this answer only.
+/// Invites a patient: a code that becomes the token with which they see what they said to this hospital and what came of it,
+/// and withdraw from it. The code is in this answer only.
 #[utoipa::path(
     tag = "invitations",
     operation_id = "issue_invitation",
@@ -58,8 +61,9 @@ pub async fn issue(
     let contributor = caller.contributor(body.contributor)?;
     let act = caller.act(&app);
     let invited = blocking(&app, move |app| {
-        participant::invite(&app.access(), &act, &contributor, &body.record_number, body.days)
+        invitation::invite(&app.access(), &act, &contributor, &body.record_number, body.days)
     });
     let invited = invited.await?;
-    Ok(Created(IssuedInvitation { token: invited.token.to_string(), expires: invited.expires.to_string() }))
+    let (code, expires) = (invited.secret.to_string(), invited.expires.to_string());
+    Ok(Created(IssuedInvitation { id: invited.id, code, expires }))
 }

@@ -4,6 +4,7 @@ use actix_web::{get, web};
 
 use super::LegalBasis;
 use crate::flows::{AccessError, decide};
+use crate::state::read;
 
 use crate::app::App;
 use crate::web::answer::{Page, Paging, blocking};
@@ -34,7 +35,12 @@ pub async fn list(
         rows.sort_by(|a, b| a.0.cmp(&b.0));
         rows.retain(|(id, _)| after.as_deref().is_none_or(|a| id.as_str() > a));
         rows.truncate(limit + 1);
-        Ok::<_, AccessError>(rows)
+        let state = app.access().state();
+        let with_end = |(id, basis): (String, _)| {
+            let end = read::legal_basis_end(&state, &id)?;
+            Ok::<_, AccessError>((id, LegalBasis::of(basis, end)))
+        };
+        rows.into_iter().map(with_end).collect::<Result<Vec<_>, _>>()
     });
-    Ok(web::Json(paging.page(rows.await?, LegalBasis::from)))
+    Ok(web::Json(paging.page(rows.await?, |basis| basis)))
 }

@@ -6,6 +6,7 @@ use utoipa::ToSchema;
 use crate::state::records;
 use crate::web::schema::{CalendarDate, Instant, Sha256Hex, Slug};
 
+pub mod end;
 pub mod list;
 pub mod record;
 
@@ -21,6 +22,12 @@ pub struct LegalBasis {
     pub kind: String,
     /// The profile it covers.
     pub profile: String,
+    /// The only recipient it covers.
+    #[schema(value_type = Option<Slug>)]
+    pub recipient: Option<String>,
+    /// The only project it covers.
+    #[schema(value_type = Option<Slug>)]
+    pub project: Option<String>,
     /// Who determined or attested.
     pub by: String,
     /// How.
@@ -38,15 +45,20 @@ pub struct LegalBasis {
     pub recorded: String,
     /// Its entry in the ledger.
     pub seq: u64,
+    /// When it was ended.
+    #[schema(value_type = Option<Instant>)]
+    pub ended: Option<String>,
 }
 
-impl From<records::LegalBasis> for LegalBasis {
-    fn from(r: records::LegalBasis) -> Self {
+impl LegalBasis {
+    fn of(r: records::LegalBasis, end: Option<records::LegalBasisEnd>) -> Self {
         Self {
             id: r.body.id,
             contributor: r.body.contributor.to_string(),
             kind: r.body.kind,
             profile: r.body.profile,
+            recipient: r.body.recipient.map(|r| r.to_string()),
+            project: r.body.project.map(|p| p.to_string()),
             by: r.body.by,
             method: r.body.method,
             scope: r.body.scope,
@@ -54,6 +66,7 @@ impl From<records::LegalBasis> for LegalBasis {
             expires: r.body.expires.map(|d| d.to_string()),
             recorded: r.origin.time.to_string(),
             seq: r.origin.seq,
+            ended: end.map(|e| e.origin.time.to_string()),
         }
     }
 }

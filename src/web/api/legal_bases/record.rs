@@ -1,7 +1,7 @@
 //! `POST /v1/legal-bases`
 
 use actix_web::{post, web};
-use almoner_model::{ContributorId, Date, Digest};
+use almoner_model::{ContributorId, Date, Digest, ProjectId, RecipientId};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -54,6 +54,12 @@ pub struct NewLegalBasis {
     /// The profile it covers.
     #[schema(examples("date-shifted"))]
     pub profile: String,
+    /// The only recipient it covers; needed for an agreement.
+    #[schema(value_type = Option<Slug>)]
+    pub recipient: Option<RecipientId>,
+    /// The only project it covers.
+    #[schema(value_type = Option<Slug>)]
+    pub project: Option<ProjectId>,
     /// Who determined or attested.
     #[schema(min_length = 1, max_length = 500)]
     pub by: String,
@@ -101,6 +107,8 @@ pub async fn record(
             contributor,
             kind,
             profile: body.profile,
+            recipient: body.recipient,
+            project: body.project,
             by: body.by,
             method: body.method,
             scope: body.scope,
@@ -109,7 +117,8 @@ pub async fn record(
             no_actual_knowledge: body.no_actual_knowledge,
         };
         decide::record_legal_basis(&app.access(), &act, basis, body.document.as_bytes())?;
-        read::legal_basis(&app.access().state(), &id)?.ok_or_else(|| Problem::fault("a legal basis is gone"))
+        let made = read::legal_basis(&app.access().state(), &id)?;
+        made.ok_or_else(|| Problem::fault("a legal basis is gone")).map(|made| LegalBasis::of(made, None))
     });
-    Ok(Created(recorded.await?.into()))
+    Ok(Created(recorded.await?))
 }

@@ -21,7 +21,7 @@ pub struct Choices {
     pub said: Value,
 }
 
-/// Everything that you said: consents and refusals, withdrawals and whether they stand, the last first.
+/// Everything that you said to the hospital that invited you: consents and refusals, withdrawals and whether they stand, the last first.
 #[utoipa::path(
     tag = "me",
     operation_id = "read_choices",
@@ -33,7 +33,7 @@ pub async fn choices(
     caller: Caller<DecideForOneself>,
     app: web::Data<App>,
 ) -> Result<web::Json<Choices>, Problem> {
-    let subject = caller.person()?;
-    let choices = blocking(&app, move |app| participant::choices(&app.access(), subject)).await?;
+    let who = caller.person()?;
+    let choices = blocking(&app, move |app| participant::choices(&app.access(), &who)).await?;
     Ok(web::Json(Choices { said: serde_json::to_value(choices).map_err(Problem::fault)? }))
 }

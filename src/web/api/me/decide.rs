@@ -7,7 +7,7 @@ use utoipa::ToSchema;
 
 use crate::consent::{Coverage, Directive, Provision, Signed, Source, Status};
 use crate::flows::consent::{self, NewConsent, Whose};
-use crate::web::api::consents::{Covers, Recorded};
+use crate::web::api::consents::{Covers, Recorded, only_its_own};
 use crate::web::schema::Slug;
 
 use crate::app::App;
@@ -20,10 +20,10 @@ use crate::web::error::Problem;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct NewChoice {
-    /// Through which hospital.
+    /// The hospital that invited you.
     #[schema(value_type = Slug)]
     pub contributor: ContributorId,
-    /// `contributor` (this hospital's data) or `exchange` (every hospital's).
+    /// `contributor` (this hospital's data). Of another hospital's data you decide through an invitation of its own.
     #[serde(default)]
     #[schema(value_type = Option<Covers>)]
     pub covers: Coverage,
@@ -50,10 +50,12 @@ pub async fn decide(
     app: web::Data<App>,
     body: web::Json<NewChoice>,
 ) -> Result<Created<Recorded>, Problem> {
-    let subject = caller.person()?;
+    let who = caller.person()?;
     let body = body.into_inner();
+    who.only(Some(&body.contributor))?;
+    only_its_own(body.covers)?;
     let act = caller.act(&app);
-    let appended = blocking(&app, move |app| {
+    let seq = blocking(&app, move |app| {
         let directive = Directive {
             source: Source::Participant,
             lineage: "participant".into(),
@@ -64,8 +66,8 @@ pub async fn decide(
             evidence: None,
             rules: body.rules,
         };
-        let consent = NewConsent { whose: Whose::Subject(subject), directive, lifts: body.lifts };
+        let consent = NewConsent { whose: Whose::Subject(who.subject), directive, lifts: body.lifts };
         consent::record(&app.access(), &act, &body.contributor, consent)
     });
-    Ok(Created(Recorded { seq: appended.await?.seq }))
+    Ok(Created(Recorded { seq: seq.await? }))
 }

@@ -5,9 +5,6 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::flows::participant;
-use crate::flows::release::MEMBER_KIND;
-use crate::state::read;
-use crate::state::records::subject_key;
 use crate::web::schema::{DuoTerm, Instant, Slug};
 
 use crate::app::App;
@@ -66,7 +63,7 @@ pub struct CountsView {
     pub last: String,
 }
 
-/// What came of it: releases that your data is in, each with its purpose, and the projects whose counts you let include you.
+/// What came of what the hospital that invited you holds: releases that your data is in, each with its purpose, and the projects whose counts you let include you.
 #[utoipa::path(
     tag = "me",
     operation_id = "read_uses",
@@ -75,42 +72,27 @@ pub struct CountsView {
 )]
 #[get("/v1/me/uses")]
 pub async fn uses(caller: Caller<DecideForOneself>, app: web::Data<App>) -> Result<web::Json<Uses>, Problem> {
-    let subject = caller.person()?;
+    let who = caller.person()?;
     let uses = blocking(&app, move |app| {
         let ctx = app.access();
-        let mut releases = Vec::new();
-        let mut found = Vec::new();
-        // A release knows a person by one of the ids that turned out to be theirs.
-        for id in ctx.same_people()?.of(subject) {
-            let prefix = format!("{}/", subject_key(id));
-            found.extend(app.store.scan_primary(MEMBER_KIND, &prefix, None, 10_000)?);
-        }
-        for (_, value) in found {
-            let id = value["release"].as_str().and_then(|id| id.parse().ok());
-            let Some(release) = id.map(|id| read::release(&ctx.state(), &id)).transpose()?.flatten() else {
-                continue;
-            };
-            let Some(request) = read::request(&ctx.state(), &release.body.request)? else { continue };
-            let submitted = request.submitted.body;
-            releases.push(UseView {
-                release: release.body.release.to_string(),
-                project: submitted.project.to_string(),
-                recipient: submitted.recipient.to_string(),
-                purpose: submitted.purpose.to_string(),
-                lay_summary: submitted.lay_summary,
-                built: release.origin.time.to_string(),
-                seq: release.origin.seq,
-                directives: serde_json::from_value(value["directives"].clone()).unwrap_or_default(),
-            });
-        }
-        let counts = participant::counted_by(&ctx, subject)?;
+        let releases = participant::releases_with(&ctx, &who)?.into_iter().map(|used| UseView {
+            release: used.release.body.release.to_string(),
+            project: used.request.project.to_string(),
+            recipient: used.request.recipient.to_string(),
+            purpose: used.request.purpose.to_string(),
+            lay_summary: used.request.lay_summary,
+            built: used.release.origin.time.to_string(),
+            seq: used.release.origin.seq,
+            directives: used.directives,
+        });
+        let counts = participant::counted_by(&ctx, &who)?;
         let counts = counts.into_iter().map(|c| CountsView {
             project: c.project.to_string(),
             title: c.title,
             counts: c.counts,
             last: c.last.to_string(),
         });
-        Ok::<_, Problem>(Uses { releases, counts: counts.collect() })
+        Ok::<_, Problem>(Uses { releases: releases.collect(), counts: counts.collect() })
     });
     Ok(web::Json(uses.await?))
 }

@@ -19,14 +19,14 @@ use crate::web::error::Problem;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct OwnWithdrawal {
-    /// Only for this hospital's data; for all of them where left out.
+    /// The hospital that invited you; may be left out. From another hospital one withdraws through an invitation of its own.
     #[schema(value_type = Option<Slug>)]
     pub contributor: Option<ContributorId>,
     /// How far it goes.
     pub mode: Mode,
 }
 
-/// Withdraws, for one hospital or for all. Answers with a signed receipt to keep.
+/// Withdraws from the hospital that invited you. Answers with a signed receipt to keep.
 #[utoipa::path(
     tag = "me",
     operation_id = "withdraw_consent",
@@ -41,11 +41,12 @@ pub async fn withdraw(
     app: web::Data<App>,
     body: web::Json<OwnWithdrawal>,
 ) -> Result<Created<ReceiptView>, Problem> {
-    let subject = caller.person()?;
+    let who = caller.person()?;
     let body = body.into_inner();
     let act = caller.act(&app);
     let receipt = blocking(&app, move |app| {
-        flow::withdraw(&app.access(), &act, subject, body.contributor.as_ref(), body.mode.into(), None)
+        let hospital = who.only(body.contributor.as_ref())?;
+        flow::withdraw(&app.access(), &act, who.subject, Some(hospital), body.mode.into(), None)
     });
     Ok(Created(receipt.await?.into()))
 }
