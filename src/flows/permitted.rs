@@ -69,12 +69,14 @@ impl PermittedSubjects {
     }
 }
 
+/// A withdrawal: whose data, how far, from when, and where it was lifted.
+type Ended = (Option<ContributorId>, WithdrawalMode, Option<Date>, Vec<ContributorId>);
+
 /// What is evaluated, once for all people who share it.
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 struct Profile {
     directives: Vec<(ContributorId, Digest)>,
-    /// Whose data, how far, from when, and where it was lifted.
-    withdrawals: Vec<(Option<ContributorId>, WithdrawalMode, Option<Date>, Vec<ContributorId>)>,
+    withdrawals: Vec<Ended>,
     /// For a person known under several ids: the profile of what they said, read as one history.
     as_one: Option<Box<Profile>>,
 }

@@ -375,7 +375,7 @@ fn what_ends_a_consent_ends_it_whatever_date_the_consent_has() {
         assert!(!after(&versions, &wanted).permit, "{status}: the date is the consent's, not the end's");
         let old = ended(status, "2020-05-01", Some("2021-02-03T04:05:06Z"));
         let versions = [permit("2020-05-01"), permit("2022-05-01"), old];
-        assert_eq!(after(&versions, &wanted).permit, true, "{status}: it was said again after it ended");
+        assert!(after(&versions, &wanted).permit, "{status}: it was said again after it ended");
     }
     let refusal = dated(research("OPTOUT", Value::Null), "2020-05-01");
     assert!(
