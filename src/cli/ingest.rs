@@ -114,8 +114,11 @@ fn human(summary: &IngestSummary) -> String {
     for (reason, n) in &summary.reasons {
         text.push_str(&format!("    {reason:inner$} {n:>12}\n", inner = width.saturating_sub(2)));
     }
-    if summary.persons_linked > 0 {
-        text.push_str(&format!("\n  {} people are known from another hospital\n", summary.persons_linked));
+    if summary.record_numbers_ambiguous > 0 {
+        let n = summary.record_numbers_ambiguous;
+        text.push_str(&format!(
+            "\n  {n} record numbers are more than one patient's: consents by them are refused\n"
+        ));
     }
     if summary.consents.found > 0 {
         let recorded = summary.consents.taken.as_ref().map_or(0, |taken| taken.recorded + taken.already);

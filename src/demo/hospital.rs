@@ -52,6 +52,7 @@ pub fn set_up(
     for (hospital, synthetic) in hospitals.iter().zip(&made.hospitals) {
         send(screen, place, hospital, synthetic, story)?;
     }
+    story.people_linked = story.people_received.saturating_sub(subjects(operator)?);
     let step = screen.step("consents on paper", None);
     for hospital in &hospitals {
         let folder = place.exports.join(&hospital.id);
@@ -67,6 +68,15 @@ pub fn set_up(
     }
     step.done(&format!("{} consents in all; deny by default for everybody else", story.consents));
     Ok(hospitals)
+}
+
+/// How many people the exchange knows. No hospital is told which of its patients are also another's; what the operator
+/// may know is a total.
+fn subjects(operator: &Client) -> Result<u64, DemoError> {
+    let metrics = operator.text("/metrics")?;
+    let line = metrics.lines().find_map(|line| line.strip_prefix("almoner_subjects "));
+    let number = line.and_then(|number| number.trim().parse().ok());
+    number.ok_or_else(|| DemoError::broken("the metrics do not say how many people there are"))
 }
 
 fn register(
@@ -142,7 +152,7 @@ fn send(
     story.lines.mapped += number(lines, "mapped");
     story.lines.unmapped += number(lines, "unmapped");
     story.lines.quarantined += number(lines, "quarantined");
-    story.people_linked += number(&said, "persons_linked");
+    story.people_received += persons;
     story.consents += number(&said["consents"], "recorded");
     step.done(&format!(
         "{}: {persons} people, {} lines, {} set aside unread",

@@ -23,6 +23,8 @@ pub struct Story {
     pub people: u64,
     /// People who went to both hospitals.
     pub people_shared: u64,
+    /// People in the hospitals' exports, those who went to both counted twice.
+    pub people_received: u64,
     /// People whom the exchange found to be the same at both.
     pub people_linked: u64,
     /// Lines of the exports, and what became of them.
@@ -72,6 +74,7 @@ impl Story {
             downloads: place.downloads.clone(),
             people: made.patients,
             people_shared: made.hospitals[0].shared,
+            people_received: 0,
             people_linked: 0,
             lines: Lines::default(),
             consents: 0,

@@ -21,6 +21,11 @@ pub enum PeopleError {
     /// The person was erased and is never taken in again.
     #[error("this person was erased and is not taken in again")]
     Suppressed,
+    /// The record number does not tell two patients apart.
+    #[error(
+        "more than one patient has or had this record number, so it names nobody: use another number of theirs"
+    )]
+    Ambiguous,
     /// The registry failed.
     #[error("{0}")]
     Failed(String),
@@ -31,7 +36,7 @@ pub trait People: Send + Sync {
     /// The person with this record number at this hospital, made if there is none yet: consents may come before data.
     ///
     /// # Errors
-    /// [`PeopleError`].
+    /// [`PeopleError`]; `Ambiguous` for a number that is not one patient's alone.
     fn subject_of_record(
         &self,
         contributor: &ContributorId,
@@ -75,7 +80,7 @@ impl People for Registry {
     }
 
     fn aliases(&self) -> Result<Vec<(SubjectId, SubjectId)>, PeopleError> {
-        Ok(Self::aliases(self)?.into_iter().collect())
+        Ok(Self::aliases(self).into_iter().collect())
     }
 }
 
@@ -83,6 +88,7 @@ impl From<RegistryError> for PeopleError {
     fn from(e: RegistryError) -> Self {
         match e {
             RegistryError::Suppressed => Self::Suppressed,
+            RegistryError::Ambiguous => Self::Ambiguous,
             other => Self::Failed(other.to_string()),
         }
     }
@@ -106,6 +112,7 @@ impl From<PeopleError> for AccessError {
     fn from(e: PeopleError) -> Self {
         match e {
             PeopleError::Suppressed => Self::Denied(e.to_string()),
+            PeopleError::Ambiguous => Self::invalid("/record_number", e.to_string()),
             PeopleError::Failed(reason) => Self::Failed(reason),
         }
     }

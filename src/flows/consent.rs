@@ -240,6 +240,7 @@ pub fn import(
         match ctx.people.subject_of_record(contributor, &row.record_number, ctx.entropy) {
             Ok(subject) => people.push((row.line, subject, row.directive)),
             Err(PeopleError::Suppressed) => summary.reject(row.line, "erased-person"),
+            Err(PeopleError::Ambiguous) => summary.reject(row.line, "ambiguous-record-number"),
             Err(e) => return Err(AccessError::from(e).into()),
         }
     }

@@ -19,11 +19,14 @@ struct Looking<'p>(ReferencePass<'p>);
 impl LineWorker for Looking<'_> {
     fn line(
         &mut self,
-        _: &InputFile,
+        input: &InputFile,
         at: Locator,
         line: &str,
     ) -> Result<(&'static str, Outcome), StageError> {
-        self.0.line(at, line);
+        match input.kind {
+            InputKind::Deleted => self.0.deleted_line(line),
+            _ => self.0.line(at, line),
+        }
         Ok(("", Outcome::Mapped))
     }
 }
@@ -44,8 +47,8 @@ impl LineWorker for FhirMapper<'_> {
     }
 }
 
-/// The reference pass: adds the export's people to `persons` in file order, hands each to `sink`, and gives birth dates and
-/// medications. Counts nothing; the second pass does.
+/// The reference pass: adds the export's people to `persons` in file order, hands each to `sink`, and gives birth dates,
+/// medications and what was deleted. Counts nothing; the second pass does.
 ///
 /// # Errors
 /// [`IntakeError`] where the machine fails.
@@ -58,7 +61,11 @@ pub fn read_references(
     let files: Vec<&InputFile> = export
         .inputs
         .iter()
-        .filter(|input| matches!(input.kind, InputKind::Fhir(file) if file.may_hold_references()))
+        .filter(|input| match input.kind {
+            InputKind::Fhir(file) => file.may_hold_references(),
+            InputKind::Deleted => true,
+            _ => false,
+        })
         .collect();
     let mut workers = [Looking(ReferencePass::new(persons, sink))];
     let unheard = Quarantine::new(0, Box::new(io::sink()));

@@ -21,6 +21,8 @@ use crate::mapping::vocabulary::NoVocabulary;
 use crate::mapping::{KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink};
 use crate::testdata;
 
+mod people;
+
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<StagedBatch>>>);
 
@@ -427,35 +429,6 @@ fn an_archive_member_that_was_changed_is_noticed() {
     let ran = run(dir.path(), &limits());
     assert_eq!(ran.files[0].stopped, Some(rule::CORRUPT_CONTAINER));
     assert_eq!(ran.strangers[0].reason, "archive-damaged");
-}
-
-#[test]
-fn merges_and_deletions_are_applied() {
-    let old = r#"{"resourceType":"Patient","id":"old","birthDate":"1970-05-01","link":[{"type":"replaced-by","other":{"reference":"Patient/p1"}}]}"#;
-    let deleted = r#"{"resourceType":"Bundle","type":"transaction","entry":[{"request":{"method":"DELETE","url":"Condition/c9"}},{"request":{"method":"DELETE","url":"Consent/k9"}},{"request":{"method":"DELETE","url":"Patient/p1"}}]}"#;
-    let consent = r#"{"resourceType":"Consent","id":"k","patient":{"reference":"Patient/old"}}"#;
-    let dir = folder(&[
-        ("Patient.ndjson", format!("{old}\n{PATIENT}").as_bytes()),
-        ("Condition.ndjson", condition("c1", "Patient/old", "2001-02-03").as_bytes()),
-        ("deleted/x.ndjson", deleted.as_bytes()),
-        ("Consent.ndjson", consent.as_bytes()),
-    ]);
-    let ran = run(dir.path(), &limits());
-    assert_eq!(ran.rows()["person"], 1);
-    assert_eq!(ran.tally.reasons["Patient"][reason::MERGED], 1);
-    let persons: Vec<u32> = ran
-        .batches
-        .iter()
-        .flat_map(|(_, b)| b["_person"].as_primitive::<arrow::datatypes::UInt32Type>().values().to_vec())
-        .collect();
-    assert_eq!(persons, [1, 1]);
-    let row_key = hasher().row_key("Condition", "c9");
-    let gone = Deletion::Consent { id: Sensitive::new("k9".into()) };
-    assert_eq!(
-        ran.deletions,
-        [Deletion::Row { kind: "Condition", row_key }, gone, Deletion::Person { person: 1 }]
-    );
-    assert_eq!(ran.consents, 1);
 }
 
 #[test]

@@ -101,6 +101,8 @@ pub mod reason {
     pub const RESULTS_CARRY_IT: Reason = "carried-by-its-results";
     /// A patient record that was merged into another: its events go to the other.
     pub const MERGED: Reason = "merged-into-another";
+    /// The export says that it, or its patient, was deleted.
+    pub const DELETED: Reason = "deleted-at-the-source";
     /// Derived tables are computed again from the events.
     pub const DERIVED: Reason = "derived-again";
     /// An older version of a record that the export has too.

@@ -86,6 +86,9 @@ type ByKey = HashMap<u128, u32, BuildHasherDefault<AlreadyHashed>>;
 pub trait OutsidePersons: Send + Sync {
     /// The subject that this source id stands for, if there is one.
     fn lookup(&self, source_id: &str) -> Option<SubjectId>;
+
+    /// Whether the hospital merged the record with this id into another's.
+    fn is_merged_away(&self, source_id: &str) -> bool;
 }
 
 /// The people of one ingest run: source id → a small ordinal → subject id.
@@ -95,6 +98,8 @@ pub trait OutsidePersons: Send + Sync {
 pub struct PersonIndex {
     hasher: KeyedHasher,
     by_key: ByKey,
+    /// Identifiers that more than one record has, with all of these.
+    shared: HashMap<u128, Vec<u32>, BuildHasherDefault<AlreadyHashed>>,
     merged_into: Vec<u32>,
     subjects: Vec<Option<SubjectId>>,
     outside: Option<Box<dyn OutsidePersons>>,
@@ -119,6 +124,7 @@ impl PersonIndex {
         Self {
             hasher,
             by_key: ByKey::default(),
+            shared: HashMap::default(),
             merged_into: Vec::new(),
             subjects: Vec::new(),
             outside: None,
@@ -142,10 +148,14 @@ impl PersonIndex {
         ordinal
     }
 
-    /// A further id by which rows may name a person (an identifier used in conditional references).
-    /// An id that is taken stays with whom it has.
+    /// A further id by which rows may name a person (an identifier used in conditional references). One that several
+    /// people have names nobody.
     pub fn add_alias(&mut self, source_id: &str, ordinal: u32) {
-        self.by_key.entry(self.hasher.person_key(source_id)).or_insert(ordinal);
+        let key = self.hasher.person_key(source_id);
+        let first = *self.by_key.entry(key).or_insert(ordinal);
+        if first != ordinal {
+            self.shared.entry(key).or_insert_with(|| vec![first]).push(ordinal);
+        }
     }
 
     /// `loser`'s rows become `winner`'s (`Patient.link` `replaced-by`, seen from the loser). A circle is left as it is.
@@ -156,6 +166,29 @@ impl PersonIndex {
         {
             *slot = winner;
         }
+    }
+
+    /// Takes back that a record was merged into another.
+    pub fn hold_apart(&mut self, loser: u32) {
+        if let Some(slot) = self.merged_into.get_mut(loser as usize) {
+            *slot = loser;
+        }
+    }
+
+    /// The ordinal of a record of the export by its id, merges left aside.
+    pub fn own(&self, source_id: &str) -> Option<u32> {
+        self.by_key.get(&self.hasher.person_key(source_id)).copied()
+    }
+
+    /// Whether the record with this id was merged into another, in this export or before.
+    pub fn is_merged_away(&self, source_id: &str) -> bool {
+        self.own(source_id).is_some_and(|ordinal| self.resolve(ordinal) != ordinal)
+            || self.outside.as_ref().is_some_and(|outside| outside.is_merged_away(source_id))
+    }
+
+    /// Whether the run continues earlier ones, so that its records may have rows already.
+    pub fn continues(&self) -> bool {
+        self.outside.is_some()
     }
 
     /// The person that `ordinal` stands for after merges.
@@ -174,7 +207,9 @@ impl PersonIndex {
     pub fn find(&self, source_id: &str) -> Option<u32> {
         let key = self.hasher.person_key(source_id);
         if let Some(&ordinal) = self.by_key.get(&key) {
-            return Some(self.resolve(ordinal));
+            let ordinal = self.resolve(ordinal);
+            let others = self.shared.get(&key).into_iter().flatten();
+            return others.map(|o| self.resolve(*o)).all(|o| o == ordinal).then_some(ordinal);
         }
         let outside = self.outside.as_ref()?;
         if let Some(&known) = self.late.read().unwrap_or_else(PoisonError::into_inner).by_key.get(&key) {
@@ -281,12 +316,32 @@ mod tests {
         assert_eq!(index.find("d"), None);
         index.add_alias("mrn-1", b);
         assert_eq!(index.find("mrn-1"), Some(c));
+        assert!(index.is_merged_away("a") && !index.is_merged_away("c"));
+        index.hold_apart(b);
+        assert_eq!((index.find("a"), index.find("b"), index.find("c")), (Some(b), Some(b), Some(c)));
+        assert_eq!(index.own("a"), Some(a));
+    }
+
+    #[test]
+    fn an_identifier_that_several_people_have_names_nobody() {
+        let mut index = PersonIndex::new(hasher(1));
+        let (a, b) = (index.add("a"), index.add("b"));
+        index.add_alias("system|1", a);
+        index.add_alias("system|1", a);
+        assert_eq!(index.find("system|1"), Some(a));
+        index.add_alias("system|1", b);
+        assert_eq!(index.find("system|1"), None);
+        index.merge(a, b);
+        assert_eq!(index.find("system|1"), Some(b), "two records of one person");
     }
 
     struct Known;
     impl OutsidePersons for Known {
         fn lookup(&self, source_id: &str) -> Option<SubjectId> {
             (source_id == "z").then(|| SubjectId::new(9).expect("in range"))
+        }
+        fn is_merged_away(&self, source_id: &str) -> bool {
+            source_id == "old"
         }
     }
 
@@ -298,5 +353,6 @@ mod tests {
         assert_eq!((index.find("z"), index.find("z"), index.find("y")), (Some(1), Some(1), None));
         assert_eq!(index.subject(1).map(SubjectId::get), Some(9));
         assert_eq!((index.named(), index.len()), (1, 2));
+        assert!(index.continues() && index.is_merged_away("old") && !index.is_merged_away("z"));
     }
 }

@@ -4,10 +4,13 @@
 //! even it holds nothing in clear: every row is a 128-bit HMAC token under a key of the key ring, a random number, or a
 //! counter. Whoever has the file without the root key learns how many patients there are.
 //!
-//! * A **source token** is scoped by contributor: one for the patient's id, one for each record number. Hospitals that
-//!   use the same numbers do not meet in it.
+//! * A **source token** is scoped by contributor: one for the patient's id, two for each record number. Hospitals that
+//!   use the same numbers do not meet in it. A patient is known by id alone. A record number says whom a consent names,
+//!   and only while it is one patient's; it never makes two patients one.
 //! * A **linkage token** (`schemas/linkage`) is made of normalised traits and not scoped: two hospitals whose patients
 //!   share one hold the same person. A contributor that did not opt in hands in none, and so is never linked.
+//! * Two patients whom a contributor **holds** apart are two subjects. What other contributors' data shows does not join
+//!   them, and what their own hospital declares joins them only where it joins no patients of others.
 //! * A subject id is random, in `1 .. 2^53`, drawn again on a collision; it does not depend on the person (45 CFR
 //!   164.514(c)(1)), and no rotation of keys changes it.
 //! * A **late match** (a token that shows two known subjects to be one person) writes an alias, loser → winner; the
@@ -17,21 +20,29 @@
 //! Crash story: a batch is one transaction. Either all its tokens, subjects and aliases are there or none, and since ids
 //! are given before anything is published under them, repeating the batch is always right.
 
+mod aliases;
+mod joins;
 mod linkage;
+mod numbers;
 mod resolve;
 mod schema;
 mod token;
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
 use almoner_model::{ContributorId, Entropy, SourcePatientId, SubjectId};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 pub use almoner_deid::offset::{offset_days, release_offset_days};
 pub use linkage::{LinkageError, LinkageRules, Traits};
-pub use token::{PatientTokens, Token, Tokens};
+pub use numbers::{Claim, Claimed, Claims};
+pub use resolve::Shared;
+pub use token::{PatientTokens, RecordNumber, RecordTokens, Token, Tokens};
+
+use aliases::Aliases;
+use joins::{Id, Joins};
 
 use crate::error::ErrorKind;
 use crate::keys::{Keyring, label};
@@ -51,9 +62,9 @@ pub enum RegistryError {
     /// The file could not be made or opened.
     #[error("the registry's file: {0}")]
     File(#[from] std::io::Error),
-    /// An alias of a subject to itself.
-    #[error("a subject cannot be an alias of itself")]
-    SelfAlias,
+    /// A record number that does not tell two patients apart.
+    #[error("more than one patient has or had this record number; it names nobody")]
+    Ambiguous,
     /// The person was erased and may not come back.
     #[error("this person was erased; their records are not taken in again")]
     Suppressed,
@@ -64,7 +75,7 @@ impl RegistryError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Suppressed => ErrorKind::Denied,
-            Self::SelfAlias => ErrorKind::Invalid,
+            Self::Ambiguous => ErrorKind::Invalid,
             _ => ErrorKind::Fault,
         }
     }
@@ -81,15 +92,25 @@ pub struct Resolved {
     pub linked: u64,
     /// Late matches found: (loser, winner). Data published under the loser must be published again.
     pub merged: Vec<(SubjectId, SubjectId)>,
-    /// Record numbers that two patients of the batch share, and which therefore did not decide anything.
-    pub ambiguous_records: u64,
-    /// Linkage tokens that two patients of one contributor share, and which therefore link nobody.
-    pub ambiguous_links: u64,
 }
 
-/// An open registry. Calls are serialised; each is one transaction.
+/// A merge that a hospital declares (`Patient.link`, `replaced-by`).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Merge {
+    /// Token of the patient id that is no longer used.
+    pub loser: Token,
+    /// Its subject.
+    pub from: SubjectId,
+    /// The subject of the patient that took its place.
+    pub into: SubjectId,
+}
+
+/// An open registry. Calls that use the database are serialised; each is one transaction. Who stands for whom is asked
+/// without the database.
 pub struct Registry {
     db: Mutex<Connection>,
+    /// Changed only by who has the database.
+    aliases: RwLock<Aliases>,
     tokens: Tokens,
     offset_key: crate::keys::Key,
 }
@@ -120,11 +141,38 @@ impl Registry {
     fn with(db: Connection, keys: &Keyring) -> Result<Self, RegistryError> {
         schema::prepare(&db, &keys.fingerprint())?;
         let tokens = Tokens::new(&keys.key(label::REGISTRY_TOKEN));
-        Ok(Self { db: Mutex::new(db), tokens, offset_key: keys.key(label::DATE_OFFSET) })
+        let aliases = RwLock::new(joins::load(&db)?);
+        Ok(Self { db: Mutex::new(db), aliases, tokens, offset_key: keys.key(label::DATE_OFFSET) })
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
         self.db.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn standing(&self) -> RwLockReadGuard<'_, Aliases> {
+        self.aliases.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// One transaction of a contributor. What it joins is seen when it is durable.
+    fn write<T>(
+        &self,
+        contributor: &ContributorId,
+        act: impl FnOnce(&mut Joins<'_>) -> Result<T, RegistryError>,
+    ) -> Result<T, RegistryError> {
+        let mut db = self.db();
+        let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
+        let (out, joined) = {
+            let aliases = self.standing();
+            let mut joins = Joins::new(&tx, self.tokens.scope(contributor), &aliases);
+            let out = act(&mut joins)?;
+            (out, joins.finish()?)
+        };
+        tx.commit()?;
+        let mut aliases = self.aliases.write().unwrap_or_else(PoisonError::into_inner);
+        for (loser, winner) in joined {
+            aliases.join(loser, winner);
+        }
+        Ok(out)
     }
 
     /// Makes tokens; needs no database, and may be cloned into threads.
@@ -132,7 +180,7 @@ impl Registry {
         &self.tokens
     }
 
-    /// Finds or makes the subject of each patient, in one transaction.
+    /// Finds or makes the subject of each patient, in one transaction. `shared` is of the whole run that the batch is of.
     ///
     /// # Errors
     /// Database errors; nothing of the batch is then there.
@@ -140,13 +188,29 @@ impl Registry {
         &self,
         contributor: &ContributorId,
         patients: &[PatientTokens],
+        shared: &Shared,
         entropy: &dyn Entropy,
     ) -> Result<Resolved, RegistryError> {
-        let mut db = self.db();
-        let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let resolved = resolve::batch(&tx, self.tokens.scope(contributor), patients, entropy)?;
-        tx.commit()?;
-        Ok(resolved)
+        self.write(contributor, |joins| resolve::batch(joins, patients, shared, entropy))
+    }
+
+    /// Takes merges that a hospital declares, in one transaction. Gives for each whether the two are one person now: they
+    /// are not where each of the two subjects is also another contributor's patient, for then the hospital would join
+    /// patients that are not its own.
+    ///
+    /// # Errors
+    /// Database errors; no merge is then made.
+    pub fn merge(&self, contributor: &ContributorId, merges: &[Merge]) -> Result<Vec<bool>, RegistryError> {
+        self.write(contributor, |joins| merges.iter().map(|merge| resolve::merge(joins, merge)).collect())
+    }
+
+    /// Writes down whom record numbers name, in one transaction: after subjects were given and merges made, all pieces of a
+    /// run's claims one after the other.
+    ///
+    /// # Errors
+    /// Database errors; nothing of the piece is then there.
+    pub fn claim(&self, contributor: &ContributorId, claims: &[Claim]) -> Result<Claimed, RegistryError> {
+        self.write(contributor, |joins| numbers::claim(joins, claims))
     }
 
     /// The subject of a patient by the hospital's patient id, if it is known.
@@ -158,86 +222,76 @@ impl Registry {
         contributor: &ContributorId,
         source: &SourcePatientId,
     ) -> Result<Option<SubjectId>, RegistryError> {
-        resolve::lookup(&self.db(), &self.tokens.id(contributor, source))
+        let row = resolve::id_row(&self.db(), &self.tokens.id(contributor, source))?;
+        Ok(row.and_then(|(subject, _)| SubjectId::new(self.standing().current(subject)).ok()))
+    }
+
+    /// Whether a hospital merged the record with this patient id into another's.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn is_merged_away(
+        &self,
+        contributor: &ContributorId,
+        source: &SourcePatientId,
+    ) -> Result<bool, RegistryError> {
+        let row = resolve::id_row(&self.db(), &self.tokens.id(contributor, source))?;
+        Ok(row.is_some_and(|(_, merged_away)| merged_away))
     }
 
     /// The subject that a record number (or patient id) names in a consent, which may come before the data: if nobody
     /// is known by it, a subject is made that the data, when it comes, will take.
     ///
     /// # Errors
-    /// [`RegistryError::Suppressed`] for a person who was erased; database errors.
+    /// [`RegistryError::Ambiguous`] if more than one patient has it, [`RegistryError::Suppressed`] for a person who was
+    /// erased; database errors.
     pub fn subject_of_record(
         &self,
         contributor: &ContributorId,
         record_number: &SourcePatientId,
         entropy: &dyn Entropy,
     ) -> Result<SubjectId, RegistryError> {
-        let (record, id) =
-            (self.tokens.record(contributor, record_number), self.tokens.id(contributor, record_number));
-        let mut db = self.db();
-        let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let subject = resolve::record(&tx, record, id, entropy)?;
-        tx.commit()?;
-        Ok(subject)
+        let (number, id) =
+            (self.tokens.number(contributor, record_number), self.tokens.id(contributor, record_number));
+        self.write(contributor, |joins| numbers::awaited(joins, number, id, entropy))
     }
 
     /// The subject that a record number or patient id names, if one does. Makes nothing.
     ///
     /// # Errors
-    /// Database errors.
+    /// [`RegistryError::Ambiguous`] if more than one patient has it; database errors.
     pub fn find_record(
         &self,
         contributor: &ContributorId,
         record_number: &SourcePatientId,
     ) -> Result<Option<SubjectId>, RegistryError> {
-        let db = self.db();
-        match resolve::lookup(&db, &self.tokens.record(contributor, record_number))? {
-            Some(subject) => Ok(Some(subject)),
-            None => resolve::lookup(&db, &self.tokens.id(contributor, record_number)),
-        }
+        let (number, id) =
+            (self.tokens.number(contributor, record_number), self.tokens.id(contributor, record_number));
+        let (db, aliases) = (self.db(), self.standing());
+        numbers::named(&Joins::new(&db, self.tokens.scope(contributor), &aliases), &number, &id)
     }
 
-    /// The subject that stands for `subject` after late matches: itself, if there was none.
+    /// The subject that stands for `subject` after late matches: itself, if there was none. At most log2(n) steps, and no
+    /// waiting for the database.
+    pub fn current(&self, subject: SubjectId) -> SubjectId {
+        SubjectId::new(self.standing().current(subject.get())).unwrap_or(subject)
+    }
+
+    /// Makes two subjects one person, whoever holds them.
     ///
     /// # Errors
     /// Database errors.
-    pub fn current(&self, subject: SubjectId) -> Result<SubjectId, RegistryError> {
-        let winner: Option<i64> = self
-            .db()
-            .prepare_cached("SELECT winner FROM alias WHERE loser = ?1")?
-            .query_row([subject.get()], |row| row.get(0))
-            .optional()?;
-        Ok(winner.and_then(|id| SubjectId::new(id).ok()).unwrap_or(subject))
-    }
-
-    /// Declares two subjects to be one person (a merge that a hospital reports, `Patient.link`).
-    ///
-    /// # Errors
-    /// [`RegistryError::SelfAlias`] if they are one already; database errors.
+    #[cfg(test)]
     pub fn alias(&self, loser: SubjectId, winner: SubjectId) -> Result<(), RegistryError> {
-        let mut db = self.db();
-        let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        resolve::alias(&tx, loser, winner)?;
-        tx.commit()?;
-        Ok(())
+        let anybody = "test".parse().expect("a slug");
+        self.write(&anybody, |joins| joins.join(loser.get(), winner.get()))
     }
 
-    /// All aliases, loser → the subject that stands for it now.
-    ///
-    /// # Errors
-    /// Database errors.
-    pub fn aliases(&self) -> Result<BTreeMap<SubjectId, SubjectId>, RegistryError> {
-        let db = self.db();
-        let mut rows = db.prepare_cached("SELECT loser, winner FROM alias")?;
-        let pairs = rows.query_map([], |row| Ok((row.get::<_, i64>(0)?, row.get::<_, i64>(1)?)))?;
-        let mut out = BTreeMap::new();
-        for pair in pairs {
-            let (loser, winner) = pair?;
-            if let (Ok(loser), Ok(winner)) = (SubjectId::new(loser), SubjectId::new(winner)) {
-                out.insert(loser, winner);
-            }
-        }
-        Ok(out)
+    /// All aliases, loser → the subject that stands for it now. No waiting for the database.
+    pub fn aliases(&self) -> BTreeMap<SubjectId, SubjectId> {
+        let subject = |id| SubjectId::new(id).ok();
+        let pairs = self.standing().pairs();
+        pairs.into_iter().filter_map(|(loser, winner)| subject(loser).zip(subject(winner))).collect()
     }
 
     /// Keeps a token whose bearer is never taken in again.
@@ -245,7 +299,10 @@ impl Registry {
     /// # Errors
     /// Database errors.
     pub fn suppress(&self, token: &Token) -> Result<(), RegistryError> {
-        self.db().execute("INSERT OR IGNORE INTO suppressed (token) VALUES (?1)", [token.as_bytes()])?;
+        self.db().execute(
+            "INSERT INTO suppressed (token, refuses) VALUES (?1, 1) ON CONFLICT (token) DO UPDATE SET refuses = 1",
+            [token.as_bytes()],
+        )?;
         Ok(())
     }
 
@@ -265,19 +322,11 @@ impl Registry {
     pub fn erase(&self, subject: SubjectId) -> Result<u64, RegistryError> {
         let mut db = self.db();
         let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let ids = "(SELECT ?1 UNION SELECT loser FROM alias WHERE winner = ?1)";
-        let kept = tx.execute(
-            &format!(
-                "INSERT OR IGNORE INTO suppressed (token) SELECT token FROM source WHERE subject IN {ids}"
-            ),
-            [subject.get()],
-        )?;
-        for table in ["source", "linkage", "subject"] {
-            tx.execute(&format!("DELETE FROM {table} WHERE subject IN {ids}"), [subject.get()])?;
-        }
-        tx.execute("DELETE FROM alias WHERE winner = ?1", [subject.get()])?;
+        let ids: Vec<Id> = resolve::group(&tx, self.current(subject).get())?;
+        let kept = resolve::erase(&tx, &ids)?;
         tx.commit()?;
-        Ok(kept as u64)
+        self.aliases.write().unwrap_or_else(PoisonError::into_inner).forget(&ids);
+        Ok(kept)
     }
 
     /// The current epoch of date offsets, from 0.

@@ -6,34 +6,53 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use almoner_model::{Entropy, SubjectId};
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
-use super::{PatientTokens, RegistryError, Resolved, Token};
-
-type Id = i64;
-
-/// What the database knows of a source token.
-#[derive(Clone, Copy)]
-struct Known {
-    subject: Id,
-    pending: bool,
-}
+use super::joins::{Id, Joins, draw};
+use super::schema::kind;
+use super::{PatientTokens, RegistryError, Resolved, Token, numbers};
 
 /// Linkage rows of one token: the scope (contributor) they came from and the subject, 0 where ambiguous.
 type Links = Vec<([u8; 16], Id)>;
 
-struct Batch<'a> {
-    db: &'a Connection,
-    scope: Token,
-    entropy: &'a dyn Entropy,
-    sources: HashMap<Token, Known>,
+/// Tokens that several patients of one run have, and which therefore decide nothing in any of its batches.
+#[derive(Clone, Default, Debug)]
+pub struct Shared {
+    /// Of record numbers, and of patient ids that are others' record numbers.
+    numbers: HashSet<Token>,
+    links: HashSet<Token>,
+}
+
+impl Shared {
+    /// Of all patients of a run.
+    pub fn of<'t>(patients: impl IntoIterator<Item = &'t PatientTokens> + Clone) -> Self {
+        let numbers = |p: &'t PatientTokens| p.records.iter().map(|r| r.number).chain([p.id_as_number]);
+        let links = |p: &'t PatientTokens| p.linkage.iter().copied();
+        let all = || patients.clone().into_iter();
+        Self {
+            numbers: repeated(all().flat_map(|p| numbers(p).map(|token| (token, p.id))).collect()),
+            links: repeated(all().flat_map(|p| links(p).map(|token| (token, p.id))).collect()),
+        }
+    }
+}
+
+/// Tokens that patients with different ids have.
+fn repeated(mut owned: Vec<(Token, Token)>) -> HashSet<Token> {
+    owned.sort_unstable();
+    owned.dedup();
+    owned.windows(2).filter(|pair| pair[0].0 == pair[1].0).map(|pair| pair[0].0).collect()
+}
+
+struct Batch<'a, 'j, 's> {
+    joins: &'j mut Joins<'a>,
+    shared: &'s Shared,
+    entropy: &'s dyn Entropy,
+    /// Patient ids that are known.
+    ids: HashMap<Token, Id>,
+    /// Numbers that consents wait under.
+    awaited: HashMap<Token, Id>,
     links: HashMap<Token, Links>,
     suppressed: HashSet<Token>,
-    aliases: HashMap<Id, Id>,
-    /// Record tokens that several patient ids of the batch claim.
-    shared: HashSet<Token>,
-    /// Linkage tokens that several patient ids of the batch have.
-    shared_links: HashSet<Token>,
     new_subjects: BTreeMap<Id, i64>,
     next_made: i64,
     out: Resolved,
@@ -41,102 +60,82 @@ struct Batch<'a> {
 
 /// See [`super::Registry::resolve_batch`].
 pub(super) fn batch(
-    db: &Connection,
-    scope: Token,
+    joins: &mut Joins<'_>,
     patients: &[PatientTokens],
+    shared: &Shared,
     entropy: &dyn Entropy,
 ) -> Result<Resolved, RegistryError> {
-    let mut batch = Batch::read(db, scope, patients, entropy)?;
-    let mut sources: BTreeMap<Token, Id> = BTreeMap::new();
+    let mut batch = Batch::read(joins, patients, shared, entropy)?;
+    let mut ids: BTreeMap<Token, Id> = BTreeMap::new();
     let mut links: BTreeMap<Token, Id> = BTreeMap::new();
     for patient in patients {
-        if batch.is_suppressed(patient) {
+        if all_tokens(patient).any(|token| batch.suppressed.contains(&token)) {
             batch.out.subjects.push(None);
             continue;
         }
-        let subject = batch.resolve(patient, &sources)?;
-        sources.insert(patient.id, subject);
-        for record in patient.records.iter().filter(|r| !batch.shared.contains(r)) {
-            sources.entry(*record).or_insert(subject);
-        }
-        if batch.sources.get(&patient.id_as_record).is_some_and(|k| k.pending) {
-            sources.entry(patient.id_as_record).or_insert(subject);
-        }
+        let subject = batch.resolve(patient, ids.get(&patient.id).copied())?;
+        ids.insert(patient.id, subject);
         for link in &patient.linkage {
-            links.insert(*link, if batch.shared_links.contains(link) { 0 } else { subject });
+            links.insert(*link, if batch.shared.links.contains(link) { 0 } else { subject });
         }
         batch.out.subjects.push(SubjectId::new(subject).ok());
     }
-    for position in &mut batch.out.subjects {
-        *position = position.and_then(|s| SubjectId::new(batch_current(&batch.aliases, s.get())).ok());
-    }
-    batch.write(&sources, &links)
+    batch.write(&ids, &links)
 }
 
-/// Tokens that patients with different ids share.
-fn shared(patients: &[PatientTokens], tokens: impl Fn(&PatientTokens) -> &Vec<Token>) -> HashSet<Token> {
-    let mut owners: HashMap<Token, Token> = HashMap::new();
-    let mut out = HashSet::new();
-    for patient in patients {
-        for token in tokens(patient) {
-            if *owners.entry(*token).or_insert(patient.id) != patient.id {
-                out.insert(*token);
-            }
-        }
-    }
-    out
+/// Everything by which a patient may be known to this contributor.
+fn all_tokens(patient: &PatientTokens) -> impl Iterator<Item = Token> {
+    let records = patient.records.iter().flat_map(|r| [r.number, r.in_system]);
+    records.chain([patient.id, patient.id_as_number])
 }
 
-fn batch_current(aliases: &HashMap<Id, Id>, subject: Id) -> Id {
-    aliases.get(&subject).copied().unwrap_or(subject)
+fn sorted(tokens: impl Iterator<Item = Token>) -> Vec<Token> {
+    let mut tokens: Vec<Token> = tokens.collect();
+    tokens.sort_unstable();
+    tokens.dedup();
+    tokens
 }
 
-impl<'a> Batch<'a> {
+impl<'a, 'j, 's> Batch<'a, 'j, 's> {
     fn read(
-        db: &'a Connection,
-        scope: Token,
+        joins: &'j mut Joins<'a>,
         patients: &[PatientTokens],
-        entropy: &'a dyn Entropy,
+        shared: &'s Shared,
+        entropy: &'s dyn Entropy,
     ) -> Result<Self, RegistryError> {
+        let next_made =
+            joins.db.query_row("SELECT ifnull(max(made), 0) + 1 FROM subject", [], |row| row.get(0))?;
         let mut out = Self {
-            db,
-            scope,
+            joins,
+            shared,
             entropy,
-            sources: HashMap::new(),
+            ids: HashMap::new(),
+            awaited: HashMap::new(),
             links: HashMap::new(),
             suppressed: HashSet::new(),
-            aliases: all_aliases(db)?,
-            shared: shared(patients, |p| &p.records),
-            shared_links: shared(patients, |p| &p.linkage),
             new_subjects: BTreeMap::new(),
-            next_made: db.query_row("SELECT ifnull(max(made), 0) + 1 FROM subject", [], |row| row.get(0))?,
+            next_made,
             out: Resolved { subjects: Vec::with_capacity(patients.len()), ..Resolved::default() },
         };
-        out.out.ambiguous_records = out.shared.len() as u64;
-        out.out.ambiguous_links = out.shared_links.len() as u64;
-        let mut tokens: Vec<Token> =
-            patients.iter().flat_map(|p| p.records.iter().chain([&p.id, &p.id_as_record])).copied().collect();
-        tokens.sort_unstable();
-        tokens.dedup();
-        out.read_sources(&tokens)?;
-        let mut tokens: Vec<Token> = patients.iter().flat_map(|p| p.linkage.iter()).copied().collect();
-        tokens.sort_unstable();
-        tokens.dedup();
-        out.read_links(&tokens)?;
+        out.read_sources(&sorted(patients.iter().flat_map(all_tokens)))?;
+        out.read_links(&sorted(patients.iter().flat_map(|p| p.linkage.iter().copied())))?;
         Ok(out)
     }
 
     fn read_sources(&mut self, tokens: &[Token]) -> Result<(), RegistryError> {
-        let mut known = self.db.prepare_cached("SELECT subject, pending FROM source WHERE token = ?1")?;
+        let db = self.joins.db;
         let any =
-            self.db.query_row("SELECT EXISTS (SELECT 1 FROM suppressed)", [], |row| row.get::<_, bool>(0))?;
-        let mut gone = self.db.prepare_cached("SELECT 1 FROM suppressed WHERE token = ?1")?;
+            db.query_row("SELECT EXISTS (SELECT 1 FROM suppressed)", [], |row| row.get::<_, bool>(0))?;
+        let mut gone = db.prepare_cached("SELECT 1 FROM suppressed WHERE token = ?1 AND refuses")?;
         for token in tokens {
-            let row = known
-                .query_row([token.as_bytes()], |row| Ok(Known { subject: row.get(0)?, pending: row.get(1)? }))
-                .optional()?;
-            if let Some(row) = row {
-                self.sources.insert(*token, Known { subject: self.current(row.subject), ..row });
+            match numbers::row(db, token)? {
+                Some((subject, kind::ID | kind::MERGED_AWAY)) => {
+                    self.ids.insert(*token, subject);
+                }
+                Some((subject, kind::AWAITED)) if !self.shared.numbers.contains(token) => {
+                    self.awaited.insert(*token, subject);
+                }
+                _ => {}
             }
             if any && gone.exists([token.as_bytes()])? {
                 self.suppressed.insert(*token);
@@ -146,7 +145,8 @@ impl<'a> Batch<'a> {
     }
 
     fn read_links(&mut self, tokens: &[Token]) -> Result<(), RegistryError> {
-        let mut known = self.db.prepare_cached("SELECT scope, subject FROM linkage WHERE token = ?1")?;
+        let mut known =
+            self.joins.db.prepare_cached("SELECT scope, subject FROM linkage WHERE token = ?1")?;
         for token in tokens {
             let rows = known.query_map([token.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?)))?;
             let links = rows.collect::<Result<Links, _>>()?;
@@ -157,55 +157,56 @@ impl<'a> Batch<'a> {
         Ok(())
     }
 
-    fn current(&self, subject: Id) -> Id {
-        batch_current(&self.aliases, subject)
-    }
-
-    fn is_suppressed(&self, patient: &PatientTokens) -> bool {
-        patient.records.iter().chain([&patient.id]).any(|t| self.suppressed.contains(t))
-    }
-
-    /// The subject of one patient: by id, by record number, by a consent that named the id, by linkage, or new.
-    fn resolve(&mut self, patient: &PatientTokens, batch: &BTreeMap<Token, Id>) -> Result<Id, RegistryError> {
-        let find = |this: &Self, token: &Token| {
-            batch.get(token).map(|s| this.current(*s)).or_else(|| this.sources.get(token).map(|k| k.subject))
+    /// The subject of one patient: by id, by a consent that waits for this patient alone, by linkage, or new.
+    fn resolve(&mut self, patient: &PatientTokens, again: Option<Id>) -> Result<Id, RegistryError> {
+        let own = again.or_else(|| self.ids.get(&patient.id).copied()).map(|id| self.joins.current(id));
+        let named = patient.records.iter().map(|r| r.number).chain([patient.id_as_number]);
+        let awaited: Vec<Id> = named.filter_map(|token| self.awaited.get(&token).copied()).collect();
+        let linked = self.by_linkage(patient, own);
+        let found = match own {
+            Some(subject) => Some(subject),
+            None => match self.free(awaited.first().copied())? {
+                Some(subject) => Some(subject),
+                None => {
+                    let linked = self.free(linked)?;
+                    self.out.linked += u64::from(linked.is_some());
+                    linked
+                }
+            },
         };
-        let records: Vec<Token> =
-            patient.records.iter().filter(|r| !self.shared.contains(r)).copied().collect();
-        let by_source = find(self, &patient.id).or_else(|| records.iter().find_map(|r| find(self, r)));
-        let waiting = |this: &Self, token: &Token| {
-            this.sources.get(token).filter(|k| k.pending).map(|k| this.current(k.subject))
+        let subject = match found {
+            Some(subject) => subject,
+            None => self.create()?,
         };
-        let pending: Vec<Id> =
-            records.iter().chain([&patient.id_as_record]).filter_map(|token| waiting(self, token)).collect();
-        let linked = self.by_linkage(patient, by_source);
-        let subject = match (by_source, pending.first(), linked) {
-            (Some(subject), _, _) | (None, Some(&subject), _) => subject,
-            (None, None, Some(subject)) => {
-                self.out.linked += 1;
-                subject
-            }
-            (None, None, None) => return self.create(),
-        };
+        self.joins.hold(subject);
         // What else points to the same person and is another subject so far is a late match.
-        for other in pending.into_iter().chain(linked) {
-            self.unite(subject, other)?;
+        for other in awaited.into_iter().chain(linked) {
+            self.joins.unite(subject, other)?;
         }
-        Ok(self.current(subject))
+        Ok(self.joins.current(subject))
+    }
+
+    /// `subject`, unless it is another patient's of this contributor.
+    fn free(&self, subject: Option<Id>) -> Result<Option<Id>, RegistryError> {
+        match subject {
+            Some(subject) if !self.joins.holds(subject)? => Ok(Some(self.joins.current(subject))),
+            _ => Ok(None),
+        }
     }
 
     /// The one subject of other contributors that the linkage tokens of a patient agree on.
     fn by_linkage(&self, patient: &PatientTokens, own: Option<Id>) -> Option<Id> {
+        let scope = *self.joins.scope.as_bytes();
         let mut found = None;
-        let telling = patient.linkage.iter().filter(|t| !self.shared_links.contains(t));
+        let telling = patient.linkage.iter().filter(|t| !self.shared.links.contains(t));
         for links in telling.filter_map(|t| self.links.get(t)) {
-            let of_own = links.iter().find(|(scope, _)| scope == self.scope.as_bytes());
+            let of_own = links.iter().find(|(other, _)| *other == scope);
             // Another patient of this contributor has the token, so it does not tell the two apart.
-            if of_own.is_some_and(|(_, subject)| *subject == 0 || Some(self.current(*subject)) != own) {
+            if of_own.is_some_and(|(_, subject)| *subject == 0 || Some(self.joins.current(*subject)) != own) {
                 continue;
             }
-            for (_, subject) in links.iter().filter(|(scope, _)| scope != self.scope.as_bytes()) {
-                let subject = self.current(*subject);
+            for (_, subject) in links.iter().filter(|(other, _)| *other != scope) {
+                let subject = self.joins.current(*subject);
                 if subject == 0 || found.is_some_and(|f| f != subject) {
                     return None;
                 }
@@ -216,164 +217,109 @@ impl<'a> Batch<'a> {
     }
 
     fn create(&mut self) -> Result<Id, RegistryError> {
-        let subject = draw(self.db, self.entropy, |id| self.new_subjects.contains_key(&id))?;
+        let subject = draw(self.joins.db, self.entropy, |id| self.new_subjects.contains_key(&id))?;
         self.new_subjects.insert(subject, self.next_made);
         self.next_made += 1;
         self.out.created += 1;
         Ok(subject)
     }
 
-    fn made(&self, subject: Id) -> Result<i64, RegistryError> {
-        match self.new_subjects.get(&subject) {
-            Some(made) => Ok(*made),
-            None => made(self.db, subject),
-        }
-    }
-
-    /// The older of two subjects wins.
-    fn unite(&mut self, a: Id, b: Id) -> Result<(), RegistryError> {
-        let (a, b) = (self.current(a), self.current(b));
-        if a == b {
-            return Ok(());
-        }
-        let (winner, loser) = if self.made(a)? <= self.made(b)? { (a, b) } else { (b, a) };
-        write_alias(self.db, loser, winner)?;
-        for target in self.aliases.values_mut().filter(|t| **t == loser) {
-            *target = winner;
-        }
-        self.aliases.insert(loser, winner);
-        self.out.merged.extend(SubjectId::new(loser).ok().zip(SubjectId::new(winner).ok()));
-        Ok(())
-    }
-
     fn write(
-        self,
-        sources: &BTreeMap<Token, Id>,
+        mut self,
+        ids: &BTreeMap<Token, Id>,
         links: &BTreeMap<Token, Id>,
     ) -> Result<Resolved, RegistryError> {
-        let mut insert = self.db.prepare_cached("INSERT INTO subject (subject, made) VALUES (?1, ?2)")?;
+        let db = self.joins.db;
+        let mut insert = db.prepare_cached("INSERT INTO subject (subject, made) VALUES (?1, ?2)")?;
         for (subject, made) in &self.new_subjects {
             insert.execute([subject, made])?;
         }
-        let mut insert = self.db.prepare_cached(
-            "INSERT INTO source (token, subject, pending) VALUES (?1, ?2, 0)
-             ON CONFLICT (token) DO UPDATE SET subject = excluded.subject, pending = 0",
+        let mut insert = db.prepare_cached(
+            "INSERT INTO source (token, subject, kind) VALUES (?1, ?2, ?3)
+             ON CONFLICT (token) DO UPDATE SET subject = excluded.subject",
         )?;
-        for (token, subject) in sources {
-            let subject = self.current(*subject);
-            let known = self.sources.get(token);
-            if known.is_none_or(|k| k.pending || k.subject != subject) {
-                insert.execute(params![token.as_bytes(), subject])?;
+        for (token, subject) in ids {
+            let subject = self.joins.current(*subject);
+            if self.ids.get(token) != Some(&subject) {
+                insert.execute(params![token.as_bytes(), subject, kind::ID])?;
             }
         }
-        let mut insert = self.db.prepare_cached(
+        self.write_links(links)?;
+        for position in &mut self.out.subjects {
+            *position = position.and_then(|s| SubjectId::new(self.joins.current(s.get())).ok());
+        }
+        self.out.merged = self.joins.joined().collect();
+        Ok(self.out)
+    }
+
+    fn write_links(&self, links: &BTreeMap<Token, Id>) -> Result<(), RegistryError> {
+        let (joins, scope) = (&self.joins, self.joins.scope);
+        let mut insert = joins.db.prepare_cached(
             "INSERT INTO linkage (token, scope, subject) VALUES (?1, ?2, ?3)
              ON CONFLICT (token, scope) DO UPDATE SET subject = excluded.subject",
         )?;
         for (token, subject) in links {
-            let subject = self.current(*subject);
-            let own = self.links.get(token).and_then(|l| l.iter().find(|(s, _)| s == self.scope.as_bytes()));
+            let subject = joins.current(*subject);
+            let own = self.links.get(token).and_then(|l| l.iter().find(|(s, _)| s == scope.as_bytes()));
             let subject = match own {
-                Some((_, known)) if *known == 0 || self.current(*known) != subject => 0,
+                Some((_, known)) if *known == 0 || joins.current(*known) != subject => 0,
                 _ => subject,
             };
             if own.is_none_or(|(_, known)| *known != subject) {
-                insert.execute(params![token.as_bytes(), self.scope.as_bytes(), subject])?;
+                insert.execute(params![token.as_bytes(), scope.as_bytes(), subject])?;
             }
         }
-        Ok(self.out)
+        Ok(())
     }
 }
 
-/// A random id that is not taken.
-fn draw(db: &Connection, entropy: &dyn Entropy, taken: impl Fn(Id) -> bool) -> Result<Id, RegistryError> {
-    let mut exists = db.prepare_cached("SELECT 1 FROM subject WHERE subject = ?1")?;
-    loop {
-        let Some(id) = SubjectId::from_bits(entropy.u64()).map(SubjectId::get) else { continue };
-        if !taken(id) && !exists.exists([id])? {
-            return Ok(id);
-        }
-    }
-}
-
-fn all_aliases(db: &Connection) -> Result<HashMap<Id, Id>, RegistryError> {
-    let mut rows = db.prepare_cached("SELECT loser, winner FROM alias")?;
-    let pairs = rows.query_map([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    Ok(pairs.collect::<Result<_, _>>()?)
-}
-
-/// When a subject was made, as an ordinal; unknown ones are the youngest.
-fn made(db: &Connection, subject: Id) -> Result<i64, RegistryError> {
-    let made = db
-        .prepare_cached("SELECT made FROM subject WHERE subject = ?1")?
-        .query_row([subject], |row| row.get(0))
-        .optional()?;
-    Ok(made.unwrap_or(i64::MAX))
-}
-
-/// Aliases never chain: what pointed to the loser points to the winner at once.
-fn write_alias(db: &Connection, loser: Id, winner: Id) -> Result<(), RegistryError> {
-    db.execute("UPDATE alias SET winner = ?2 WHERE winner = ?1", [loser, winner])?;
-    db.execute("INSERT OR REPLACE INTO alias (loser, winner) VALUES (?1, ?2)", [loser, winner])?;
-    Ok(())
-}
-
-fn current(db: &Connection, subject: Id) -> Result<Id, RegistryError> {
-    let winner = db
-        .prepare_cached("SELECT winner FROM alias WHERE loser = ?1")?
-        .query_row([subject], |row| row.get(0))
-        .optional()?;
-    Ok(winner.unwrap_or(subject))
-}
-
-/// See [`super::Registry::alias`].
-pub(super) fn alias(db: &Connection, loser: SubjectId, winner: SubjectId) -> Result<(), RegistryError> {
-    let (loser, winner) = (current(db, loser.get())?, current(db, winner.get())?);
-    if loser == winner {
-        return Err(RegistryError::SelfAlias);
-    }
-    write_alias(db, loser, winner)
-}
-
-/// The subject of a source token.
-pub(super) fn lookup(db: &Connection, token: &Token) -> Result<Option<SubjectId>, RegistryError> {
-    let subject: Option<Id> = db
-        .prepare_cached("SELECT subject FROM source WHERE token = ?1")?
-        .query_row([token.as_bytes()], |row| row.get(0))
-        .optional()?;
-    match subject {
-        Some(id) => Ok(SubjectId::new(current(db, id)?).ok()),
-        None => Ok(None),
-    }
+/// The subject of a patient id, as it was written, and whether its record was merged away.
+pub(super) fn id_row(db: &Connection, token: &Token) -> Result<Option<(Id, bool)>, RegistryError> {
+    Ok(numbers::row(db, token)?.map(|(subject, of)| (subject, of == kind::MERGED_AWAY)))
 }
 
 pub(super) fn is_suppressed(db: &Connection, token: &Token) -> Result<bool, RegistryError> {
-    Ok(db.prepare_cached("SELECT 1 FROM suppressed WHERE token = ?1")?.exists([token.as_bytes()])?)
+    Ok(db
+        .prepare_cached("SELECT 1 FROM suppressed WHERE token = ?1 AND refuses")?
+        .exists([token.as_bytes()])?)
 }
 
-/// See [`super::Registry::subject_of_record`].
-pub(super) fn record(
-    db: &Connection,
-    record: Token,
-    id: Token,
-    entropy: &dyn Entropy,
-) -> Result<SubjectId, RegistryError> {
-    if is_suppressed(db, &record)? || is_suppressed(db, &id)? {
-        return Err(RegistryError::Suppressed);
-    }
-    for token in [&record, &id] {
-        if let Some(subject) = lookup(db, token)? {
-            return Ok(subject);
+/// See [`super::Registry::erase`].
+pub(super) fn erase(db: &Connection, ids: &[Id]) -> Result<u64, RegistryError> {
+    let mut kept = 0;
+    for id in ids {
+        // A number by itself may be another patient's in another system: the id and the number in its system refuse.
+        let suppress =
+            "INSERT INTO suppressed (token, refuses) SELECT token, kind <> ?2 FROM source WHERE subject = ?1
+             ON CONFLICT (token) DO UPDATE SET refuses = max(refuses, excluded.refuses)";
+        kept += db.execute(suppress, [*id, kind::NUMBER])?;
+        for table in ["source", "linkage", "holder", "subject"] {
+            db.execute(&format!("DELETE FROM {table} WHERE subject = ?1"), [id])?;
         }
+        db.execute("DELETE FROM alias WHERE loser = ?1", [id])?;
     }
-    let subject = draw(db, entropy, |_| false)?;
-    db.execute(
-        "INSERT INTO subject (subject, made) SELECT ?1, ifnull(max(made), 0) + 1 FROM subject",
-        [subject],
+    Ok(kept as u64)
+}
+
+/// `subject` and everyone who lost to it, directly or not.
+pub(super) fn group(db: &Connection, subject: Id) -> Result<Vec<Id>, RegistryError> {
+    let mut ids = db.prepare(
+        "WITH RECURSIVE ids (id) AS (SELECT ?1 UNION SELECT loser FROM alias JOIN ids ON winner = id)
+         SELECT id FROM ids",
     )?;
-    db.execute(
-        "INSERT INTO source (token, subject, pending) VALUES (?1, ?2, 1)",
-        params![record.as_bytes(), subject],
-    )?;
-    Ok(SubjectId::new(subject).expect("draw gives ids in range"))
+    let rows = ids.query_map([subject], |row| row.get(0))?;
+    Ok(rows.collect::<Result<_, _>>()?)
+}
+
+/// A merge that a hospital declares: see [`super::Registry::merge`].
+pub(super) fn merge(joins: &mut Joins<'_>, merge: &super::Merge) -> Result<bool, RegistryError> {
+    let (from, into) = (merge.from.get(), merge.into.get());
+    let one = joins.current(from) == joins.current(into);
+    if !one && joins.others_hold(from)? && joins.others_hold(into)? {
+        return Ok(false);
+    }
+    joins.join(from, into)?;
+    let mut mark = joins.db.prepare_cached("UPDATE source SET kind = ?2 WHERE token = ?1")?;
+    mark.execute(params![merge.loser.as_bytes(), kind::MERGED_AWAY])?;
+    Ok(true)
 }

@@ -9,19 +9,39 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::RegistryError;
 
-const FORMAT: i64 = 1;
+const FORMAT: i64 = 2;
 
-/// `source.pending` is 1 for a token that a consent made before the data came. `linkage.subject` is 0 where two patients
-/// of one contributor share the token. `subject.made` orders subjects by age.
+/// What a source token is of (`source.kind`).
+pub(super) mod kind {
+    /// A patient id.
+    pub const ID: i64 = 0;
+    /// The id of a patient record that its hospital merged into another.
+    pub const MERGED_AWAY: i64 = 1;
+    /// A record number within its system.
+    pub const IN_SYSTEM: i64 = 2;
+    /// A record number by itself, as a consent names it.
+    pub const NUMBER: i64 = 3;
+    /// The same, of a consent that came before the data.
+    pub const AWAITED: i64 = 4;
+}
+
+/// `source.subject` is 0 for a record number that several patients of the contributor have or had; so it stays.
+/// `linkage.subject` is 0 where two patients of one contributor share the token. `holder` says which contributors' data has
+/// a subject, under the id that stands for it. `alias` has one row for each subject that lost, to whom it lost, who may have
+/// lost since. `subject.made` orders subjects by age. `suppressed.refuses` is 0 for a number that others may have too: no
+/// consent is taken by it, and patients are.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS subject (subject INTEGER PRIMARY KEY, made INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS source (token BLOB PRIMARY KEY, subject INTEGER NOT NULL, pending INTEGER NOT NULL)
+CREATE TABLE IF NOT EXISTS source (token BLOB PRIMARY KEY, subject INTEGER NOT NULL, kind INTEGER NOT NULL)
     STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS linkage (token BLOB NOT NULL, scope BLOB NOT NULL, subject INTEGER NOT NULL,
     PRIMARY KEY (token, scope)) STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS holder (subject INTEGER NOT NULL, scope BLOB NOT NULL, PRIMARY KEY (subject, scope))
+    STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS alias (loser INTEGER PRIMARY KEY, winner INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS suppressed (token BLOB PRIMARY KEY) STRICT, WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS alias_winner ON alias (winner);
+CREATE TABLE IF NOT EXISTS suppressed (token BLOB PRIMARY KEY, refuses INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 
 /// Opens the file, readable by its owner only.
@@ -39,17 +59,27 @@ pub(super) fn prepare(db: &Connection, fingerprint: &Digest) -> Result<(), Regis
     db.pragma_update(None, "temp_store", "MEMORY")?;
     db.busy_timeout(std::time::Duration::from_secs(30))?;
     db.set_prepared_statement_cache_capacity(32);
+    // Another format's tables are neither read nor changed.
+    if db.table_exists(None, "meta")? {
+        check_format(db)?;
+    }
     db.execute_batch(TABLES)?;
     db.execute("INSERT OR IGNORE INTO meta VALUES ('format', ?1), ('offset_epoch', 0)", [FORMAT])?;
     db.execute("INSERT OR IGNORE INTO meta VALUES ('key', ?1)", [fingerprint.to_string()])?;
-    let format: i64 = db.query_row("SELECT value FROM meta WHERE key = 'format'", [], |row| row.get(0))?;
-    if format != FORMAT {
-        return Err(RegistryError::Format(format, FORMAT));
-    }
+    check_format(db)?;
     let key: Option<String> =
         db.query_row("SELECT value FROM meta WHERE key = 'key'", [], |row| row.get(0)).optional()?;
     if key != Some(fingerprint.to_string()) {
         return Err(RegistryError::WrongKey);
     }
     Ok(())
+}
+
+fn check_format(db: &Connection) -> Result<(), RegistryError> {
+    let format: Option<i64> =
+        db.query_row("SELECT value FROM meta WHERE key = 'format'", [], |row| row.get(0)).optional()?;
+    match format {
+        Some(format) if format != FORMAT => Err(RegistryError::Format(format, FORMAT)),
+        _ => Ok(()),
+    }
 }

@@ -27,15 +27,34 @@ impl fmt::Debug for Token {
     }
 }
 
+/// A record number as a hospital writes it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct RecordNumber {
+    /// The system within which it is one patient's (`Identifier.system`); empty where the export names none.
+    pub system: String,
+    /// The number.
+    pub value: SourcePatientId,
+}
+
+/// The tokens of one record number.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RecordTokens {
+    /// Of the number by itself, as a list of consents names a patient. Systems do not tell it apart, so it names somebody
+    /// only while one patient alone has it.
+    pub number: Token,
+    /// Of the number within its system.
+    pub in_system: Token,
+}
+
 /// The tokens of one patient of an export.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct PatientTokens {
     /// Of the hospital's patient id.
     pub id: Token,
     /// Of each record number.
-    pub records: Vec<Token>,
+    pub records: Vec<RecordTokens>,
     /// Of the patient id read as a record number: a consent that came before the data may have named it so.
-    pub id_as_record: Token,
+    pub id_as_number: Token,
     /// Linkage tokens; none if the contributor did not opt in.
     pub linkage: Vec<Token>,
 }
@@ -77,9 +96,15 @@ impl Tokens {
         self.token(&[b"id", contributor.as_str().as_bytes(), id.expose().as_bytes()])
     }
 
-    /// Of a record number.
-    pub fn record(&self, contributor: &ContributorId, number: &SourcePatientId) -> Token {
+    /// Of a record number by itself.
+    pub fn number(&self, contributor: &ContributorId, number: &SourcePatientId) -> Token {
         self.token(&[b"record", contributor.as_str().as_bytes(), number.expose().trim().as_bytes()])
+    }
+
+    fn record(&self, contributor: &ContributorId, record: &RecordNumber) -> RecordTokens {
+        let (system, value) = (record.system.trim().as_bytes(), record.value.expose().trim().as_bytes());
+        let in_system = self.token(&[b"record-in", contributor.as_str().as_bytes(), system, value]);
+        RecordTokens { number: self.number(contributor, &record.value), in_system }
     }
 
     /// The linkage tokens of a person: one for each rule all of whose fields are known.
@@ -97,13 +122,13 @@ impl Tokens {
         &self,
         contributor: &ContributorId,
         id: &SourcePatientId,
-        records: &[SourcePatientId],
+        records: &[RecordNumber],
         linkage: Vec<Token>,
     ) -> PatientTokens {
         PatientTokens {
             id: self.id(contributor, id),
             records: records.iter().map(|r| self.record(contributor, r)).collect(),
-            id_as_record: self.record(contributor, id),
+            id_as_number: self.number(contributor, id),
             linkage,
         }
     }

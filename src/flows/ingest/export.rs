@@ -17,7 +17,9 @@ use crate::intake::{
 };
 use crate::jobs::{Progress, Unit};
 use crate::keys::label;
-use crate::mapping::fhir::{ConsentFound, Deletion, FhirContext, FhirMapper, FhirRules, Findings};
+use crate::mapping::fhir::{
+    ConsentFound, Deletion, FhirContext, FhirMapper, FhirOutput, FhirRules, Findings,
+};
 use crate::mapping::omop::{Cells, Fate, Noted, OmopContext, OmopMapper, Plan, fate};
 use crate::mapping::outcome::{Locator, Outcome, rule};
 use crate::mapping::vocabulary::{
@@ -37,6 +39,8 @@ pub(super) struct Mapped<'p> {
     pub concepts: ConceptReport,
     pub consents: Vec<ConsentFound>,
     pub deletions: Vec<Deletion>,
+    /// Row keys of records that the export states anew.
+    pub restated: Vec<u64>,
     /// Locators of all quarantined lines, one JSON object a line.
     pub quarantine: PathBuf,
     /// Removed with its files when the run ends, however it ends.
@@ -111,7 +115,7 @@ pub(super) fn map<'p>(
     report.files.sort_by_key(|file| file.ordinal);
     report.strangers = export.strangers.clone();
     report.quarantine = quarantine.into_listed();
-    let (findings, consents, deletions) = fhir;
+    let FhirOutput { findings, consents, deletions, restated } = fhir;
     Ok(Mapped {
         gathering,
         report,
@@ -120,6 +124,7 @@ pub(super) fn map<'p>(
         concepts,
         consents,
         deletions,
+        restated,
         quarantine: path,
         _folder: folder,
     })
@@ -156,8 +161,6 @@ struct Pass<'r, 'p, 'q> {
     concepts: Arc<Mutex<ConceptReport>>,
 }
 
-type Fhir = (Findings, Vec<ConsentFound>, Vec<Deletion>);
-
 impl<'p> Pass<'_, 'p, '_> {
     fn builder(&self, gathering: &mut Gathering<'p>) -> StagedBuilder<'p> {
         let sink = Watched { inner: gathering.sink(), progress: self.run.progress };
@@ -176,7 +179,7 @@ impl<'p> Pass<'_, 'p, '_> {
         self.run.ctx.vocabulary.map_or(&NoVocabulary as &dyn ConceptLookup, |loaded| &loaded.index)
     }
 
-    fn fhir(&mut self, gathering: &mut Gathering<'p>) -> Result<Fhir, IngestError> {
+    fn fhir(&mut self, gathering: &mut Gathering<'p>) -> Result<FhirOutput, IngestError> {
         let rules = FhirRules::embedded().map_err(|e| IngestError::Internal(e.to_string()))?;
         let run = self.run;
         let mut builders = Vec::new();
@@ -197,14 +200,15 @@ impl<'p> Pass<'_, 'p, '_> {
         let (read, files) = map_fhir(self.export, run.ctx.limits, &mut mappers, self.quarantine, &advance)?;
         self.report.lines.add(&read.tally);
         self.report.files.extend(files);
-        let mut all = Fhir::default();
+        let mut all = FhirOutput::default();
         for mapper in mappers {
             let out = mapper.finish()?;
-            all.0.add(&out.findings);
-            all.1.extend(out.consents);
-            all.2.extend(out.deletions);
+            all.findings.add(&out.findings);
+            all.consents.extend(out.consents);
+            all.deletions.extend(out.deletions);
+            all.restated.extend(out.restated);
         }
-        all.1.sort_by_key(|consent| consent.at);
+        all.consents.sort_by_key(|consent| consent.at);
         Ok(all)
     }
 

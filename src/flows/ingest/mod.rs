@@ -17,6 +17,7 @@
 //! acknowledgement. Consents of the export are recorded just before it, for what they refuse must be heard before the rows
 //! can be asked for; a kill in between leaves them recorded, and the same command records nothing twice.
 
+mod changes;
 mod export;
 mod people;
 mod publish;
@@ -127,10 +128,8 @@ pub struct IngestSummary {
     pub reasons: BTreeMap<&'static str, u64>,
     /// Entries of the export that were left alone, by reason.
     pub strangers: BTreeMap<&'static str, u64>,
-    /// People who were new to the exchange.
-    pub persons_new: u64,
-    /// People who were found to be known from another contributor.
-    pub persons_linked: u64,
+    /// Record numbers that more than one patient of the contributor has or had, and by which consents therefore name nobody.
+    pub record_numbers_ambiguous: u64,
     /// Consents found and recorded.
     pub consents: Consents,
     /// Where the ledger says that the version was published.

@@ -1,9 +1,13 @@
 //! Who is in the export: the reference passes over FHIR and OMOP, and the registry's answer.
+//!
+//! The registry is asked in three steps: a subject for every patient, then the merges that the export declares, then whom
+//! record numbers name, which only the whole run with its merges can tell.
 
 use std::io;
 use std::sync::{Arc, Mutex};
 
 use almoner_model::{ContributorId, DatePrecision, Sensitive, SourcePatientId, SubjectId};
+use serde::Serialize;
 
 use super::{IngestError, Run};
 use crate::dataset::Mode;
@@ -15,10 +19,28 @@ use crate::mapping::fhir::{PatientFacts, PatientSink, References};
 use crate::mapping::omop::{Cells, OmopPeople};
 use crate::mapping::outcome::{Locator, Outcome};
 use crate::mapping::{KeyedHasher, OutsidePersons, PersonIndex, StageError};
-use crate::registry::{LinkageRules, PatientTokens, Registry, Tokens, Traits};
+use crate::registry::{
+    Claims, LinkageRules, Merge, PatientTokens, RecordNumber, Registry, Shared, Tokens, Traits,
+};
 
 /// Patients that are handed to the registry in one transaction.
 const BATCH: usize = 10_000;
+/// Claims of record numbers in one transaction.
+const CLAIMS: usize = 50_000;
+
+/// What the contributor is told of who is who: of its own records only, nothing that others' data shows.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize)]
+pub(super) struct PeopleReport {
+    /// Record numbers that more than one patient has or had, so that they name nobody.
+    pub record_numbers_ambiguous: u64,
+    /// Those of them under which a consent was recorded before the data; it permits nothing.
+    pub consents_under_ambiguous_numbers: u64,
+    /// Merges of patient records that the export declares.
+    pub merges_declared: u64,
+    /// Those of them that were not made: the other record is not known, or they would join more than this contributor's
+    /// own records.
+    pub merges_left: u64,
+}
 
 /// The people of an export, with their subject ids.
 pub(super) struct Found {
@@ -28,10 +50,8 @@ pub(super) struct Found {
     pub references: References,
     /// Where OMOP people live.
     pub omop: OmopPeople,
-    /// Subjects that were made.
-    pub created: u64,
-    /// Subjects known from another contributor.
-    pub linked: u64,
+    /// What is reported.
+    pub report: PeopleReport,
 }
 
 /// Runs the reference passes and asks the registry.
@@ -52,9 +72,10 @@ pub(super) fn find(run: &Run<'_>, export: &Export, hasher: KeyedHasher) -> Resul
     let references = read_references(export, run.ctx.limits, &mut persons, &mut seen)?;
     let omop = read_omop(run, export, &mut persons, &mut seen)?;
     let Seen { patients, merges, .. } = seen;
-    let mut found = Found { persons, references, omop, created: 0, linked: 0 };
+    let mut found = Found { persons, references, omop, report: PeopleReport::default() };
     resolve(run, &mut found, &patients)?;
-    merge(run, &mut found, &merges)?;
+    merge(run, &mut found, &patients, &merges)?;
+    claim(run, &mut found, &patients)?;
     if run.mode == Mode::Incremental {
         let contributor = run.contributor.body.contributor.clone();
         found.persons.set_outside(Box::new(Known { registry: Arc::clone(run.ctx.registry), contributor }));
@@ -73,6 +94,12 @@ impl OutsidePersons for Known {
         // A registry that fails here fails again where the run ends; meanwhile the person is unknown.
         self.registry.lookup(&self.contributor, &SourcePatientId::new(source_id.to_owned())).ok().flatten()
     }
+
+    fn is_merged_away(&self, source_id: &str) -> bool {
+        let id = SourcePatientId::new(source_id.to_owned());
+        // Where the registry cannot say, nobody's history is deleted.
+        self.registry.is_merged_away(&self.contributor, &id).unwrap_or(true)
+    }
 }
 
 /// Takes people as the passes see them; keeps tokens, and of merges the ids until they are resolved.
@@ -81,19 +108,25 @@ struct Seen<'s> {
     tokens: &'s Tokens,
     rules: Option<&'s LinkageRules>,
     patients: Vec<(u32, PatientTokens)>,
-    merges: Vec<(u32, SourcePatientId)>,
+    /// Place of the loser in `patients`, and the winner's id.
+    merges: Vec<(usize, SourcePatientId)>,
 }
 
 impl PatientSink for Seen<'_> {
     fn patient(&mut self, ordinal: u32, patient: &PatientFacts<'_>) {
         let id = SourcePatientId::new(patient.source_id.to_owned());
-        let records: Vec<_> = patient.record_numbers().map(|n| SourcePatientId::new(n.to_owned())).collect();
+        let records: Vec<_> =
+            patient.record_numbers().map(|(system, number)| record_number(system, number)).collect();
         let linkage = self.rules.map_or_else(Vec::new, |rules| self.tokens.linkage(rules, &traits(patient)));
         self.patients.push((ordinal, self.tokens.patient(self.contributor, &id, &records, linkage)));
         if let Some(winner) = patient.replaced_by {
-            self.merges.push((ordinal, SourcePatientId::new(winner.to_owned())));
+            self.merges.push((self.patients.len() - 1, SourcePatientId::new(winner.to_owned())));
         }
     }
+}
+
+fn record_number(system: &str, number: &str) -> RecordNumber {
+    RecordNumber { system: system.to_owned(), value: SourcePatientId::new(number.to_owned()) }
 }
 
 fn traits(patient: &PatientFacts<'_>) -> Traits {
@@ -111,51 +144,90 @@ fn traits(patient: &PatientFacts<'_>) -> Traits {
 
 /// Asks the registry for everyone, in batches.
 fn resolve(run: &Run<'_>, found: &mut Found, patients: &[(u32, PatientTokens)]) -> Result<(), IngestError> {
+    let shared = Shared::of(patients.iter().map(|(_, tokens)| tokens));
     for batch in patients.chunks(BATCH) {
-        if run.progress.cancelled() {
-            return Err(IngestError::Cancelled);
-        }
+        stop_if_cancelled(run)?;
         let tokens: Vec<PatientTokens> = batch.iter().map(|(_, tokens)| tokens.clone()).collect();
-        let resolved =
-            run.ctx.registry.resolve_batch(&run.contributor.body.contributor, &tokens, run.ctx.entropy)?;
+        let resolved = run.ctx.registry.resolve_batch(
+            &run.contributor.body.contributor,
+            &tokens,
+            &shared,
+            run.ctx.entropy,
+        )?;
         for ((ordinal, _), subject) in batch.iter().zip(&resolved.subjects) {
             if let Some(subject) = subject {
                 found.persons.assign(*ordinal, *subject);
             }
         }
-        found.created += resolved.created;
-        found.linked += resolved.linked;
         run.progress.advance(batch.len() as u64);
-    }
-    // A match found in a later batch may have made two subjects of an earlier one into one.
-    for (ordinal, _) in patients {
-        if let Some(subject) = found.persons.subject(*ordinal) {
-            let current = run.ctx.registry.current(subject)?;
-            if current != subject {
-                found.persons.assign(*ordinal, current);
-            }
-        }
     }
     Ok(())
 }
 
-/// Tells the registry of merges that the export reports: the loser's subject becomes the winner's.
-fn merge(run: &Run<'_>, found: &mut Found, merges: &[(u32, SourcePatientId)]) -> Result<(), IngestError> {
-    let registry = run.ctx.registry;
-    let contributor = &run.contributor.body.contributor;
+fn stop_if_cancelled(run: &Run<'_>) -> Result<(), IngestError> {
+    if run.progress.cancelled() { Err(IngestError::Cancelled) } else { Ok(()) }
+}
+
+/// Tells the registry of merges that the export declares. Records whose merge is not made stay two people.
+fn merge(
+    run: &Run<'_>,
+    found: &mut Found,
+    patients: &[(u32, PatientTokens)],
+    merges: &[(usize, SourcePatientId)],
+) -> Result<(), IngestError> {
+    let (registry, contributor) = (run.ctx.registry, &run.contributor.body.contributor);
+    let mut asked = Vec::new();
     for (loser, winner_id) in merges {
-        let Some(winner) = found.persons.find(winner_id.expose()) else { continue };
-        let before = registry.lookup(contributor, &SourcePatientId::new(winner_id.expose().clone()))?;
-        let subject: Option<SubjectId> = found.persons.subject(winner).or(before);
-        let Some(subject) = subject else { continue };
-        if found.persons.subject(winner).is_none() {
-            found.persons.assign(winner, subject);
-        }
-        if let Some(own) = found.persons.assigned(*loser) {
-            let (own, subject) = (registry.current(own)?, registry.current(subject)?);
-            if own != subject {
-                registry.alias(own, subject)?;
+        let (loser, tokens) = &patients[*loser];
+        let winner = found.persons.own(winner_id.expose());
+        let into = match winner.and_then(|winner| found.persons.assigned(winner)) {
+            Some(subject) => Some(subject),
+            None => registry.lookup(contributor, winner_id)?,
+        };
+        match (found.persons.assigned(*loser), into) {
+            (Some(from), Some(into)) => {
+                if let Some(winner) = winner {
+                    found.persons.assign(winner, into);
+                }
+                asked.push((*loser, Merge { loser: tokens.id, from, into }));
             }
+            // The record became that of somebody who was erased, and goes with it.
+            (_, None)
+                if winner.is_some_and(|w| found.references.birth(w).is_some())
+                    || registry.is_suppressed(&registry.tokens().id(contributor, winner_id))? => {}
+            _ => {
+                found.persons.hold_apart(*loser);
+                found.report.merges_left += 1;
+            }
+        }
+    }
+    let (losers, asked): (Vec<u32>, Vec<Merge>) = asked.into_iter().unzip();
+    let made = match asked.is_empty() {
+        true => Vec::new(),
+        false => registry.merge(contributor, &asked)?,
+    };
+    for (loser, _) in losers.iter().zip(&made).filter(|(_, made)| !**made) {
+        found.persons.hold_apart(*loser);
+        found.report.merges_left += 1;
+    }
+    found.report.merges_declared = merges.len() as u64;
+    Ok(())
+}
+
+/// Tells the registry which record numbers patients have, and takes over what it made of everybody since.
+fn claim(run: &Run<'_>, found: &mut Found, patients: &[(u32, PatientTokens)]) -> Result<(), IngestError> {
+    let registry = run.ctx.registry;
+    let subjects = patients.iter().filter_map(|(ordinal, t)| Some((found.persons.assigned(*ordinal)?, t)));
+    let claims = Claims::new(subjects);
+    for piece in claims.batches(CLAIMS) {
+        stop_if_cancelled(run)?;
+        let claimed = registry.claim(&run.contributor.body.contributor, piece)?;
+        found.report.record_numbers_ambiguous += claimed.shared;
+        found.report.consents_under_ambiguous_numbers += claimed.awaited;
+    }
+    for ordinal in 0..u32::try_from(found.persons.named()).unwrap_or(u32::MAX) {
+        if let Some(subject) = found.persons.assigned(ordinal) {
+            found.persons.assign(ordinal, registry.current(subject));
         }
     }
     Ok(())
@@ -207,7 +279,7 @@ impl RowWorker for Pass<'_, '_> {
             let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
             let id = SourcePatientId::new(facts.source_id.to_owned());
             let records: Vec<_> =
-                facts.record_number.iter().map(|n| SourcePatientId::new((*n).to_owned())).collect();
+                facts.record_number.iter().map(|number| record_number("", number)).collect();
             seen.patients.push((ordinal, seen.tokens.patient(seen.contributor, &id, &records, Vec::new())));
         }
         Ok(Outcome::Mapped)

@@ -75,7 +75,7 @@ pub(super) fn publish(
             return Err(IngestError::Nobody(lines.read, lines.quarantined));
         }
         let bits = mapped.gathering.layout().bits();
-        let manifest = manifest(run, &writer, bits, written, &risk, said(run, &mapped)?)?;
+        let manifest = manifest(run, &writer, bits, written, &risk, said(run, found, &mapped)?)?;
         let consents = take_consents(run, found, &mapped)?;
         let seq = seal(run, &writer, &manifest)?;
         Ok(Published { manifest, consents, seq })
@@ -130,8 +130,7 @@ pub(super) fn summary(
         },
         reasons: mapped.report.lines.reasons_flat(),
         strangers,
-        persons_new: found.created,
-        persons_linked: found.linked,
+        record_numbers_ambiguous: found.report.record_numbers_ambiguous,
         consents,
         ledger_seq: seq,
         seconds: 0.0,
@@ -383,7 +382,11 @@ pub(super) fn manifest(
 }
 
 /// What is said of a mapped export.
-pub(super) fn said<'s>(run: &Run<'_>, mapped: &'s Mapped<'_>) -> Result<Said<'s>, IngestError> {
+pub(super) fn said<'s>(
+    run: &Run<'_>,
+    found: &Found,
+    mapped: &'s Mapped<'_>,
+) -> Result<Said<'s>, IngestError> {
     let unreadable = |e: std::io::Error| {
         IngestError::Internal(format!("the list of quarantined lines could not be read ({})", e.kind()))
     };
@@ -391,6 +394,7 @@ pub(super) fn said<'s>(run: &Run<'_>, mapped: &'s Mapped<'_>) -> Result<Said<'s>
         "fhir": mapped.findings.report(),
         "omop": reports::noted(run.ctx.tables, &mapped.noted),
         "deletions": mapped.deletions.len(),
+        "people": found.report,
     });
     let quarantine = std::fs::read(&mapped.quarantine).map_err(unreadable)?;
     Ok(Said { intake: &mapped.report, findings, concepts: mapped.concepts.clone(), quarantine })

@@ -2,28 +2,22 @@
 //!
 //! The rows of the version before are de-identified already; those of an export of changes are not. New rows are gathered
 //! and de-identified as always, numbered after the rows that are there, and may name visits that are there. Then both
-//! are put together bucket by bucket: rows that came again replace those with their key, deleted rows and people go,
+//! are put together bucket by bucket: the rows of records that are stated anew go, as do deleted rows and people,
 //! the rows of a person who was merged into another move to that one with the difference of the two date offsets. Eras and
 //! periods are derived again, which is exact because a person's dates all moved by the same number of days; the profile
 //! is applied once more to data that declares it. Buckets that nothing touches are taken over as they are.
 //!
 //! Where dates are only years this cannot be done, and it is refused; likewise after a change of profile or tables.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::sync::Arc;
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use almoner_deid::{DeidContext, PersonBatch, SubjectContext, deidentify};
-use almoner_model::{
-    ColumnType, ContributorId, DatasetId, Date, DatePrecision, IdentifierClass, RowKey, Seq, SubjectId,
-    TableOrigin,
-};
-use arrow::array::{
-    Array, ArrayRef, AsArray, BooleanArray, Date32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
-};
+use almoner_model::{ContributorId, DatasetId, Date, DatePrecision, Seq, SubjectId, TableOrigin};
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array};
 use arrow::compute::filter_record_batch;
-use arrow::datatypes::{Date32Type, Int64Type, TimestampMicrosecondType};
 use serde_json::Value;
 
+use super::changes::{Changes, Part, int, record_keys};
 use super::export::Mapped;
 use super::people::Found;
 use super::publish::{
@@ -33,16 +27,11 @@ use super::{IngestContext, IngestError, IngestSummary, Run};
 use crate::catalog::Claim;
 use crate::dataset::{DatasetVersion, Manifest, Mode, VersionWriter};
 use crate::flows::act::Act;
-use crate::gather::{Base, Gathered, Gathering, Layout, ROW_KEY_COLUMN, assemble};
+use crate::gather::{Base, Gathered, Gathering, assemble};
 use crate::intake::{Export, IntakeReport};
 use crate::jobs::Progress;
-use crate::keys::label;
-use crate::mapping::fhir::Deletion;
 use crate::mapping::vocabulary::{ConceptMapper, ConceptReport};
 use crate::state::records;
-
-/// Rows of one table, by the table's index.
-type Part = (usize, RecordBatch);
 
 /// The version that a request continues.
 pub(super) fn base(
@@ -76,35 +65,6 @@ pub(super) fn base(
     Ok(base)
 }
 
-/// What an export of changes asks for beside new rows.
-struct Changes {
-    /// Keys of records that are deleted.
-    rows: HashSet<i64>,
-    /// People who are deleted.
-    persons: HashSet<i64>,
-    /// People who turned out to be another: loser → winner.
-    moved: BTreeMap<SubjectId, SubjectId>,
-}
-
-impl Changes {
-    fn of(run: &Run<'_>, found: &Found, deletions: &[Deletion]) -> Result<Self, IngestError> {
-        let mut changes = Self { rows: HashSet::new(), persons: HashSet::new(), moved: BTreeMap::new() };
-        for deletion in deletions {
-            match deletion {
-                Deletion::Row { row_key, .. } => {
-                    changes.rows.insert(*row_key as i64);
-                }
-                Deletion::Consent { .. } => {}
-                Deletion::Person { person } => {
-                    changes.persons.extend(found.persons.subject(*person).map(SubjectId::get));
-                }
-            }
-        }
-        changes.moved = run.ctx.registry.aliases()?;
-        Ok(changes)
-    }
-}
-
 /// Publishes the version that follows `base` by what the export changes.
 pub(super) fn publish(
     run: &Run<'_>,
@@ -115,17 +75,16 @@ pub(super) fn publish(
 ) -> Result<IngestSummary, IngestError> {
     let ctx = &run.ctx;
     let writer = VersionWriter::begin(ctx.catalog.blobs(), ctx.tables, &run.dataset, run.version)?;
-    let changes = Changes::of(run, found, &mapped.deletions)?;
     let bits = base.manifest.bucket_bits;
     let result = (|| {
         let buckets = Buckets::new(run, &writer)?;
-        let layout = Layout::new(&ctx.keys.key(label::BUCKET_LAYOUT), bits);
-        let merge = Merge { buckets: &buckets, base, layout, changes: &changes };
+        let changes = Changes::of(run, found, &mapped, base)?;
+        let merge = Merge { buckets: &buckets, base, changes: &changes };
         let gathering = &mapped.gathering;
         let (written, risk) =
             buckets.all(1 << bits, |bucket, written| merge.bucket(gathering, bucket, written))?;
         account(&mut mapped, export, run, &written.gather.dropped)?;
-        let manifest = manifest(run, &writer, bits, written, &risk, said(run, &mapped)?)?;
+        let manifest = manifest(run, &writer, bits, written, &risk, said(run, found, &mapped)?)?;
         let consents = take_consents(run, found, &mapped)?;
         let seq = seal(run, &writer, &manifest)?;
         Ok(Published { manifest, consents, seq })
@@ -138,7 +97,6 @@ pub(super) fn publish(
 struct Merge<'m> {
     buckets: &'m Buckets<'m>,
     base: &'m DatasetVersion,
-    layout: Layout,
     changes: &'m Changes,
 }
 
@@ -164,9 +122,9 @@ impl Merge<'_> {
             int(&part.1, "person_id").map(|p| p.values().iter().copied().collect()).unwrap_or_default()
         };
         let here: HashSet<i64> = before.parts.iter().flat_map(ids).collect();
-        let away = self.changes.moved.keys().any(|loser| here.contains(&loser.get()));
-        let come = self.moved_into(bucket)?;
-        let deleted = self.changes.persons.iter().any(|p| here.contains(p)) || self.has_deleted(&before);
+        let away = here.iter().any(|person| self.changes.is_moved(*person));
+        let come = self.changes.moved_into(self.buckets.run, self.base, bucket)?;
+        let deleted = here.iter().any(|p| self.changes.persons.contains(p)) || self.has_deleted(&before);
         if gathered.subjects.is_empty() && come.is_empty() && !away && !deleted {
             return self.carry(bucket, written);
         }
@@ -292,8 +250,7 @@ impl Merge<'_> {
                     let again =
                         keys.contains(&key) || one_each.get(&table).is_some_and(|p| p.contains(&person));
                     let gone = self.changes.rows.contains(&key) || self.changes.persons.contains(&person);
-                    let moved = SubjectId::new(person).is_ok_and(|p| self.changes.moved.contains_key(&p));
-                    Some(!again && !gone && !moved)
+                    Some(!again && !gone && !self.changes.is_moved(person))
                 })
                 .collect();
             if let Ok(rows) = filter_record_batch(&rows, &stays) {
@@ -301,38 +258,6 @@ impl Merge<'_> {
             }
         }
         (kept, replaced)
-    }
-
-    /// Rows of the version before of people who were merged into someone of this bucket, as that person's.
-    fn moved_into(&self, bucket: u32) -> Result<Vec<Part>, IngestError> {
-        let run = self.buckets.run;
-        let mut parts = Vec::new();
-        for (loser, winner) in self.changes.moved.iter().filter(|(_, w)| self.layout.bucket(**w) == bucket) {
-            let offset = |s| {
-                if run.profile.declares().shifted { run.ctx.registry.offset_days(s, run.epoch) } else { 0 }
-            };
-            let by = offset(*winner) - offset(*loser);
-            let from = self.layout.bucket(*loser);
-            for (table, spec) in
-                run.ctx.tables.iter().enumerate().filter(|(_, s)| s.origin == TableOrigin::Mapped)
-            {
-                let Some(rows) = self.base.bucket(&spec.table, from, None)? else { continue };
-                let Some(persons) = int(&rows, "person_id") else { continue };
-                let keys = record_keys(&rows);
-                let own: BooleanArray = (0..rows.num_rows())
-                    .map(|row| {
-                        let deleted =
-                            keys.as_ref().is_some_and(|k| self.changes.rows.contains(&k.value(row)));
-                        Some(persons.value(row) == loser.get() && !deleted)
-                    })
-                    .collect();
-                let rows = filter_record_batch(&rows, &own).map_err(crate::gather::GatherError::from)?;
-                if rows.num_rows() > 0 {
-                    parts.push((table, as_person(spec, &rows, *winner, by)?));
-                }
-            }
-        }
-        Ok(parts)
     }
 
     /// Of rows that came with a merge: no second person row, no second death, nothing that the export sent again.
@@ -367,15 +292,6 @@ impl Merge<'_> {
     }
 }
 
-fn int<'r>(rows: &'r RecordBatch, name: &str) -> Option<&'r Int64Array> {
-    rows.column_by_name(name)?.as_primitive_opt::<Int64Type>()
-}
-
-/// The keys of the records that rows are of, without the mark of rows that a vocabulary added.
-fn record_keys(rows: &RecordBatch) -> Option<Int64Array> {
-    Some(int(rows, ROW_KEY_COLUMN)?.unary(|key| RowKey::from_bits(key as u64).record().bits() as i64))
-}
-
 /// Reads what the version before has in a bucket.
 fn before(run: &Run<'_>, base: &DatasetVersion, bucket: u32) -> Result<Before, IngestError> {
     let mut all = Before { parts: Vec::new(), base: Base::default(), births: HashMap::new() };
@@ -407,38 +323,6 @@ fn before(run: &Run<'_>, base: &DatasetVersion, bucket: u32) -> Result<Before, I
         all.parts.push((table, rows));
     }
     Ok(all)
-}
-
-/// Rows as another person's, with dates moved by the difference of the offsets.
-fn as_person(
-    spec: &almoner_model::TableSpec,
-    rows: &RecordBatch,
-    person: SubjectId,
-    by: i32,
-) -> Result<RecordBatch, IngestError> {
-    let mut columns: Vec<ArrayRef> = rows.columns().to_vec();
-    for (at, column) in spec.columns.iter().enumerate() {
-        let array = rows.column(at);
-        match (column.class, column.kind) {
-            (IdentifierClass::SubjectId, _) => {
-                columns[at] = Arc::new(Int64Array::from_value(person.get(), rows.num_rows()));
-            }
-            (IdentifierClass::EventDate, ColumnType::Date) => {
-                let days: Date32Array =
-                    array.as_primitive::<Date32Type>().unary(|day| day.saturating_add(by));
-                columns[at] = Arc::new(days);
-            }
-            (IdentifierClass::EventDatetime, ColumnType::Datetime) => {
-                let by = i64::from(by) * 86_400_000_000;
-                let times: TimestampMicrosecondArray = array
-                    .as_primitive::<TimestampMicrosecondType>()
-                    .unary(|micros| micros.saturating_add(by));
-                columns[at] = Arc::new(times);
-            }
-            _ => {}
-        }
-    }
-    Ok(RecordBatch::try_new(rows.schema(), columns).map_err(crate::gather::GatherError::from)?)
 }
 
 /// Puts de-identified rows together, derives again, applies the profile to what declares it already, and writes.

@@ -99,6 +99,7 @@ pub struct Reference<'a> {
 #[serde(default)]
 pub struct Identifier<'a> {
     #[serde(borrow)]
+    pub r#use: Option<Text<'a>>,
     pub r#type: Option<CodeableConcept<'a>>,
     pub system: Option<Text<'a>>,
     pub value: Option<Text<'a>>,

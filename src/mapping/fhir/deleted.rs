@@ -1,11 +1,15 @@
-//! Bulk deletions: transaction Bundles whose entries are DELETE requests (FHIR Bulk Data Access, `deleted` output).
+//! Bulk deletions: transaction Bundles whose entries are DELETE requests (FHIR Bulk Data Access 2.0.0, Complete Status
+//! Request, `deleted`): what would have been exported and was deleted. It is not in the output of the same export, so a
+//! record that is in both is taken to be deleted; rows of an earlier export go.
 
 use almoner_model::Sensitive;
 use serde::Deserialize;
 
 use super::datatypes::{Text, text};
+use super::findings::Finding;
 use super::mapper::{Deletion, FhirMapper, read};
 use super::reference::{self, Target};
+use super::references::ReferencePass;
 use super::types;
 use crate::mapping::outcome::{Outcome, reason, rule};
 
@@ -32,33 +36,55 @@ struct Request<'a> {
     url: Option<Text<'a>>,
 }
 
+/// What the DELETE requests of a line name: resource types that R4 has, with ids.
+fn named<'b>(bundle: &'b Bundle<'_>) -> Result<impl Iterator<Item = (&'static str, &'b str)>, Outcome> {
+    if text(&bundle.resource_type) != "Bundle" {
+        return Err(Outcome::broken(rule::WRONG_TYPE));
+    }
+    let requests = bundle.entry.iter().filter_map(|entry| entry.request.as_ref());
+    Ok(requests.filter(|request| text(&request.method) == "DELETE").filter_map(|request| {
+        match reference::parse(text(&request.url)) {
+            Target::Id { kind: Some(kind), id } => types::known(kind).map(|kind| (kind, id)),
+            _ => None,
+        }
+    }))
+}
+
+impl ReferencePass<'_> {
+    /// Looks at one line of a `deleted` file, so that mapping knows what not to take. A line that cannot be read is passed
+    /// over, the second pass counts it.
+    pub fn deleted_line(&mut self, line: &str) {
+        let Ok(bundle) = read::<Bundle<'_>>(line) else { return };
+        for (kind, id) in named(&bundle).into_iter().flatten() {
+            self.deleted(kind, id);
+        }
+    }
+}
+
 impl FhirMapper<'_> {
     /// Reads one line of a `deleted` file. What it deletes is in [`super::FhirOutput::deletions`]; a patient whom the
-    /// exchange does not know, and types that have no rows, are passed over.
+    /// exchange does not know, and types that have no rows, are passed over. So is a patient record that was merged into
+    /// another: its history is the other's, and deleting what is left of it takes nothing away.
     pub fn deleted_line(&mut self, line: &str) -> (&'static str, Outcome) {
         let bundle: Bundle<'_> = match read(line) {
             Ok(bundle) => bundle,
             Err(outcome) => return ("Bundle", outcome),
         };
-        if text(&bundle.resource_type) != "Bundle" {
-            return ("Bundle", Outcome::broken(rule::WRONG_TYPE));
-        }
+        let named = match named(&bundle) {
+            Ok(named) => named,
+            Err(outcome) => return ("Bundle", outcome),
+        };
         let mut any = false;
-        for request in bundle.entry.iter().filter_map(|entry| entry.request.as_ref()) {
-            if text(&request.method) != "DELETE" {
-                continue;
-            }
-            let Target::Id { kind: Some(kind), id } = reference::parse(text(&request.url)) else { continue };
-            let Some(kind) = types::known(kind) else { continue };
+        for (kind, id) in named {
             any = true;
-            if kind == "Patient" {
-                if let Some(person) = self.ctx.persons.find(id) {
-                    self.out.deletions.push(Deletion::Person { person });
-                }
-            } else if kind == "Consent" {
+            if kind == "Consent" {
                 self.out.deletions.push(Deletion::Consent { id: Sensitive::new(id.to_owned()) });
-            } else {
+            } else if kind != "Patient" {
                 self.out.deletions.push(Deletion::Row { kind, row_key: self.hasher.row_key(kind, id) });
+            } else if self.ctx.persons.is_merged_away(id) {
+                self.out.findings.note(Finding::DeletedAfterMerge);
+            } else if let Some(person) = self.ctx.persons.find(id) {
+                self.out.deletions.push(Deletion::Person { person });
             }
         }
         ("Bundle", if any { Outcome::Mapped } else { Outcome::Unmapped(reason::NOT_A_FACT) })

@@ -53,6 +53,8 @@ findings! {
     DeathWithoutDate "death-without-date";
     /// The medication that the record refers to is not in the export.
     DanglingMedication "dangling-medication";
+    /// A patient record was deleted that had been merged into another, whose history stays.
+    DeletedAfterMerge "deleted-after-merge";
     /// A number's unit is not a UCUM code; the number was kept without it.
     UnknownUnit "quantity-without-known-unit";
 }

@@ -77,6 +77,9 @@ pub struct FhirOutput {
     pub consents: Vec<ConsentFound>,
     /// Deletions, in no particular order.
     pub deletions: Vec<Deletion>,
+    /// Of a run that continues earlier ones: row keys of the records that the export states anew. What they stated before
+    /// no longer holds, whether there is a row of them now, there, or none.
+    pub restated: Vec<u64>,
 }
 
 /// Maps resources; one a thread.
@@ -87,6 +90,8 @@ pub struct FhirMapper<'c> {
     pub(super) rows: StagedBuilder<'c>,
     pub(super) out: FhirOutput,
     pub(super) scratch: String,
+    /// Row key of the event that the present line is, once it is known.
+    event_key: Option<u64>,
 }
 
 /// Why a resource ends early: an outcome, or the run cannot go on.
@@ -143,6 +148,7 @@ impl<'c> FhirMapper<'c> {
             rows,
             out: FhirOutput::default(),
             scratch: String::with_capacity(64),
+            event_key: None,
         })
     }
 
@@ -175,14 +181,34 @@ impl<'c> FhirMapper<'c> {
         if matches!(kind, "Patient" | "Medication") && !references_seen {
             return Ok((kind, Outcome::broken(rule::MISPLACED)));
         }
-        if changes_meaning(kind, line) {
-            return Ok((kind, Outcome::Unmapped(reason::MODIFIED)));
+        self.event_key = None;
+        let outcome = if changes_meaning(kind, line) {
+            Outcome::Unmapped(reason::MODIFIED)
+        } else {
+            match self.dispatch(kind, at, line) {
+                Ok(()) => Outcome::Mapped,
+                Err(End::Outcome(outcome)) => outcome,
+                Err(End::Stage(error)) => return Err(error),
+            }
+        };
+        if self.ctx.persons.continues() && makes_event_rows(kind) {
+            self.restate(kind, line, outcome);
         }
-        match self.dispatch(kind, at, line) {
-            Ok(()) => Ok((kind, Outcome::Mapped)),
-            Err(End::Outcome(outcome)) => Ok((kind, outcome)),
-            Err(End::Stage(error)) => Err(error),
-        }
+        Ok((kind, outcome))
+    }
+
+    /// Notes that the record of a line is stated anew. One that is not what it should be states nothing.
+    fn restate(&mut self, kind: &'static str, line: &str, outcome: Outcome) {
+        let key = match (outcome, self.event_key) {
+            (Outcome::Quarantined { .. }, _) => None,
+            (_, Some(key)) => Some(key),
+            (_, None) => {
+                let head: Result<Head<'_>, Outcome> = read(line);
+                let id = head.as_ref().ok().and_then(|head| head.id.as_deref());
+                id.filter(|id| !id.is_empty()).map(|id| self.hasher.row_key(kind, id))
+            }
+        };
+        self.out.restated.extend(key);
     }
 
     fn dispatch(&mut self, kind: &str, at: Locator, line: &str) -> Mapped {
@@ -232,8 +258,12 @@ impl<'c> FhirMapper<'c> {
         patient_required: bool,
     ) -> Result<Event, End> {
         let id = id.filter(|id| !id.is_empty()).ok_or(Outcome::broken(rule::NO_ID))?;
-        let person = self.subject(subject, patient_required)?;
         let row_key = self.hasher.row_key(kind, id);
+        self.event_key = Some(row_key);
+        let person = self.subject(subject, patient_required)?;
+        if self.ctx.references.is_deleted_row(row_key) || self.ctx.references.is_deleted_person(person) {
+            return Err(Outcome::Unmapped(reason::DELETED).into());
+        }
         let visit_key = match encounter.and_then(Reference::target) {
             Some(Target::Id { kind: None | Some("Encounter"), id }) => {
                 Some(self.hasher.row_key("Encounter", id))
@@ -366,6 +396,26 @@ impl<'c> FhirMapper<'c> {
         }
         best.map(|(_, chosen)| chosen)
     }
+}
+
+/// Whether resources of a type make rows of events.
+fn makes_event_rows(kind: &str) -> bool {
+    matches!(
+        kind,
+        "Observation"
+            | "Encounter"
+            | "Condition"
+            | "Procedure"
+            | "MedicationRequest"
+            | "MedicationAdministration"
+            | "MedicationStatement"
+            | "MedicationDispense"
+            | "Immunization"
+            | "AllergyIntolerance"
+            | "Device"
+            | "DiagnosticReport"
+            | "Specimen"
+    )
 }
 
 /// Sets a source value and, where a local map gave one, the concept.

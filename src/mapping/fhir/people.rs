@@ -3,7 +3,7 @@
 use almoner_model::PartialDate;
 use zeroize::Zeroizing;
 
-use super::datatypes::{Coding, Extension, text};
+use super::datatypes::{Coding, Extension, Identifier, text};
 use super::findings::Finding;
 use super::mapper::{Chosen, End, FhirMapper, Mapped, set_code, set_when};
 use super::reference::Target;
@@ -39,13 +39,20 @@ impl PatientFacts<'_> {
             .map(|i| Zeroizing::new(format!("{}|{}", text(&i.system), text(&i.value))))
     }
 
-    /// Medical record numbers (identifier type `MR`, or those without a type).
-    pub fn record_numbers(&self) -> impl Iterator<Item = &str> {
-        let identifiers = self.patient.identifier.iter();
+    /// What the hospital means as record numbers, with their systems: identifiers of type `MR`; where a patient has none,
+    /// the untyped ones that are in use in daily work (`Identifier.use` `usual`). Old and temporary ones never.
+    pub fn record_numbers(&self) -> impl Iterator<Item = (&str, &str)> {
+        let identifiers = &self.patient.identifier;
+        let is_mr = |i: &Identifier<'_>| i.r#type.as_ref().is_some_and(|t| t.has(&["MR"]));
+        let any_typed = identifiers.iter().any(is_mr);
         identifiers
-            .filter(|i| i.r#type.as_ref().is_none_or(|t| t.has(&["MR"])))
-            .map(|i| text(&i.value))
-            .filter(|value| !value.is_empty())
+            .iter()
+            .filter(move |i| match any_typed {
+                true => is_mr(i) && !matches!(text(&i.r#use), "old" | "temp"),
+                false => text(&i.r#use) == "usual" && i.r#type.as_ref().is_none_or(|t| t.coding.is_empty()),
+            })
+            .map(|i| (text(&i.system), text(&i.value).trim()))
+            .filter(|(_, value)| !value.is_empty())
     }
 
     /// The identifiers of a type of HL7 table 0203 (`SS`, `DL`, …).
@@ -106,10 +113,13 @@ fn omb_code<'r>(coding: Option<&'r Coding<'_>>) -> Option<Chosen<'r>> {
 impl FhirMapper<'_> {
     pub(super) fn patient(&mut self, at: Locator, patient: &Patient<'_>) -> Mapped {
         let facts = accept(at, patient)?;
-        if facts.replaced_by.is_some() {
+        if facts.replaced_by.is_some() && self.ctx.persons.is_merged_away(facts.source_id) {
             return Err(Outcome::Unmapped(reason::MERGED).into());
         }
         let person = self.ctx.persons.find(facts.source_id).ok_or(Outcome::broken(rule::DANGLING_PATIENT))?;
+        if self.ctx.references.is_deleted_person(person) {
+            return Err(Outcome::Unmapped(reason::DELETED).into());
+        }
         let death = match &patient.deceased_date_time {
             Some(text) => Some(self.date(person, text)?),
             None => None,

@@ -3,7 +3,7 @@
 //! A person is in the index if and only if the Patient resource would be mapped, so that whatever refers to a quarantined
 //! patient is quarantined too.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 
 use almoner_model::Date;
 
@@ -24,6 +24,10 @@ pub struct References {
     medications: HashMap<u64, u32>,
     codes: Vec<Codes>,
     by_codes: HashMap<Codes, u32>,
+    /// Row keys of records that the export says were deleted.
+    deleted_rows: HashSet<u64>,
+    /// Patients of the export of whom it says so.
+    deleted_persons: HashSet<u32>,
 }
 
 impl References {
@@ -35,6 +39,16 @@ impl References {
     /// The codes of a Medication, by its row key.
     pub fn medication(&self, row_key: u64) -> Option<&[(Box<str>, Box<str>)]> {
         self.medications.get(&row_key).and_then(|i| self.codes.get(*i as usize)).map(|codes| &**codes)
+    }
+
+    /// Whether the export says that the record with this row key was deleted.
+    pub fn is_deleted_row(&self, row_key: u64) -> bool {
+        self.deleted_rows.contains(&row_key)
+    }
+
+    /// Whether the export says that this patient was deleted.
+    pub fn is_deleted_person(&self, person: u32) -> bool {
+        self.deleted_persons.contains(&person)
     }
 
     /// Notes a birth date: of a FHIR Patient, or an OMOP person.
@@ -71,12 +85,19 @@ pub struct ReferencePass<'p> {
     sink: &'p mut (dyn PatientSink + Send),
     references: References,
     merges: Vec<(u32, String)>,
+    deleted_patients: Vec<String>,
 }
 
 impl<'p> ReferencePass<'p> {
     /// Adds people to `persons` and hands each to `sink`.
     pub fn new(persons: &'p mut PersonIndex, sink: &'p mut (dyn PatientSink + Send)) -> Self {
-        Self { persons, sink, references: References::default(), merges: Vec::new() }
+        Self {
+            persons,
+            sink,
+            references: References::default(),
+            merges: Vec::new(),
+            deleted_patients: Vec::new(),
+        }
     }
 
     /// Looks at one line; whatever is no acceptable Patient or Medication is passed over, the second pass counts it.
@@ -113,11 +134,25 @@ impl<'p> ReferencePass<'p> {
         self.sink.patient(ordinal, &facts);
     }
 
+    /// Notes that a record was deleted.
+    pub(super) fn deleted(&mut self, kind: &'static str, id: &str) {
+        if kind == "Patient" {
+            self.deleted_patients.push(id.to_owned());
+        } else {
+            self.references.deleted_rows.insert(self.persons.hasher().row_key(kind, id));
+        }
+    }
+
     /// Applies the merges and gives what was found.
-    pub fn finish(self) -> References {
+    pub fn finish(mut self) -> References {
         for (loser, winner) in self.merges {
             let winner = self.persons.add(&winner);
             self.persons.merge(loser, winner);
+        }
+        // Of a record that was merged into another, the other stays.
+        for id in self.deleted_patients {
+            let own = self.persons.own(&id).filter(|own| self.persons.resolve(*own) == *own);
+            self.references.deleted_persons.extend(own);
         }
         self.references
     }

@@ -6,7 +6,7 @@ use arrow::datatypes::Int64Type;
 use super::crash::{condition, export};
 use super::*;
 
-fn incremental(house: &House, dir: &Path, profile: &str) -> Result<IngestSummary, IngestError> {
+pub(super) fn incremental(house: &House, dir: &Path, profile: &str) -> Result<IngestSummary, IngestError> {
     house.with(|ctx| {
         let mut request = house.request(dir, "north");
         request.mode = Mode::Incremental;
@@ -15,10 +15,15 @@ fn incremental(house: &House, dir: &Path, profile: &str) -> Result<IngestSummary
     })
 }
 
-fn write(folder: &Path, name: &str, lines: &[String]) {
+pub(super) fn write(folder: &Path, name: &str, lines: &[String]) {
     let path = folder.join(name);
     std::fs::create_dir_all(path.parent().expect("a folder")).expect("made");
     std::fs::write(path, lines.join("\n")).expect("written");
+}
+
+/// A column of numbers.
+pub(super) fn integers(rows: &arrow::array::RecordBatch, name: &str) -> Vec<i64> {
+    rows.column_by_name(name).expect("there").as_primitive::<Int64Type>().values().to_vec()
 }
 
 /// How many rows of `table` have a link to a visit that is there.

@@ -1,0 +1,293 @@
+//! Who is whom through a whole ingest: record numbers, merges and deletions never mix two people up, and a contributor is
+//! told nothing of what others hold.
+
+use serde_json::Value;
+
+use super::continued::{incremental, write};
+use super::crash::{condition, export};
+use super::*;
+use crate::flows::consent::{ConsentSummary, import};
+use crate::flows::{AccessContext, ConsentIndex};
+
+fn patient(id: &str, rest: &str) -> String {
+    format!(r#"{{"resourceType":"Patient","id":"{id}","birthDate":"1960-03-04","gender":"female"{rest}}}"#)
+}
+
+fn record(system: &str, value: &str) -> String {
+    let kind = r#"{"coding":[{"system":"http://terminology.hl7.org/CodeSystem/v2-0203","code":"MR"}]}"#;
+    format!(r#","identifier":[{{"type":{kind},"system":"{system}","value":"{value}"}}]"#)
+}
+
+fn named(family: &str) -> String {
+    format!(r#","name":[{{"family":"{family}","given":["Ada"]}}]"#)
+}
+
+fn replaced_by(id: &str) -> String {
+    format!(r#","link":[{{"other":{{"reference":"Patient/{id}"}},"type":"replaced-by"}}]"#)
+}
+
+fn delete(url: &str) -> String {
+    format!(
+        r#"{{"resourceType":"Bundle","type":"transaction","entry":[{{"request":{{"method":"DELETE","url":"{url}"}}}}]}}"#
+    )
+}
+
+fn folder(files: &[(&str, Vec<String>)]) -> tempfile::TempDir {
+    let dir = tempfile::tempdir().expect("a folder");
+    for (name, lines) in files {
+        write(dir.path(), name, lines);
+    }
+    dir
+}
+
+/// Takes an export of a contributor in that opted in to linkage.
+fn linked(house: &House, dir: &Path, contributor: &str) -> IngestSummary {
+    house
+        .with(|ctx| {
+            let request = IngestRequest { linkage: true, ..house.request(dir, contributor) };
+            run(ctx, request, &Silent)
+        })
+        .expect("published")
+}
+
+fn subject(house: &House, contributor: &str, id: &str) -> almoner_model::SubjectId {
+    let contributor = contributor.parse().expect("a slug");
+    let source = almoner_model::SourcePatientId::new(id.to_owned());
+    house.registry.lookup(&contributor, &source).expect("reads").expect("known")
+}
+
+/// A list of paper forms that name patients by these numbers.
+fn consents(house: &House, numbers: &[&str]) -> ConsentSummary {
+    let forms = "[[form]]\nid = \"broad\"\nversion = \"1\"\ntitle = \"Broad\"\ncovers = \"contributor\"\n[form.rules]\n\
+         effect = \"silent\"\n[[form.rules.provisions]]\neffect = \"permit\"\npurposes = [\"DUO:0000006\"]\n";
+    let mut list = "record_number,form_version,date,evidence_digest\n".to_owned();
+    for number in numbers {
+        list.push_str(&format!("{number},broad@1,2024-05-01,{}\n", "a".repeat(64)));
+    }
+    let index = ConsentIndex::new();
+    let blobs = Blobs::local(&house.folder.path().join("datasets")).expect("opens");
+    let ctx = AccessContext {
+        store: house.store.as_ref(),
+        people: house.registry.as_ref(),
+        documents: &blobs,
+        index: &index,
+        keys: &house.keys,
+        clock: house.clock.as_ref(),
+        entropy: house.entropy.as_ref(),
+    };
+    let actor = Actor { role: "contributor".into(), id: "test".into() };
+    import(&ctx, &actor, &"north".parse().expect("a slug"), list.as_bytes(), forms).expect("imported")
+}
+
+/// Of the newest version's report.
+fn people(house: &House) -> Value {
+    let version = house.catalog.latest(&"north".parse().expect("a slug")).expect("there");
+    version.manifest.reports["quality"]["mapping"]["people"].clone()
+}
+
+#[test]
+fn a_consent_never_opens_another_patients_data() {
+    // A patient's id is another's record number; one number in two systems; and the two of it in one system.
+    for [first, second] in [
+        [patient("17", &record("urn:a", "M1")), patient("18", &record("urn:a", "17"))],
+        [patient("1", &record("urn:a", "17")), patient("2", &record("urn:b", "17"))],
+        [patient("1", &record("urn:a", "17")), patient("2", &record("urn:a", "17"))],
+    ] {
+        let house = House::new();
+        let nobody = folder(&[("Patient.ndjson", vec![patient("0", "")])]);
+        house.ingest(nobody.path(), "north").expect("published");
+        // Signed before the data came.
+        assert_eq!(consents(&house, &["17"]).recorded, 1);
+        let dir = folder(&[("Patient.ndjson", vec![first, second])]);
+        let summary = house.ingest(dir.path(), "north").expect("published");
+        assert_eq!((summary.persons, summary.record_numbers_ambiguous), (2, 1));
+        let said = people(&house);
+        assert_eq!(
+            (&said["record_numbers_ambiguous"], &said["consents_under_ambiguous_numbers"]),
+            (&1.into(), &1.into())
+        );
+        let version = house.catalog.latest(&summary.dataset).expect("there");
+        let ids: Vec<i64> = version
+            .buckets()
+            .into_iter()
+            .filter_map(|b| version.bucket("person", b, None).expect("reads"))
+            .flat_map(|rows| super::continued::integers(&rows, "person_id"))
+            .collect();
+        for id in ids {
+            assert!(house.store.get("subject-directives", &id.to_string()).expect("reads").is_none());
+        }
+        // And afterwards it is refused, with a reason.
+        let after = consents(&house, &["17"]);
+        assert_eq!((after.recorded, after.already), (0, 0));
+        assert_eq!(after.rejected, BTreeMap::from([("ambiguous-record-number".to_owned(), 1)]));
+    }
+}
+
+#[test]
+fn identifiers_that_are_no_record_numbers_name_nobody() {
+    let house = House::new();
+    let untyped = r#","identifier":[{"system":"urn:x","value":"17"}]"#;
+    let dir = folder(&[("Patient.ndjson", vec![patient("1", untyped), patient("2", untyped)])]);
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    assert_eq!((summary.persons, summary.record_numbers_ambiguous), (2, 0));
+}
+
+#[test]
+fn deleting_what_is_left_of_a_merged_record_takes_no_history() {
+    let house = House::new();
+    let first = tempfile::tempdir().expect("a folder");
+    export(first.path(), 0..8);
+    let before = house.ingest(first.path(), "north").expect("published");
+    // In the export that merges, and again in a later one.
+    let merges = folder(&[
+        ("Patient.ndjson", vec![patient("p6", &replaced_by("p7"))]),
+        ("deleted/Bundle.ndjson", vec![delete("Patient/p6")]),
+    ]);
+    let deletes = folder(&[("deleted/Bundle.ndjson", vec![delete("Patient/p6")])]);
+    for dir in [&merges, &deletes] {
+        let after = incremental(&house, dir.path(), "date-shifted").expect("published");
+        check(&house, &after);
+        assert_eq!(after.persons, 7);
+        for table in ["condition_occurrence", "visit_occurrence"] {
+            assert_eq!(rows(&after, table), rows(&before, table), "{table}");
+        }
+    }
+    // The record that stands for both takes it all along.
+    let all = folder(&[("deleted/Bundle.ndjson", vec![delete("Patient/p7")])]);
+    let after = incremental(&house, all.path(), "date-shifted").expect("published");
+    assert_eq!((after.persons, rows(&after, "condition_occurrence")), (6, 12));
+}
+
+#[test]
+fn deleting_a_patient_who_became_another_subject_meanwhile_deletes_the_rows() {
+    let house = House::new();
+    let [south, north] =
+        ["s", "n"].map(|id| folder(&[("Patient.ndjson", vec![patient(id, &named("Lovelace"))])]));
+    let kept = patient("other", &named("Byron"));
+    let both = folder(&[
+        ("Patient.ndjson", vec![patient("n", ""), kept]),
+        ("Condition.ndjson", vec![condition("c", "n", "44054006", None)]),
+    ]);
+    linked(&house, south.path(), "south");
+    linked(&house, both.path(), "north");
+    let before = subject(&house, "north", "n");
+    // Known by name now, and so the same person as south's, who was there before.
+    house.with(|ctx| {
+        let mut request = house.request(north.path(), "north");
+        request.dataset = Some("another".parse().expect("a slug"));
+        run(ctx, request, &Silent).expect("published");
+    });
+    assert_ne!(subject(&house, "north", "n"), before);
+    let deletes = folder(&[("deleted/Bundle.ndjson", vec![delete("Patient/n")])]);
+    let after = incremental(&house, deletes.path(), "date-shifted").expect("published");
+    assert_eq!((after.persons, rows(&after, "condition_occurrence")), (1, 0));
+}
+
+#[test]
+fn a_record_that_is_sent_again_replaces_what_it_said_before() {
+    let house = House::new();
+    let first = tempfile::tempdir().expect("a folder");
+    export(first.path(), 0..40);
+    house.ingest(first.path(), "north").expect("published");
+    let not_a_fact = |id: &str, person: &str, status: &str| {
+        condition(id, person, "44054006", None).replace(
+            r#""code":"#,
+            &format!(r#""verificationStatus":{{"coding":[{{"code":"{status}"}}]}},"code":"#),
+        )
+    };
+    let second = folder(&[
+        (
+            "Condition.ndjson",
+            vec![
+                not_a_fact("c1-0", "p1", "entered-in-error"),
+                not_a_fact("c2-0", "p2", "refuted"),
+                // Written into the wrong record: all of these move, whatever buckets the two people are in.
+                condition("c3-0", "p4", "73211009", None),
+                condition("c5-0", "p4", "73211009", None),
+                condition("c6-0", "p4", "73211009", None),
+                // What cannot be read states nothing.
+                condition("c7-0", "p99", "73211009", None),
+            ],
+        ),
+        (
+            "Encounter.ndjson",
+            vec![r#"{"resourceType":"Encounter","id":"e8","status":"entered-in-error","subject":{"reference":"Patient/p8"}}"#.to_owned()],
+        ),
+    ]);
+    let after = incremental(&house, second.path(), "date-shifted").expect("published");
+    check(&house, &after);
+    assert_eq!(rows(&after, "condition_occurrence"), 80 - 2);
+    assert_eq!(rows(&after, "visit_occurrence"), 40 - 1);
+    assert_eq!((after.reasons["entered-in-error"], after.reasons["dangling-patient"]), (2, 1));
+}
+
+#[test]
+fn a_full_export_has_no_row_of_what_it_says_was_deleted() {
+    let house = House::new();
+    let dir = tempfile::tempdir().expect("a folder");
+    export(dir.path(), 0..8);
+    let deleted = ["Patient/p2", "Condition/c1-0", "Condition/unknown"].map(delete).to_vec();
+    write(dir.path(), "deleted/Bundle.ndjson", &deleted);
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    check(&house, &summary);
+    assert_eq!((summary.persons, rows(&summary, "condition_occurrence")), (7, 13));
+    // p2 with two conditions and a visit, and one condition of p1.
+    assert_eq!(summary.reasons["deleted-at-the-source"], 5);
+}
+
+#[test]
+fn a_merge_that_would_join_patients_of_others_leaves_both_as_they_are() {
+    let house = House::new();
+    let people_of = |ids: [&str; 2]| {
+        let [a, b] = ids;
+        vec![patient(a, &named("Lovelace")), patient(b, &named("Byron"))]
+    };
+    let south = folder(&[("Patient.ndjson", people_of(["8", "9"]))]);
+    linked(&house, south.path(), "south");
+    let conditions = vec![condition("c1", "1", "44054006", None), condition("c2", "2", "44054006", None)];
+    let files = |patients| folder(&[("Patient.ndjson", patients), ("Condition.ndjson", conditions.clone())]);
+    linked(&house, files(people_of(["1", "2"])).path(), "north");
+    let [a, b] = ["8", "9"].map(|id| subject(&house, "south", id));
+    assert_eq!(["1", "2"].map(|id| subject(&house, "north", id)), [a, b]);
+    let merged = vec![
+        patient("1", &format!("{}{}", named("Lovelace"), replaced_by("2"))),
+        patient("2", &named("Byron")),
+        // One that is merged into nobody whom anybody knows, and one whose merge is the hospital's own matter.
+        patient("3", &replaced_by("99")),
+        patient("4", &replaced_by("2")),
+    ];
+    let summary = linked(&house, files(merged).path(), "north");
+    check(&house, &summary);
+    assert_eq!((summary.persons, rows(&summary, "condition_occurrence")), (3, 2));
+    assert_eq!(summary.reasons["merged-into-another"], 1);
+    assert_eq!((&people(&house)["merges_declared"], &people(&house)["merges_left"]), (&3.into(), &2.into()));
+    assert_eq!(["8", "9"].map(|id| subject(&house, "south", id)), [a, b]);
+    assert_eq!(subject(&house, "north", "4"), b);
+    assert_eq!(house.registry.aliases().len(), 1);
+}
+
+#[test]
+fn what_a_contributor_is_told_does_not_depend_on_whom_others_have() {
+    let told = |elsewhere: &str| {
+        let house = House::new();
+        linked(&house, folder(&[("Patient.ndjson", vec![patient("9", &named(elsewhere))])]).path(), "south");
+        let dir = folder(&[("Patient.ndjson", vec![patient("1", &named("Lovelace"))])]);
+        let summary = linked(&house, dir.path(), "north");
+        let same = subject(&house, "north", "1") == subject(&house, "south", "9");
+        let version = house.catalog.latest(&summary.dataset).expect("there");
+        let mut manifest = serde_json::to_value(&version.manifest).expect("JSON");
+        // The bytes of a file depend on random ids.
+        manifest["files"] = Value::Null;
+        for table in manifest["tables"].as_object_mut().expect("tables").values_mut() {
+            table["bytes"] = Value::Null;
+        }
+        let mut summary = serde_json::to_value(&summary).expect("JSON");
+        summary["seconds"] = Value::Null;
+        (same, summary, manifest)
+    };
+    let (known, unknown) = (told("Lovelace"), told("Byron"));
+    assert!(known.0 && !unknown.0);
+    assert_eq!(known.1, unknown.1);
+    assert_eq!(known.2["reports"], unknown.2["reports"]);
+    assert_eq!(known.2["catalog"], unknown.2["catalog"]);
+}

@@ -1,0 +1,185 @@
+//! Record numbers: whom they name.
+//!
+//! A record number never makes two patients of a hospital one. It says whom a consent is about, and for that it must be one
+//! patient's alone: in the run, in what earlier runs brought, in every system, and as no other patient's id. A number that
+//! was seen with two patients names nobody again, whatever later exports say, for nobody can tell to whom a signature that
+//! was given under it belongs.
+
+use almoner_model::{Entropy, SubjectId};
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::joins::{Id, Joins, draw};
+use super::schema::kind;
+use super::{PatientTokens, RegistryError, Token};
+
+/// The place of a subject in a number that several patients have.
+const SHARED: Id = 0;
+
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+enum By {
+    /// A record number by itself.
+    Number,
+    /// A record number within its system.
+    InSystem,
+    /// A patient id, read as a number.
+    Id,
+}
+
+/// That a patient has a number.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub struct Claim {
+    token: Token,
+    by: By,
+    subject: SubjectId,
+}
+
+/// All that the patients of a run have, in the order of tokens.
+#[derive(Debug, Default)]
+pub struct Claims(Vec<Claim>);
+
+impl Claims {
+    /// Of every patient of a run with the subject that it was given.
+    pub fn new<'t>(patients: impl IntoIterator<Item = (SubjectId, &'t PatientTokens)>) -> Self {
+        let mut all = Vec::new();
+        for (subject, patient) in patients {
+            all.push(Claim { token: patient.id_as_number, by: By::Id, subject });
+            for record in &patient.records {
+                all.push(Claim { token: record.number, by: By::Number, subject });
+                all.push(Claim { token: record.in_system, by: By::InSystem, subject });
+            }
+        }
+        all.sort_unstable();
+        all.dedup();
+        Self(all)
+    }
+
+    /// Pieces of about `size` claims; all claims of one number are in one piece.
+    pub fn batches(&self, size: usize) -> impl Iterator<Item = &[Claim]> {
+        let mut rest = self.0.as_slice();
+        std::iter::from_fn(move || {
+            let last = rest.get(size.min(rest.len()).checked_sub(1)?)?.token;
+            let (batch, after) = rest.split_at(rest.partition_point(|claim| claim.token <= last));
+            rest = after;
+            Some(batch)
+        })
+    }
+}
+
+/// What claims came to.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct Claimed {
+    /// Numbers that several patients have, and which name nobody.
+    pub shared: u64,
+    /// Those of them by which a consent was recorded before the data came; it is of nobody's data.
+    pub awaited: u64,
+    /// Consents' subjects that turned out to be a patient's: (loser, winner).
+    pub merged: Vec<(SubjectId, SubjectId)>,
+}
+
+/// Writes down whom numbers name.
+pub(super) fn claim(joins: &mut Joins<'_>, claims: &[Claim]) -> Result<Claimed, RegistryError> {
+    let mut out = Claimed::default();
+    for same in claims.chunk_by(|a, b| a.token == b.token) {
+        one(joins, same, &mut out)?;
+    }
+    out.merged = joins.joined().collect();
+    Ok(out)
+}
+
+fn one(joins: &mut Joins<'_>, claims: &[Claim], out: &mut Claimed) -> Result<(), RegistryError> {
+    let [first, ..] = claims else { return Ok(()) };
+    let subjects = |joins: &Joins<'_>, wanted: &dyn Fn(By) -> bool| {
+        let all = claims.iter().filter(|c| wanted(c.by)).map(|c| joins.current(c.subject.get()));
+        let mut all: Vec<Id> = all.collect();
+        all.sort_unstable();
+        all.dedup();
+        all
+    };
+    let numbered = subjects(joins, &|by| by != By::Id);
+    let mut named = subjects(joins, &|_| true);
+    let known = row(joins.db, &first.token)?;
+    let of = if first.by == By::InSystem { kind::IN_SYSTEM } else { kind::NUMBER };
+    let now = match known {
+        Some((subject, kind::AWAITED)) => {
+            if joins.holds(subject)? {
+                named.push(joins.current(subject));
+                named.sort_unstable();
+                named.dedup();
+            }
+            match named[..] {
+                [patient] => {
+                    joins.unite(patient, subject)?;
+                    if joins.current(patient) == joins.current(subject) { patient } else { SHARED }
+                }
+                _ => SHARED,
+            }
+        }
+        _ if numbered.is_empty() => return Ok(()),
+        None if numbered.len() == 1 => numbered[0],
+        Some((subject, _)) if subject != SHARED && numbered == [joins.current(subject)] => subject,
+        _ => SHARED,
+    };
+    if of == kind::NUMBER {
+        // A number that is another patient's id too names nobody either; that is found when somebody asks.
+        out.shared += u64::from(now == SHARED || named.len() > 1);
+        out.awaited += u64::from(now == SHARED && known.is_some_and(|(_, kind)| kind == kind::AWAITED));
+    }
+    if known != Some((now, of)) {
+        let mut put = joins.db.prepare_cached(
+            "INSERT INTO source (token, subject, kind) VALUES (?1, ?2, ?3)
+             ON CONFLICT (token) DO UPDATE SET subject = excluded.subject, kind = excluded.kind",
+        )?;
+        put.execute(params![first.token.as_bytes(), joins.current(now), of])?;
+    }
+    Ok(())
+}
+
+/// What is known of a source token: the subject as it was written, and the kind.
+pub(super) fn row(db: &Connection, token: &Token) -> Result<Option<(Id, i64)>, RegistryError> {
+    let mut known = db.prepare_cached("SELECT subject, kind FROM source WHERE token = ?1")?;
+    Ok(known.query_row([token.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+}
+
+/// Whom a text names, read as a record number and as a patient id.
+pub(super) fn named(
+    joins: &Joins<'_>,
+    number: &Token,
+    id: &Token,
+) -> Result<Option<SubjectId>, RegistryError> {
+    let mut found = None;
+    for token in [number, id] {
+        let Some((subject, _)) = row(joins.db, token)? else { continue };
+        let subject = joins.current(subject);
+        if subject == SHARED || found.is_some_and(|other| other != subject) {
+            return Err(RegistryError::Ambiguous);
+        }
+        found = Some(subject);
+    }
+    Ok(found.and_then(|subject| SubjectId::new(subject).ok()))
+}
+
+/// See [`super::Registry::subject_of_record`].
+pub(super) fn awaited(
+    joins: &Joins<'_>,
+    number: Token,
+    id: Token,
+    entropy: &dyn Entropy,
+) -> Result<SubjectId, RegistryError> {
+    let mut gone = joins.db.prepare_cached("SELECT 1 FROM suppressed WHERE token IN (?1, ?2)")?;
+    if gone.exists([number.as_bytes(), id.as_bytes()])? {
+        return Err(RegistryError::Suppressed);
+    }
+    if let Some(subject) = named(joins, &number, &id)? {
+        return Ok(subject);
+    }
+    let subject = draw(joins.db, entropy, |_| false)?;
+    joins.db.execute(
+        "INSERT INTO subject (subject, made) SELECT ?1, ifnull(max(made), 0) + 1 FROM subject",
+        [subject],
+    )?;
+    joins.db.execute(
+        "INSERT INTO source (token, subject, kind) VALUES (?1, ?2, ?3)",
+        params![number.as_bytes(), subject, kind::AWAITED],
+    )?;
+    Ok(SubjectId::new(subject).expect("draw gives ids in range"))
+}
