@@ -16,6 +16,8 @@ pub struct Metrics {
     pub jobs_unfinished: IntGauge,
     /// Entries of the ledger.
     pub ledger_entries: IntGauge,
+    /// People in the registry, each counted once however many hospitals have them.
+    pub subjects: IntGauge,
     /// Bytes of uploads received.
     pub upload_bytes: IntCounter,
     /// Bytes of releases sent.
@@ -48,15 +50,17 @@ impl Metrics {
             durations,
             jobs_unfinished: gauge("almoner_jobs_unfinished", "Jobs that wait or run"),
             ledger_entries: gauge("almoner_ledger_entries", "Entries of the ledger"),
+            subjects: gauge("almoner_subjects", "People in the registry, each counted once"),
             upload_bytes: counter("almoner_upload_bytes_total", "Bytes of uploads received"),
             download_bytes: counter("almoner_download_bytes_total", "Bytes of releases sent"),
             registry,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 6] = [
+        let all: [Box<dyn prometheus::core::Collector>; 7] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
             Box::new(metrics.jobs_unfinished.clone()),
             Box::new(metrics.ledger_entries.clone()),
+            Box::new(metrics.subjects.clone()),
             Box::new(metrics.upload_bytes.clone()),
             Box::new(metrics.download_bytes.clone()),
         ];

@@ -1,5 +1,6 @@
-// The participant's page: shows what `/v1/me` says, and sends what the person decides. The code that opens it stays in this
-// page's memory; it is taken from the part of the address after `#`, which browsers do not send, and removed from there.
+// The participant's page: shows what `/v1/me` says, and sends what the person decides. What opens it is taken from the part
+// of the address after `#`, which browsers do not send, removed from there, and kept in this page's memory only. The code of
+// an invitation (`ali_`) is redeemed once for the person's own token (`alp_`), which the page gives them as a link to keep.
 "use strict";
 
 const words = JSON.parse(document.getElementById("words").textContent);
@@ -13,6 +14,11 @@ function node(kind, text, className) {
   return made;
 }
 
+// A key under which a repetition of the same act is not a second one.
+function fresh() {
+  return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
+}
+
 function day(time) {
   const options = { year: "numeric", month: "long", day: "numeric", timeZone: "UTC" };
   return new Date(time).toLocaleDateString("en", options);
@@ -23,15 +29,21 @@ function say(text) {
   at("message").hidden = !text;
 }
 
+function wrong(status) {
+  if (status === 401 || status === 403) return "This code does not work, or no longer. Ask your hospital for a new one.";
+  if (status === 409 && !code) return "This code was used before. If you used it, open the link that you kept. If you did not, tell your hospital: it will end it and give you a new one.";
+  return "";
+}
+
 async function call(method, path, body, key) {
-  const headers = { authorization: `Bearer ${code}` };
+  const headers = {};
+  if (code) headers.authorization = `Bearer ${code}`;
   if (body) headers["content-type"] = "application/json";
   if (key) headers["idempotency-key"] = key;
   const answer = await fetch(path, { method, headers, body: body && JSON.stringify(body), cache: "no-store" });
   const said = await answer.json().catch(() => ({}));
   if (!answer.ok) {
-    const closed = answer.status === 401 || answer.status === 403;
-    throw new Error(closed ? "This code does not work, or no longer. Ask your hospital for a new one." : said.detail || "That did not work. Try again later.");
+    throw new Error(wrong(answer.status) || said.detail || "That did not work. Try again later.");
   }
   return said;
 }
@@ -70,15 +82,13 @@ function showChoices(said) {
     const list = node("ul");
     if (c.directive.status !== "active") list.append(node("li", "This paper is no longer in force"));
     else for (const line of lines(c.directive.rules, [])) list.append(node("li", line));
-    const where = c.directive.covers === "exchange" ? "every hospital" : name(c.contributor);
-    card.append(list, node("p", `For the data of ${where}, signed ${day(c.directive.signed.date)}. Ledger entry ${c.seq}.`, "soft"));
+    card.append(list, node("p", `For the data of ${name(c.contributor)}, signed ${day(c.directive.signed.date)}. Ledger entry ${c.seq}.`, "soft"));
     place.append(card);
   }
   if (!place.children.length) place.append(node("p", "You have not said anything yet, so nothing of yours is used."));
-  for (const [id, all] of [["stop-where", "every hospital here"], ["allow-where", ""]]) {
+  for (const id of ["stop-where", "allow-where"]) {
     const select = at(id);
     select.replaceChildren();
-    if (all) select.append(new Option(all, ""));
     for (const [hospital, title] of Object.entries(said.hospitals)) select.append(new Option(title, hospital));
   }
   return said;
@@ -100,6 +110,29 @@ function showUses(used) {
     place.append(card);
   }
   if (!place.children.length) place.append(node("p", "Nothing so far."));
+}
+
+// The key of this visit: a repetition after a lost answer gives the same token.
+const visit = fresh();
+async function redeem(invitation) {
+  const own = await call("POST", "/v1/invitations/redemptions", { code: invitation }, visit);
+  code = own.token;
+  const link = `${location.origin}/me#${own.token}`;
+  at("own-link").textContent = link;
+  at("own-until").textContent = day(own.expires);
+  at("copy").hidden = !navigator.clipboard;
+  at("copy").onclick = tryTo(async () => {
+    await navigator.clipboard.writeText(link);
+    at("copy").textContent = "Copied";
+  });
+  at("own").hidden = false;
+}
+
+async function come(given) {
+  code = "";
+  if (given.startsWith("ali_")) await redeem(given);
+  else code = given;
+  await show();
 }
 
 let standing = [];
@@ -135,9 +168,9 @@ function tryTo(work) {
 }
 
 at("enter").addEventListener("submit", tryTo(async () => {
-  code = at("code").value.trim();
+  const given = at("code").value.trim();
   at("code").value = "";
-  await show();
+  await come(given);
 }));
 
 at("withdraw").addEventListener("submit", tryTo(async () => {
@@ -145,9 +178,8 @@ at("withdraw").addEventListener("submit", tryTo(async () => {
   const where = at("stop-where");
   const sure = await ask(words.modes[mode].title, `${words.modes[mode].meaning} For ${where.selectedOptions[0].text}.`, "Stop");
   if (!sure) return;
-  const body = { mode };
-  if (where.value) body.contributor = where.value;
-  const receipt = await call("POST", "/v1/me/withdrawals", body, crypto.randomUUID());
+  const body = { mode, contributor: where.value };
+  const receipt = await call("POST", "/v1/me/withdrawals", body, fresh());
   at("receipt-text").textContent = `${receipt.meaning} Ledger entry ${receipt.seq}, ${receipt.hospitals.map((h) => h.name).join(", ")}.`;
   const link = at("receipt-file");
   URL.revokeObjectURL(link.href);
@@ -168,7 +200,7 @@ at("permit").addEventListener("submit", tryTo(async () => {
   if (!(await ask("Allow", `The data of ${where.selectedOptions[0].text} may be used for ${words.purposes[purpose]}.${again}`, "Allow"))) return;
   const body = { contributor: where.value, rules };
   if (stopped) body.lifts = stopped.seq;
-  await call("POST", "/v1/me/consents", body, crypto.randomUUID());
+  await call("POST", "/v1/me/consents", body, fresh());
   await show();
 }));
 
@@ -180,8 +212,7 @@ at("leave").addEventListener("click", () => {
 const given = decodeURIComponent(location.hash.slice(1));
 history.replaceState(null, "", location.pathname);
 if (given) {
-  code = given;
-  show().catch((error) => {
+  come(given).catch((error) => {
     at("enter").hidden = false;
     say(error.message);
   });

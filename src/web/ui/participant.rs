@@ -1,7 +1,8 @@
 //! The participant's page: one plain page with what they allowed, every use, and how to stop it.
 //!
-//! An invitation is a link to it, `/me#alp_…`: browsers do not send what follows `#`, so the code is in no log. The page
-//! asks `/v1/me` for everything else, and builds what it shows from text only.
+//! An invitation is a link to it, `/me#ali_…`: browsers do not send what follows `#`, so the code is in no log. The page
+//! redeems it, hands the person their own link, `/me#alp_…`, and asks `/v1/me` for everything else. What it shows is built
+//! from text only.
 
 use std::fmt::Write as _;
 

@@ -23,6 +23,10 @@ pub async fn metrics(
 ) -> Result<HttpResponse, Problem> {
     metrics.jobs_unfinished.set(app.jobs.unfinished() as i64);
     metrics.ledger_entries.set(app.store.size() as i64);
+    // A run that writes to the registry may have it for a while.
+    let registry = app.clone();
+    let subjects = web::block(move || registry.registry.subjects()).await?;
+    metrics.subjects.set(subjects.map_err(Problem::fault)? as i64);
     let text = metrics.text().map_err(Problem::fault)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }
