@@ -26,7 +26,7 @@ use super::access::{AccessError, entry};
 use super::decide::permit;
 use super::evidence::opened;
 use super::permitted::{PermittedSubjects, Sayings, permitted_subjects};
-use super::question::{DataContext, DataError, Question};
+use super::question::{self, DataContext, DataError, Question};
 use crate::cohort::execute;
 use crate::consent::{Use, evaluate};
 use crate::events::{Event, ReleaseBuilt, ReleaseRefused};
@@ -186,7 +186,8 @@ impl Case {
 
     fn profile(&self, ctx: &DataContext<'_>) -> Result<Profile, DataError> {
         let load = |name: &str| {
-            Profile::named(name, ctx.tables).map_err(|e| AccessError::invalid("/profile", e.to_string()))
+            question::profile(name, ctx.tables, ctx.vocabulary)
+                .map_err(|e| AccessError::invalid("/profile", e.to_string()))
         };
         let profile = load(&self.permit.grant().profile)?;
         for version in &self.question.versions {

@@ -15,7 +15,7 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::datatypes::{Date32Type, Int64Type, TimestampMicrosecondType};
 
-use crate::ages::top_code_results;
+use crate::ages::protect_results;
 use crate::batch::{DeidBatch, PersonBatch, ROW_KEY, person_ids};
 use crate::core::{DeidContext, Micros, SubjectContext, birth_year, is_code, keep_zip};
 use crate::core::{Value, transform};
@@ -82,7 +82,7 @@ pub fn deidentify(
     let mut out = BTreeMap::new();
     for (index, rows) in batch.into_tables() {
         let Some(spec) = profile.tables().iter().nth(index) else { continue };
-        let (result, counts) = table(spec, &rows, profile, &people, ctx, &mut report.dates_raised)?;
+        let (result, counts) = table(spec, &rows, profile, &people, ctx, &mut report)?;
         report.tables.insert(spec.table.clone(), counts);
         if let Some(result) = result {
             out.insert(index, result);
@@ -97,7 +97,7 @@ fn table(
     profile: &Profile,
     people: &[SubjectContext],
     ctx: &DeidContext,
-    raised: &mut u64,
+    all: &mut DeidReport,
 ) -> Result<(Option<RecordBatch>, TableReport), DeidError> {
     let runs = runs_of(spec, person_ids(spec, batch), people)?;
     let drop_rows = spec.columns.iter().any(|c| profile.rule(c.class).action == Action::DropRows);
@@ -109,7 +109,7 @@ fn table(
         let result = if drop_rows {
             new_null_array(array.data_type(), 0)
         } else {
-            apply(column, rule, array, &runs, ctx, raised)
+            apply(column, rule, array, &runs, ctx, &mut all.dates_raised)
         };
         let values = |a: &ArrayRef| (a.len() - a.null_count()) as u64;
         report.columns.insert(
@@ -127,7 +127,7 @@ fn table(
         return Ok((None, report));
     }
     if profile.age_top_code() {
-        top_code_results(spec, profile, &mut columns);
+        protect_results(spec, profile.ages(), &runs, &mut columns, &mut all.ages);
     }
     if let Some(row_key) = batch.column_by_name(ROW_KEY) {
         columns.push(Arc::clone(row_key));

@@ -105,6 +105,12 @@ fn actions(out: &mut String, deid: &DeidReport) {
         deid.persons_over_89,
         deid.dates_raised
     );
+    say!(
+        out,
+        "Results that tell an age or a birth: {} removed, {} cut at 90.",
+        deid.ages.results_removed,
+        deid.ages.results_top_coded
+    );
     say!(out);
     say!(out, "| column | class | action | values in | values out |");
     say!(out, "|---|---|---|---:|---:|");

@@ -494,7 +494,7 @@ impl<'a> Update<'a> {
         let claim = ctx.catalog.claim(dataset).ok_or_else(|| IngestError::Busy(dataset.clone()))?;
         let as_of = ctx.store.size();
         let m = ctx.catalog.latest(dataset)?.manifest;
-        let profile = almoner_deid::Profile::named(&m.profile.name, ctx.tables)?;
+        let profile = super::profile(&ctx, &m.profile.name)?;
         let base = base(&ctx, dataset, &profile)?;
         let record = ctx.store.get("contributor", m.contributor.as_str())?;
         let contributor: Option<records::Contributor> = record.and_then(|v| serde_json::from_value(v).ok());
