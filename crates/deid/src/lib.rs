@@ -15,6 +15,7 @@ mod core;
 pub mod derive;
 pub mod offset;
 mod people;
+mod plausible;
 mod profile;
 mod report;
 #[cfg(test)]
@@ -26,6 +27,7 @@ pub use batch::{BatchError, DeidBatch, PersonBatch, ROW_KEY, arrow_schema, arrow
 pub use columns::{DeidError, deidentify};
 pub use core::{DeidContext, SubjectContext, Value, transform};
 pub use derive::{DeriveReport, DeriveRules, derive};
+pub use plausible::{DatesError, Fault, Plausible};
 pub use profile::{Action, Basis, Declares, Profile, ProfileError, Rule};
 pub use report::{AgeReport, ColumnReport, DeidReport, TableReport};
 pub use zip3::Zip3;

@@ -36,6 +36,7 @@ pub(super) fn markdown(
     let mut text = String::new();
     head(&mut text, manifest, profile);
     lines(&mut text, intake);
+    dates(&mut text, &manifest.reports["quality"]["implausible_dates"]);
     actions(&mut text, deid);
     risks(&mut text, risk);
     text
@@ -92,6 +93,20 @@ fn lines(out: &mut String, intake: &IntakeReport) {
     say!(out, "`quarantine.ndjson` locates each quarantined line by file ordinal, line and rule.");
     if !intake.strangers.is_empty() {
         say!(out, "{} entries of the export were left alone.", intake.strangers.len());
+    }
+    say!(out);
+}
+
+/// What went because its date was the date of nothing, by table.
+fn dates(out: &mut String, implausible: &Value) {
+    let Some(tables) = implausible.as_object().filter(|tables| !tables.is_empty()) else { return };
+    say!(out, "Dates that systems write where they know none, dates in the future and dates before birth");
+    say!(out, "(`schemas/deid/dates.toml`) were removed before anything was derived or moved:");
+    say!(out);
+    say!(out, "| table | rows quarantined | ends and times taken for missing |");
+    say!(out, "|---|---:|---:|");
+    for (table, n) in tables {
+        say!(out, "| {table} | {} | {} |", n["rows"], n["values"]);
     }
     say!(out);
 }

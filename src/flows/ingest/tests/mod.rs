@@ -129,7 +129,8 @@ fn omop_1001_keeps_its_rows() {
     let house = House::new();
     let summary = house.ingest(&dir, "edinburgh").expect("published");
     check(&house, &summary);
-    assert_eq!(summary.persons, 1130);
+    // One of 1130 is born in 2099.
+    assert_eq!(summary.persons, 1129);
     assert_eq!(rows(&summary, "measurement"), 199_514);
     assert_eq!(rows(&summary, "visit_occurrence"), 32_153);
     println!("{summary:#?}");
