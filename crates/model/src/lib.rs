@@ -27,5 +27,5 @@ pub use ids::{
     ContributorId, DatasetId, ProjectId, RecipientId, ReleaseId, RequestId, Seq, SourcePatientId, SubjectId,
 };
 pub use sensitive::Sensitive;
-pub use states::state_code;
+pub use states::{in_united_states, state_code};
 pub use tables::{ColumnSpec, ColumnType, IdentifierClass, TableOrigin, TableSpec, Tables};
