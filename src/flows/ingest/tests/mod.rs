@@ -133,6 +133,13 @@ fn omop_1001_keeps_its_rows() {
     assert_eq!(summary.persons, 1129);
     assert_eq!(rows(&summary, "measurement"), 199_514);
     assert_eq!(rows(&summary, "visit_occurrence"), 32_153);
+    // Five deaths of it lie in the future; the people stay.
+    let version = house.catalog.latest(&summary.dataset).expect("visible");
+    let implausible = &version.manifest.reports["quality"]["implausible_dates"];
+    assert_eq!(
+        (&implausible["death"]["rows"], &implausible["person"]["rows"]),
+        (&serde_json::json!(5), &serde_json::json!(1))
+    );
     println!("{summary:#?}");
 }
 
