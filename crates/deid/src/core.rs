@@ -202,7 +202,7 @@ pub(crate) fn keep_time(text: &str) -> Option<&str> {
     text.bytes().skip(end).all(rest).then(|| &text[..end])
 }
 
-/// Whether the text is `VOCABULARY:code` of a known system with the syntax of its codes.
+/// Whether the text is `VOCABULARY:code` that a known system could have made.
 pub(crate) fn is_code(text: &str) -> bool {
     text.split_once(':').and_then(|(v, code)| Vocabulary::from_id(v).map(|v| v.accepts(code))) == Some(true)
 }

@@ -34,7 +34,7 @@ pub enum Action {
     Zip3,
     /// The first five digits of a ZIP code.
     Zip5,
-    /// It stays only with the syntax of a known code system, else it becomes null.
+    /// It stays only if a known code system could have made it, else it becomes null.
     Code,
     /// It says whether the person is 90 or older.
     TopCode,
