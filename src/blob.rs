@@ -5,6 +5,7 @@
 //! Names are `/`-separated slugs that callers make; they never hold what an export said. Calls block.
 
 use std::fs::File;
+use std::io::Read;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -13,9 +14,13 @@ use bytes::Bytes;
 use futures::TryStreamExt as _;
 use futures::executor::block_on;
 use object_store::local::LocalFileSystem;
-use object_store::{ObjectStore, ObjectStoreExt as _, PutPayload};
+use object_store::{MultipartUpload as _, ObjectStore, ObjectStoreExt as _, PutPayload};
+use sha2::{Digest as _, Sha256};
 
 use crate::error::ErrorKind;
+
+/// Bytes that are in memory at a time where an object is written from a reader.
+const PIECE_BYTES: u64 = 8 << 20;
 
 /// Why bytes could not be kept or found.
 #[derive(Debug, thiserror::Error)]
@@ -103,6 +108,36 @@ impl Blobs {
         let at = object_store::path::Path::from(name);
         block_on(self.store.put(&at, PutPayload::from_bytes(bytes))).map_err(|e| BlobError::of(name, e))?;
         sync(&self.path(name)).map_err(|e| BlobError::io(name, &e))
+    }
+
+    /// Writes one of many objects from a reader, a piece at a time; gives its digest and length. As [`Self::put_part`].
+    ///
+    /// # Errors
+    /// [`BlobError::Store`], also where the reader fails; the object is then not there.
+    pub fn put_part_from(&self, name: &str, mut from: impl Read) -> Result<(Digest, u64), BlobError> {
+        let at = object_store::path::Path::from(name);
+        let failed = |e| BlobError::of(name, e);
+        let mut upload = block_on(self.store.put_multipart(&at)).map_err(failed)?;
+        let (mut hash, mut length) = (Sha256::new(), 0);
+        let mut write = || -> Result<(), BlobError> {
+            loop {
+                let mut piece = Vec::with_capacity(PIECE_BYTES as usize);
+                let read = from.by_ref().take(PIECE_BYTES).read_to_end(&mut piece);
+                match read.map_err(|e| BlobError::io(name, &e))? {
+                    0 => return block_on(upload.complete()).map(|_| ()).map_err(failed),
+                    read => length += read as u64,
+                }
+                hash.update(&piece);
+                block_on(upload.put_part(PutPayload::from(piece))).map_err(failed)?;
+            }
+        };
+        if let Err(error) = write() {
+            // Pieces that stay belong to no object.
+            let _ = block_on(upload.abort());
+            return Err(error);
+        }
+        sync(&self.path(name)).map_err(|e| BlobError::io(name, &e))?;
+        Ok((Digest(hash.finalize().into()), length))
     }
 
     /// Makes the names of all objects below `prefix` durable.

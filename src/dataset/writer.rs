@@ -74,6 +74,16 @@ impl<'w> VersionWriter<'w> {
         Ok(ReportEntry { path, sha256, bytes })
     }
 
+    /// Writes a report that may be longer than memory.
+    ///
+    /// # Errors
+    /// [`DatasetError`].
+    pub fn report_from(&self, name: &str, from: impl std::io::Read) -> Result<ReportEntry, DatasetError> {
+        let path = format!("reports/{name}");
+        let (sha256, bytes) = self.blobs.put_part_from(&format!("{}/{path}", self.folder), from)?;
+        Ok(ReportEntry { path, sha256, bytes })
+    }
+
     /// Makes all files durable, then writes the manifest, which makes the version complete, though not yet visible. Gives its digest.
     ///
     /// # Errors

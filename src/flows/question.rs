@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use almoner_deid::{Declares, Zip3};
+use almoner_deid::{Declares, Profile, ProfileError, Zip3};
 use almoner_model::{Code, ContributorId, DatasetId, Tables};
 
 use super::access::{AccessContext, AccessError};
@@ -37,6 +37,24 @@ impl Concepts for LoadedVocabulary {
         // A hierarchy that cannot be read is none: the answer is a refusal, not a smaller cohort.
         if self.ancestors.is_empty() { None } else { self.ancestors.descendants(concept).ok() }
     }
+}
+
+/// A built-in profile, which also knows results that tell an age or a birth by the concepts of the loaded vocabulary.
+///
+/// # Errors
+/// [`ProfileError`]: there is no such profile.
+pub(super) fn profile(
+    name: &str,
+    tables: &Tables,
+    vocabulary: Option<&dyn Concepts>,
+) -> Result<Profile, ProfileError> {
+    let concepts = |code: &Code| -> Vec<i64> {
+        let Some((vocabulary, concept)) = vocabulary.and_then(|v| Some((v, v.of_code(code)?))) else {
+            return Vec::new();
+        };
+        vocabulary.standard(concept).into_iter().chain([concept]).collect()
+    };
+    Ok(Profile::named(name, tables)?.with_age_concepts(concepts))
 }
 
 /// What counts and releases work on.

@@ -29,7 +29,7 @@ use super::access::{AccessError, entry};
 use super::decide::permit;
 use super::evidence::opened;
 use super::permitted::{PermittedSubjects, permitted_subjects};
-use super::question::{DataContext, DataError, Question};
+use super::question::{self, DataContext, DataError, Question};
 use crate::cohort::execute;
 use crate::events::{Event, ReleaseBuilt, ReleaseRefused};
 use crate::policy::Permit;
@@ -208,7 +208,8 @@ impl Case {
 }
 
 fn named(ctx: &DataContext<'_>, name: &str) -> Result<Profile, AccessError> {
-    Profile::named(name, ctx.tables).map_err(|e| AccessError::invalid("/profile", e.to_string()))
+    question::profile(name, ctx.tables, ctx.vocabulary)
+        .map_err(|e| AccessError::invalid("/profile", e.to_string()))
 }
 
 fn attempt(

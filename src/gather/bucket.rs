@@ -8,6 +8,7 @@
 //!   others were merged into stays (else the first by locator), and likewise one death.
 //! - **No person row**, neither here nor in the version before: nothing is known about the person's age, so none of the rows may leave
 //!   (`dangling-patient`).
+//! - **Dates** that are the date of nothing go first (`implausible-birth`, `implausible-date`): see `dates`.
 //! - **Visits** are found within the person only. A row that names an unknown one loses the link and is counted; a visit
 //!   detail, which cannot be without one, goes (`dangling-visit`).
 //! - **Event ids** are `bucket << 32 | n` with n dense from 1 in the order (person, start, locator), for each table.
@@ -22,6 +23,7 @@ use arrow::array::{
 use arrow::compute::take;
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
 
+use super::dates::{self, ImplausibleDates};
 use super::{GatherError, Gathering};
 use crate::mapping::staged::{StagedSchema, arrow_type};
 use crate::mapping::{DETAIL_KEY, ORDINAL, PERSON, ROW_KEY, VISIT_KEY};
@@ -42,6 +44,10 @@ pub enum Reason {
     DanglingPatient,
     /// A visit detail without its visit.
     DanglingVisit,
+    /// The date of birth is a sentinel or lies in the future.
+    ImplausibleBirth,
+    /// The date of the event is a sentinel, lies in the future, or long before birth.
+    ImplausibleDate,
 }
 
 impl Reason {
@@ -53,12 +59,14 @@ impl Reason {
             Self::SecondDeath => "second-death",
             Self::DanglingPatient => "dangling-patient",
             Self::DanglingVisit => "dangling-visit",
+            Self::ImplausibleBirth => "implausible-birth",
+            Self::ImplausibleDate => "implausible-date",
         }
     }
 
     /// Whether the line is at fault (quarantined) or its content merely stands elsewhere (unmapped).
     pub const fn quarantines(self) -> bool {
-        matches!(self, Self::DuplicateId | Self::DanglingPatient | Self::DanglingVisit)
+        !matches!(self, Self::MergedPerson | Self::SecondDeath)
     }
 }
 
@@ -82,6 +90,8 @@ pub struct GatherReport {
     pub dropped: Vec<Dropped>,
     /// Rows that named a visit or visit detail which is not there, by table.
     pub links_missing: BTreeMap<usize, u64>,
+    /// Dates that were the date of nothing, by table.
+    pub implausible: BTreeMap<usize, ImplausibleDates>,
 }
 
 impl GatherReport {
@@ -92,6 +102,9 @@ impl GatherReport {
         }
         for (table, n) in other.links_missing {
             *self.links_missing.entry(table).or_default() += n;
+        }
+        for (table, dates) in other.implausible {
+            self.implausible.entry(table).or_default().add(dates);
         }
         self.dropped.extend(other.dropped);
     }
@@ -119,11 +132,12 @@ pub fn canonical_schema(spec: &TableSpec) -> SchemaRef {
 }
 
 /// Staged rows of one table, with their people.
-struct Loose {
-    table: usize,
-    rows: RecordBatch,
-    subjects: Vec<i64>,
-    gone: Vec<Option<Reason>>,
+pub(super) struct Loose {
+    pub table: usize,
+    pub rows: RecordBatch,
+    pub subjects: Vec<i64>,
+    /// Why each row went.
+    pub gone: Vec<Option<Reason>>,
 }
 
 impl Loose {
@@ -179,10 +193,12 @@ impl Gathering<'_> {
                 loose.push(Loose { table, rows, subjects, gone });
             }
         }
-        drop_duplicates(&mut loose);
-        self.keep_one_each(&mut loose, &base.persons);
-        let mut made = BTreeMap::new();
         let mut report = GatherReport::default();
+        drop_duplicates(&mut loose);
+        dates::births(&self.dates, &self.tables, &mut loose, &mut report.implausible);
+        self.keep_one_each(&mut loose, &base.persons);
+        dates::events(&self.dates, &self.tables, &mut loose, &mut report.implausible)?;
+        let mut made = BTreeMap::new();
         let mut visits = base.visits.clone();
         let mut details = base.details.clone();
         // Visits are read by details, and both by all others.

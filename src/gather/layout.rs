@@ -3,6 +3,9 @@
 //! Part of the arrow `gather → dataset`. As many bits as the size of the data needs, so that one bucket is a comfortable
 //! piece of work in memory; because they are *leading* bits, the buckets of datasets with different bits nest. The key is
 //! the same for all datasets of an exchange and never leaves it, so that a bucket number says nothing about a person.
+//!
+//! An export of changes keeps the bits of the version that it continues, whose files it takes over by bucket: a dataset
+//! that grows by changes alone has buckets that grow with it. The next whole export chooses the bits anew.
 
 use almoner_model::SubjectId;
 use hmac::{Hmac, Mac};

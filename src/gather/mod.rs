@@ -2,7 +2,7 @@
 //!
 //! The arrow `mapping → gather → derive`. Each mapping thread has a [`GatherSink`], which sorts every batch by the bucket
 //! of its people and keeps it in memory up to a limit, beyond which pieces go to an encrypted spill file. When all input
-//! is read, [`Gathering::bucket`] takes one bucket at a time: duplicates are dropped, people who turned out to be one are
+//! is read, [`Gathering::bucket`] takes one bucket at a time: duplicates and dates that are none are dropped, people who turned out to be one are
 //! made one, rows are sorted by (person, start date, locator), visits are resolved, and event ids are given.
 //!
 //! Invariants: the result depends on the rows and their locators, never on threads, batches or spilling; memory depends on
@@ -10,6 +10,7 @@
 
 mod assemble;
 mod bucket;
+mod dates;
 mod layout;
 mod sink;
 mod spill;
@@ -19,6 +20,7 @@ mod tests;
 
 pub use assemble::assemble;
 pub use bucket::{Base, Dropped, GatherReport, Gathered, ROW_KEY_COLUMN, Reason, canonical_schema};
+pub use dates::ImplausibleDates;
 pub use layout::Layout;
 pub use sink::{GatherSink, Gathering};
 pub use spill::SpillKey;

@@ -7,6 +7,7 @@ use std::collections::HashSet;
 use std::path::PathBuf;
 use std::sync::{Arc, PoisonError, RwLock, RwLockReadGuard};
 
+use almoner_deid::Plausible;
 use almoner_model::Tables;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
@@ -29,6 +30,8 @@ pub struct Gathering<'p> {
     key: SpillKey,
     /// Bytes that each sink keeps in memory.
     bytes_max: usize,
+    /// Which dates can be the date of something.
+    pub(super) dates: Plausible,
     parts: Vec<Arc<RwLock<Part>>>,
 }
 
@@ -54,7 +57,7 @@ fn read(part: &RwLock<Part>) -> RwLockReadGuard<'_, Part> {
 
 impl<'p> Gathering<'p> {
     /// Prepares to gather rows of `persons`. Each sink keeps up to `bytes_max` in memory and spills into `folder`, which
-    /// exists, under `key`.
+    /// exists, under `key`. Rows are judged by `dates`.
     pub fn new(
         tables: &Tables,
         persons: &'p PersonIndex,
@@ -62,10 +65,21 @@ impl<'p> Gathering<'p> {
         folder: PathBuf,
         key: SpillKey,
         bytes_max: usize,
+        dates: Plausible,
     ) -> Self {
         let bucket = |ordinal| persons.subject(ordinal).map_or(NOWHERE, |s| layout.bucket(s));
         let buckets = Arc::new((0..persons.named() as u32).map(bucket).collect());
-        Self { tables: tables.clone(), persons, layout, buckets, folder, key, bytes_max, parts: Vec::new() }
+        Self {
+            tables: tables.clone(),
+            persons,
+            layout,
+            buckets,
+            folder,
+            key,
+            bytes_max,
+            dates,
+            parts: Vec::new(),
+        }
     }
 
     /// The layout in use.

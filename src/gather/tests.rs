@@ -1,12 +1,20 @@
 //! Gathering: the same rows give the same persons, however they came; duplicates, merges and links.
 
+use almoner_deid::Plausible;
 use almoner_model::{Date, SeededEntropy, SubjectId, Tables};
-use arrow::array::AsArray;
+use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Date32Type, Int64Type};
 use proptest::prelude::*;
 
 use super::*;
 use crate::mapping::{KeyedHasher, PersonIndex, StagedBuilder};
+
+/// Day 0 of the tests.
+const DAY_0: i32 = 11_000;
+
+fn dates() -> Plausible {
+    Plausible::at("2026-11-22".parse().expect("a date")).expect("loads")
+}
 
 /// One staged row of a test.
 #[derive(Clone, Debug)]
@@ -35,7 +43,7 @@ fn stage(builder: &mut StagedBuilder<'_>, row: &Row) {
     let at = |name: &str| spec.index_of(name).expect("a column");
     let mut writer = builder.row(table, row.person, row.line, row.key);
     for name in [spec.start.as_deref(), spec.end.as_deref()].into_iter().flatten() {
-        writer.date(at(name), Date::from_days(row.day));
+        writer.date(at(name), Date::from_days(DAY_0 + row.day));
     }
     if row.table == "person" {
         writer.int64(at("year_of_birth"), 1970);
@@ -52,7 +60,8 @@ fn gather(persons: &PersonIndex, groups: &[Vec<Row>], bits: u8, bytes_max: usize
     let folder = tempfile::tempdir().expect("a folder");
     let key = SpillKey::new(&SeededEntropy::new(1));
     let layout = Layout::new(&[5; 32], bits);
-    let mut gathering = Gathering::new(&tables, persons, layout, folder.path().to_owned(), key, bytes_max);
+    let mut gathering =
+        Gathering::new(&tables, persons, layout, folder.path().to_owned(), key, bytes_max, dates());
     for group in groups {
         let mut builder = StagedBuilder::new(&tables, Box::new(gathering.sink()));
         group.iter().for_each(|row| stage(&mut builder, row));
@@ -180,7 +189,8 @@ fn a_suppressed_person_goes_nowhere() {
     let tables = Tables::embedded().expect("consistent");
     let folder = tempfile::tempdir().expect("a folder");
     let (layout, key) = (Layout::new(&[5; 32], 1), SpillKey::new(&SeededEntropy::new(1)));
-    let mut gathering = Gathering::new(&tables, &index, layout, folder.path().to_owned(), key, usize::MAX);
+    let mut gathering =
+        Gathering::new(&tables, &index, layout, folder.path().to_owned(), key, usize::MAX, dates());
     let mut builder = StagedBuilder::new(&tables, Box::new(gathering.sink()));
     stage(&mut builder, &person_row(0));
     builder.finish().expect("kept");
@@ -222,4 +232,92 @@ fn links_are_found_within_the_person_and_missing_ones_counted() {
         "not the visit of another person"
     );
     assert_eq!(gathered.report.links_missing.values().sum::<u64>(), 1);
+}
+
+/// Gathers what `write` stages for person 0, who was born on the given day, and person 1.
+fn gather_dates(
+    born: (i64, Option<(i64, i64)>),
+    write: impl Fn(&mut StagedBuilder<'_>, &Tables),
+) -> (Gathered, Tables) {
+    let (tables, index) = (Tables::embedded().expect("consistent"), persons(2));
+    let folder = tempfile::tempdir().expect("a folder");
+    let (layout, key) = (Layout::new(&[5; 32], 0), SpillKey::new(&SeededEntropy::new(1)));
+    let mut gathering =
+        Gathering::new(&tables, &index, layout, folder.path().to_owned(), key, usize::MAX, dates());
+    let mut builder = StagedBuilder::new(&tables, Box::new(gathering.sink()));
+    let person = tables.get("person").expect("a table");
+    let at = |name: &str| person.index_of(name).expect("a column");
+    let mut row = builder.row(tables.index_of("person").expect("a table"), 0, 5, 5);
+    row.int64(at("year_of_birth"), born.0);
+    if let Some((month, day)) = born.1 {
+        row.int64(at("month_of_birth"), month).int64(at("day_of_birth"), day);
+    }
+    row.finish().expect("complete");
+    stage(&mut builder, &person_row(1));
+    write(&mut builder, &tables);
+    builder.finish().expect("kept");
+    (gathering.bucket(0).expect("gathered"), tables)
+}
+
+fn visit_on(builder: &mut StagedBuilder<'_>, tables: &Tables, line: u64, start: &str, end: &str) {
+    let spec = tables.get("visit_occurrence").expect("a table");
+    let at = |name: &str| spec.index_of(name).expect("a column");
+    let day = |text: &str| text.parse::<Date>().expect("a date");
+    let mut row = builder.row(tables.index_of("visit_occurrence").expect("a table"), 0, line, line);
+    row.date(at("visit_start_date"), day(start)).date(at("visit_end_date"), day(end));
+    row.datetime(at("visit_end_datetime"), i64::from(day(end).days()) * 86_400_000_000 + 5);
+    row.finish().expect("complete");
+}
+
+#[test]
+fn dates_of_nothing_go_before_anything_is_made_of_them() {
+    let (gathered, tables) = gather_dates((1980, Some((6, 1))), |builder, tables| {
+        for (line, start, end) in [
+            (10, "2020-01-05", "2020-01-07"),
+            (11, "9999-12-31", "9999-12-31"),
+            (12, "1900-01-01", "2020-01-07"),
+            (13, "2077-03-04", "2077-03-04"),
+            (14, "1960-03-04", "1960-03-04"),
+            (15, "2020-02-05", "9999-12-31"),
+            (16, "2026-11-20", "2026-12-24"),
+        ] {
+            visit_on(builder, tables, line, start, end);
+        }
+    });
+    let visit = tables.index_of("visit_occurrence").expect("a table");
+    let rows = &gathered.tables[&visit];
+    let days = |name: &str| -> Vec<String> {
+        let days = rows.column_by_name(name).expect("there").as_primitive::<Date32Type>();
+        days.values().iter().map(|d| Date::from_days(*d).to_string()).collect()
+    };
+    assert_eq!(days("visit_start_date"), ["2020-01-05", "2020-02-05", "2026-11-20"]);
+    assert_eq!(
+        days("visit_end_date"),
+        ["2020-01-07", "2020-02-05", "2026-12-24"],
+        "a missing end is the start"
+    );
+    let times = rows.column_by_name("visit_end_datetime").expect("there");
+    assert_eq!((times.is_null(1), times.null_count()), (true, 1));
+    let dropped: Vec<(u64, &str)> =
+        gathered.report.dropped.iter().map(|d| (d.ordinal, d.reason.as_str())).collect();
+    assert_eq!(dropped, [11, 12, 13, 14].map(|line| (line, "implausible-date")));
+    assert!(gathered.report.dropped.iter().all(|d| d.reason.quarantines()));
+    assert_eq!(gathered.report.implausible, [(visit, ImplausibleDates { rows: 4, values: 2 })].into());
+}
+
+#[test]
+fn a_person_born_on_a_sentinel_or_in_the_future_is_not_taken_in() {
+    let visit = |builder: &mut StagedBuilder<'_>, tables: &Tables| {
+        visit_on(builder, tables, 10, "2020-01-05", "2020-01-07");
+    };
+    for born in [(1900, Some((1, 1))), (2099, None), (9999, Some((12, 31)))] {
+        let (gathered, _) = gather_dates(born, visit);
+        assert_eq!(gathered.subjects.len(), 1, "{born:?}");
+        let dropped: Vec<(u64, Reason)> =
+            gathered.report.dropped.iter().map(|d| (d.ordinal, d.reason)).collect();
+        assert_eq!(dropped, [(5, Reason::ImplausibleBirth), (10, Reason::DanglingPatient)], "{born:?}");
+    }
+    for born in [(1900, None), (1931, Some((1, 1))), (1970, Some((1, 1)))] {
+        assert_eq!(gather_dates(born, visit).0.subjects.len(), 2, "{born:?}");
+    }
 }

@@ -551,3 +551,26 @@ fn vocabularies_load_and_open_again() {
     }
     assert_eq!(loaded.ancestors.descendants(-5).expect("readable"), [-5]);
 }
+
+#[test]
+fn only_an_address_of_the_united_states_has_a_zip_code() {
+    let patient = |id: &str, address: &str| {
+        format!(
+            "{{\"resourceType\":\"Patient\",\"id\":\"{id}\",\"birthDate\":\"1980\",\"address\":[{{{address}}}]}}\n"
+        )
+    };
+    let lines = [
+        patient("a", r#""postalCode":"02139","state":"MA","country":"US""#),
+        patient("b", r#""postalCode":"02139","state":"MA""#),
+        patient("c", r#""postalCode":"10115","state":"DE","country":"DE""#),
+        patient("d", r#""postalCode":"75001","country":"FR""#),
+        patient("e", r#""postalCode":"75001""#),
+    ];
+    let dir = folder(&[("Patient.000.ndjson", lines.concat().as_bytes())]);
+    let ran = run(dir.path(), &limits());
+    let kept = |column: &str| -> usize {
+        let persons = ran.batches.iter().filter(|(table, _)| table == "person");
+        persons.map(|(_, b)| b.column_by_name(column).map_or(0, |c| c.len() - c.null_count())).sum()
+    };
+    assert_eq!((ran.persons, kept("zip"), kept("state")), (5, 2, 2));
+}

@@ -1,6 +1,8 @@
 //! The clinical vocabulary of the generator: a few dozen codes of SNOMED CT, LOINC, RxNorm, CVX and UCUM, each with the
 //! OMOP standard concept id that it maps to (0 where none is known to us).
 
+use super::people::{Person, Record};
+
 /// A code, its words, and its standard concept.
 #[derive(PartialEq, Eq, Debug)]
 pub struct Term {
@@ -22,6 +24,63 @@ pub const LOINC: &str = "http://loinc.org";
 pub const RXNORM: &str = "http://www.nlm.nih.gov/research/umls/rxnorm";
 /// CVX.
 pub const CVX: &str = "http://hl7.org/fhir/sid/cvx";
+
+/// UCUM.
+pub const UCUM: &str = "http://unitsofmeasure.org";
+
+/// An identifier under the name of a system that it is no code of.
+#[derive(Debug)]
+pub struct Miscoding {
+    /// FHIR system URI.
+    pub system: &'static str,
+    /// OMOP name of the system.
+    pub vocabulary: &'static str,
+    /// What stands where a code should.
+    pub code: String,
+}
+
+/// Names and numbers of a person in the places of codes: numbers that have the length of codes, and names where codes are
+/// words. None of them is a code there.
+pub fn miscodings(person: &Person, record: &Record) -> Vec<Miscoding> {
+    let digits = |text: &str| text.chars().filter(char::is_ascii_digit).collect::<String>();
+    let (number, ssn, phone) = (digits(&record.mrn), digits(&person.ssn), digits(&person.phone));
+    let name = &person.family;
+    let capitals = name.to_ascii_uppercase();
+    [
+        (SNOMED, "SNOMED", ssn.clone()),
+        (SNOMED, "SNOMED", phone.clone()),
+        (SNOMED, "SNOMED", number.clone()),
+        (LOINC, "LOINC", format!("{number}-0")),
+        (RXNORM, "RxNorm", ssn.clone()),
+        (CVX, "CVX", number.clone()),
+        ("http://hl7.org/fhir/sid/icd-10-cm", "ICD10CM", capitals.clone()),
+        ("http://hl7.org/fhir/sid/icd-9-cm", "ICD9CM", number),
+        ("http://hl7.org/fhir/sid/icd-10-pcs", "ICD10PCS", capitals.clone()),
+        ("http://hl7.org/fhir/sid/ndc", "NDC", phone),
+        ("http://www.ama-assn.org/go/cpt", "CPT4", capitals.chars().take(5).collect()),
+        ("http://www.whocc.no/atc", "ATC", capitals),
+        ("urn:oid:2.16.840.1.113883.6.238", "Race", ssn),
+        (UCUM, "UCUM", name.clone()),
+        (UCUM, "UCUM", format!("mg/{name}")),
+        (UCUM, "UCUM", format!("{{{name}}}")),
+        ("http://terminology.hl7.org/CodeSystem/v3-ActCode", "ActCode", name.clone()),
+        ("http://terminology.hl7.org/CodeSystem/observation-category", "ObservationCategory", name.clone()),
+        ("http://hl7.org/fhir/administrative-gender", "Gender", person.given.clone()),
+        (
+            "http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation",
+            "ObservationInterpretation",
+            name.clone(),
+        ),
+        ("http://terminology.hl7.org/CodeSystem/v3-NullFlavor", "NullFlavor", person.mother.clone()),
+        (
+            "http://terminology.hl7.org/CodeSystem/data-absent-reason",
+            "DataAbsentReason",
+            person.given.clone(),
+        ),
+    ]
+    .map(|(system, vocabulary, code)| Miscoding { system, vocabulary, code })
+    .into()
+}
 
 const fn snomed(code: &'static str, display: &'static str, concept: i64) -> Term {
     Term { system: SNOMED, code, display, concept }

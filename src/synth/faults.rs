@@ -29,6 +29,7 @@ pub fn write<W: Write>(
             fhir.odd_line(kind, &line)?;
         }
         fhir.disguise(person, record)?;
+        miscoded(person, record, planted)?;
         let name = format!("scan {family} {} {}.pdf", person.given, record.mrn);
         fhir.stranger(&name, b"%PDF-1.4\n% nothing to read here\n")?;
         planted.add("file", &record.id, "file_name", &name)?;
@@ -42,9 +43,19 @@ pub fn write<W: Write>(
         for (table, row) in rows(person, record) {
             omop.fault(table, &row)?;
         }
+        omop.disguise(person, record)?;
         let name = format!("letters_{}_{}.csv", super::names::folded(family), record.mrn);
         omop.stranger(&name, format!("recipient,{family}\n{},{}\n", person.street, person.phone).as_bytes())?;
         planted.add("file", &record.id, "file_name", &name)?;
+    }
+    Ok(())
+}
+
+/// The numbers that stand where codes should are the person's, written without their letters and signs.
+fn miscoded<W: Write>(person: &Person, record: &Record, planted: &mut Planted<W>) -> io::Result<()> {
+    for text in [&record.mrn, &person.ssn, &person.phone] {
+        let digits: String = text.chars().filter(char::is_ascii_digit).collect();
+        planted.add("code", &record.id, "digits", &digits)?;
     }
     Ok(())
 }

@@ -10,7 +10,9 @@ use std::path::{Path, PathBuf};
 
 use almoner_model::Date;
 
-use super::codes::{BLOOD, CVX, LOINC, Measured, RXNORM, SMOKING, SMOKING_ANSWERS, Term};
+use super::codes::{
+    BLOOD, CVX, HEART_RATE, LOINC, Measured, RXNORM, SMOKING, SMOKING_ANSWERS, Term, UCUM, miscodings,
+};
 use super::json::Json;
 use super::life::{Class, Event, Visit, pressures};
 use super::output::{self, Sheet};
@@ -400,6 +402,25 @@ impl<'a> Omop<'a> {
         self.rest().number(provider(visit)).number(visits).none().text(&format!("scan/{}.pdf", record.mrn));
         self.rest().none().none();
         self.file(Table::Note)
+    }
+
+    /// Writes readable rows whose units and answers are names and numbers of the person under the names of known systems.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn disguise(&mut self, person: &Person, record: &Record) -> io::Result<()> {
+        let day = Date::from_ymd(2024, 5, 6).unwrap_or(person.birth);
+        for wrong in miscodings(person, record) {
+            let id = self.next(Table::Measurement);
+            let text = format!("{}:{}", wrong.vocabulary, wrong.code);
+            let unit = if wrong.system == UCUM { text.as_str() } else { "UCUM:/min" };
+            self.begin(id, record, &HEART_RATE.term).date(day).none().text(&person.family).number(EHR);
+            self.rest().number(0).number(71).number(0).number(HEART_RATE.unit_concept).none().none();
+            self.rest().none().none().none().source(&HEART_RATE.term).number(0).text(unit).number(0);
+            self.rest().text(&text).none().none();
+            self.file(Table::Measurement)?;
+        }
+        Ok(())
     }
 
     /// Closes every file.

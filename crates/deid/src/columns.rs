@@ -3,11 +3,11 @@
 //! It works on runs of rows of one person, column by column, without allocating for a row; a property test proves it
 //! equal to [`crate::transform`] on every cell. It is the only maker of [`DeidBatch`].
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::ops::Range;
 use std::sync::Arc;
 
-use almoner_model::{ColumnSpec, DatePrecision, IdentifierClass, TableSpec};
+use almoner_model::{ColumnSpec, ColumnType, DatePrecision, IdentifierClass, TableOrigin, TableSpec};
 use arrow::array::{
     Array, ArrayRef, AsArray, BooleanArray, Date32Array, Int64Array, PrimitiveArray, RecordBatch,
     StringArray, StringBuilder, new_null_array,
@@ -15,11 +15,12 @@ use arrow::array::{
 use arrow::buffer::{BooleanBuffer, ScalarBuffer};
 use arrow::datatypes::{Date32Type, Int64Type, TimestampMicrosecondType};
 
-use crate::ages::top_code_results;
+use crate::ages::protect_results;
 use crate::batch::{DeidBatch, PersonBatch, ROW_KEY, person_ids};
-use crate::core::{DeidContext, Micros, SubjectContext, birth_year, is_code, keep_zip};
+use crate::core::{DeidContext, Micros, SubjectContext, birth_year, day_of, is_code, keep_time, keep_zip};
 use crate::core::{Value, transform};
 use crate::people::{resolve, runs_of};
+use crate::plausible::{DatesError, Plausible};
 use crate::profile::{Action, Profile, Rule};
 use crate::report::{ColumnReport, DeidReport, TableReport};
 
@@ -40,6 +41,19 @@ pub enum DeidError {
         /// The row.
         row: usize,
     },
+    /// True data with a date that is the date of nothing: it would give away how far the person's dates are moved.
+    #[error("{table}.{column}: row {row} has a date that is a sentinel or lies in the future")]
+    Implausible {
+        /// The table.
+        table: String,
+        /// The column.
+        column: String,
+        /// The row.
+        row: usize,
+    },
+    /// The rules for dates do not load.
+    #[error(transparent)]
+    Dates(#[from] DatesError),
     /// The data has years only, the profile asks for days.
     #[error("the data has dates floored to the year; profile {0} asks for days, which cannot be made")]
     Precision(String),
@@ -72,6 +86,9 @@ pub fn deidentify(
     if ctx.applied.is_some_and(|a| a.date_precision < profile.declares().date_precision) {
         return Err(DeidError::Precision(profile.name().to_owned()));
     }
+    if ctx.applied.is_none() {
+        check_dates(&batch, profile, &Plausible::at(ctx.reference_date)?)?;
+    }
     let people = resolve(&batch, profile.tables(), subjects, ctx)?;
     let mut report = DeidReport {
         profile: profile.name().to_owned(),
@@ -82,7 +99,7 @@ pub fn deidentify(
     let mut out = BTreeMap::new();
     for (index, rows) in batch.into_tables() {
         let Some(spec) = profile.tables().iter().nth(index) else { continue };
-        let (result, counts) = table(spec, &rows, profile, &people, ctx, &mut report.dates_raised)?;
+        let (result, counts) = table(spec, &rows, profile, &people, ctx, &mut report)?;
         report.tables.insert(spec.table.clone(), counts);
         if let Some(result) = result {
             out.insert(index, result);
@@ -91,13 +108,39 @@ pub fn deidentify(
     Ok((DeidBatch::new(out), report))
 }
 
+/// True dates that would be recognised wherever they are moved must be gone by now.
+fn check_dates(batch: &PersonBatch, profile: &Profile, dates: &Plausible) -> Result<(), DeidError> {
+    for (index, rows) in batch.tables() {
+        let spec = profile.tables().iter().nth(*index).filter(|s| s.origin == TableOrigin::Mapped);
+        let Some(spec) = spec else { continue };
+        for (column, array) in spec.columns.iter().zip(rows.columns()) {
+            let found = match column.class {
+                IdentifierClass::EventDate => array
+                    .as_primitive_opt::<Date32Type>()
+                    .and_then(|days| days.iter().position(|d| d.is_some_and(|d| dates.never(d)))),
+                IdentifierClass::EventDatetime => {
+                    array.as_primitive_opt::<TimestampMicrosecondType>().and_then(|times| {
+                        times.iter().position(|t| t.is_some_and(|t| dates.never(day_of(t).days())))
+                    })
+                }
+                _ => None,
+            };
+            if let Some(row) = found {
+                let (table, column) = (spec.table.clone(), column.name.clone());
+                return Err(DeidError::Implausible { table, column, row });
+            }
+        }
+    }
+    Ok(())
+}
+
 fn table(
     spec: &TableSpec,
     batch: &RecordBatch,
     profile: &Profile,
     people: &[SubjectContext],
     ctx: &DeidContext,
-    raised: &mut u64,
+    all: &mut DeidReport,
 ) -> Result<(Option<RecordBatch>, TableReport), DeidError> {
     let runs = runs_of(spec, person_ids(spec, batch), people)?;
     let drop_rows = spec.columns.iter().any(|c| profile.rule(c.class).action == Action::DropRows);
@@ -109,7 +152,7 @@ fn table(
         let result = if drop_rows {
             new_null_array(array.data_type(), 0)
         } else {
-            apply(column, rule, array, &runs, ctx, raised)
+            apply(column, rule, array, &runs, ctx, &mut all.dates_raised)
         };
         let values = |a: &ArrayRef| (a.len() - a.null_count()) as u64;
         report.columns.insert(
@@ -127,7 +170,7 @@ fn table(
         return Ok((None, report));
     }
     if profile.age_top_code() {
-        top_code_results(spec, profile, &mut columns);
+        protect_results(spec, profile.ages(), &runs, &mut columns, &mut all.ages);
     }
     if let Some(row_key) = batch.column_by_name(ROW_KEY) {
         columns.push(Arc::clone(row_key));
@@ -157,7 +200,7 @@ fn apply(
         }
         Action::Zip3 => strings(array, |zip| ctx.zip3.generalise(zip)),
         Action::Zip5 => strings(array, keep_zip),
-        Action::Code => strings(array, |code| is_code(code).then_some(code)),
+        Action::Code => codes(array),
         Action::Keep | Action::Shift | Action::Year | Action::Pseudonym => {
             if column.class == IdentifierClass::BirthYear {
                 return birth_years(rule, array, runs, ctx);
@@ -168,6 +211,9 @@ fn apply(
                     reason = "the function's answer outlives what is asked for"
                 )]
                 return strings(array, |text| almoner_model::state_code(text));
+            }
+            if column.class == IdentifierClass::EventTime && column.kind == ColumnType::String {
+                return strings(array, keep_time);
             }
             if let Some(days) = array.as_primitive_opt::<Date32Type>() {
                 return dates(rule, days, runs, ctx, raised);
@@ -285,6 +331,19 @@ fn strings(array: &ArrayRef, f: impl for<'v> Fn(&'v str) -> Option<&'v str>) -> 
     let mut out = StringBuilder::with_capacity(texts.len(), texts.value_data().len());
     texts.iter().for_each(|text| out.append_option(text.and_then(&f)));
     Arc::new(out.finish())
+}
+
+/// Keeps what is a code. A column has few different codes, so each is judged once.
+fn codes(array: &ArrayRef) -> ArrayRef {
+    let texts: &StringArray = array.as_string();
+    let mut known: HashMap<&str, bool> = HashMap::new();
+    let mut kept: Vec<Option<&str>> = Vec::with_capacity(texts.len());
+    for text in texts {
+        let stays = text.is_some_and(|text| *known.entry(text).or_insert_with_key(|text| is_code(text)));
+        kept.push(text.filter(|_| stays));
+    }
+    let changed = kept.iter().filter(|text| text.is_none()).count() != texts.null_count();
+    if changed { Arc::new(StringArray::from(kept)) } else { Arc::clone(array) }
 }
 
 /// `Year` is coarser than `Month` and `Day`; the comparison in [`deidentify`] rests on it.

@@ -11,7 +11,7 @@
 //! ([`crate::deidentify`] refuses). A year of birth that is all that is left of a date of birth is moved from 1 July.
 //!
 //! **Ages over 89** (§164.514(b)(2)(i)(C)). Where the profile top-codes ages, a person who is 90 or older at the
-//! reference date or at any event gets the year of birth `reference year − 90`, and dates before that year are raised to
+//! reference date (or at death, where that is known) or at any event gets the year of birth `reference year − 90`, and dates before that year are raised to
 //! its 1 January: an event before the stated year of birth would tell of a greater age. For these people, and these
 //! dates only, intervals are not kept.
 
@@ -37,6 +37,8 @@ pub struct SubjectContext {
     pub offset_days: i32,
     /// The date of birth where known. [`crate::deidentify`] takes it from the person table if none is given here.
     pub birth: Option<Date>,
+    /// The date of death where it is known and not in the batch.
+    pub death: Option<Date>,
     /// Whether the person is known to be over 89. [`crate::deidentify`] also finds out by itself, on the dates given.
     pub over_89: bool,
 }
@@ -44,7 +46,7 @@ pub struct SubjectContext {
 impl SubjectContext {
     /// A person of whom only id and offset are known; the rest is found in the person table.
     pub const fn new(subject: SubjectId, offset_days: i32) -> Self {
-        Self { subject, offset_days, birth: None, over_89: false }
+        Self { subject, offset_days, birth: None, death: None, over_89: false }
     }
 }
 
@@ -57,7 +59,7 @@ impl std::fmt::Debug for SubjectContext {
 /// What holds for all people of one application.
 #[derive(Clone, Debug)]
 pub struct DeidContext {
-    /// The day at which ages are tested: of the export at ingest, of the release at release.
+    /// The day at which the ages of the living are tested, after which nothing happened: that of the ingest or release.
     pub reference_date: Date,
     /// Areas that may be named.
     pub zip3: Arc<Zip3>,
@@ -148,6 +150,10 @@ pub fn transform<'v>(
         (Action::Keep | Action::Pseudonym, Value::Text(text)) if class == IdentifierClass::Region => {
             almoner_model::state_code(text).map_or(Value::Null, Value::Text)
         }
+        // A time of day is text too.
+        (Action::Keep | Action::Pseudonym, Value::Text(text)) if class == IdentifierClass::EventTime => {
+            keep_time(text).map_or(Value::Null, Value::Text)
+        }
         (Action::Keep | Action::Pseudonym, value) => value,
         (Action::Zip3, Value::Text(zip)) => ctx.zip3.generalise(zip).map_or(Value::Null, Value::Text),
         (Action::Zip5, Value::Text(zip)) => keep_zip(zip).map_or(Value::Null, Value::Text),
@@ -182,7 +188,21 @@ pub(crate) fn keep_zip(zip: &str) -> Option<&str> {
     if three { Some(cut) } else { zip5(cut) }
 }
 
-/// Whether the text is `VOCABULARY:code` of a known system with the syntax of its codes.
+/// A time of day, `hh:mm` or `hh:mm:ss`, without what may follow it (fractions, zone); `None` for anything else.
+pub(crate) fn keep_time(text: &str) -> Option<&str> {
+    let text = text.trim();
+    let part = |at: usize, most: u8| {
+        let two = text.as_bytes().get(at..at + 2).filter(|two| two.iter().all(u8::is_ascii_digit))?;
+        ((two[0] - b'0') * 10 + two[1] - b'0' <= most).then_some(())
+    };
+    let colon = |at: usize| (text.as_bytes().get(at) == Some(&b':')).then_some(());
+    part(0, 23).and(colon(2)).and(part(3, 59))?;
+    let end = if text.len() == 5 { 5 } else { colon(5).and(part(6, 60)).map(|()| 8)? };
+    let rest = |b: u8| b.is_ascii_digit() || matches!(b, b'.' | b'+' | b'-' | b':' | b'Z');
+    text.bytes().skip(end).all(rest).then(|| &text[..end])
+}
+
+/// Whether the text is `VOCABULARY:code` that a known system could have made.
 pub(crate) fn is_code(text: &str) -> bool {
     text.split_once(':').and_then(|(v, code)| Vocabulary::from_id(v).map(|v| v.accepts(code))) == Some(true)
 }
@@ -207,6 +227,7 @@ mod tests {
     use crate::testing::{context, profile, subject};
     use IdentifierClass as C;
     use proptest::prelude::*;
+    use std::collections::BTreeMap;
 
     fn date(text: &str) -> Value<'static> {
         Value::Date(text.parse().expect("a date"))
@@ -281,6 +302,25 @@ mod tests {
         assert_eq!(run("limited", C::SourceCode, "SNOMED:44054006"), Value::Text("SNOMED:44054006"));
         assert_eq!(run("limited", C::SourceCode, "Medhurst46"), Value::Null);
         assert_eq!(run("limited", C::SourceCode, "SNOMED:Medhurst46"), Value::Null);
+        for (text, expected) in [
+            ("10:15", Some("10:15")),
+            (" 10:15:59 ", Some("10:15:59")),
+            ("10:15:59.123+02:00", Some("10:15:59")),
+            ("Medhurst46", None),
+            ("25:15", None),
+            ("10:61", None),
+            ("10:15 Medhurst", None),
+            ("10:15:5", None),
+            ("1015", None),
+            ("", None),
+            ("10:\u{e9}0", None),
+        ] {
+            assert_eq!(
+                run("limited", C::EventTime, text),
+                expected.map_or(Value::Null, Value::Text),
+                "{text}"
+            );
+        }
         for (class, text) in
             [(C::FreeText, "x"), (C::NoteText, "x"), (C::DeviceIdentifier, "x"), (C::SourceId, "x")]
         {
@@ -305,6 +345,41 @@ mod tests {
         ] {
             assert_eq!(is_code(text), almoner_model::Code::parse(text).is_some(), "{text}");
         }
+    }
+
+    /// Counts the codings of a JSON value by system, and those that are not what the system could have made.
+    fn codings(value: &serde_json::Value, counts: &mut BTreeMap<&'static str, (u64, u64)>) {
+        if let (Some(system), Some(code)) = (value["system"].as_str(), value["code"].as_str())
+            && let Some(vocabulary) = Vocabulary::from_uri(system)
+        {
+            let (all, refused) = counts.entry(vocabulary.id()).or_default();
+            *all += 1;
+            *refused += u64::from(!vocabulary.accepts(code));
+        }
+        match value {
+            serde_json::Value::Object(map) => map.values().for_each(|v| codings(v, counts)),
+            serde_json::Value::Array(items) => items.iter().for_each(|v| codings(v, counts)),
+            _ => {}
+        }
+    }
+
+    #[test]
+    fn codes_of_real_exports_are_kept() {
+        let mut counts = BTreeMap::new();
+        for part in ["fhir-bulk/smart-10", "fhir-bulk/ms-anon-11", "fhir-examples/hl7-r4"] {
+            let Some(dir) = crate::testing::data(part) else { return };
+            for file in std::fs::read_dir(dir).expect("listed") {
+                let Ok(text) = std::fs::read_to_string(file.expect("listed").path()) else { continue };
+                let whole = serde_json::from_str(&text).map(|value| vec![value]);
+                let lines = || text.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+                for value in whole.unwrap_or_else(|_| lines()) {
+                    codings(&value, &mut counts);
+                }
+            }
+        }
+        let (all, refused) = counts.values().fold((0, 0), |(a, r), (n, m)| (a + n, r + m));
+        println!("refused of all codings, by system: {counts:?}");
+        assert!(all > 10_000 && refused * 200 <= all, "{refused} of {all}");
     }
 
     proptest! {

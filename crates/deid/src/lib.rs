@@ -15,16 +15,19 @@ mod core;
 pub mod derive;
 pub mod offset;
 mod people;
+mod plausible;
 mod profile;
 mod report;
 #[cfg(test)]
 mod testing;
 pub mod zip3;
 
+pub use ages::{Ages, AgesError};
 pub use batch::{BatchError, DeidBatch, PersonBatch, ROW_KEY, arrow_schema, arrow_type};
 pub use columns::{DeidError, deidentify};
 pub use core::{DeidContext, SubjectContext, Value, transform};
 pub use derive::{DeriveReport, DeriveRules, derive};
+pub use plausible::{DatesError, Fault, Plausible};
 pub use profile::{Action, Basis, Declares, Profile, ProfileError, Rule};
-pub use report::{ColumnReport, DeidReport, TableReport};
+pub use report::{AgeReport, ColumnReport, DeidReport, TableReport};
 pub use zip3::Zip3;

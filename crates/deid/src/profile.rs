@@ -6,10 +6,12 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::sync::Arc;
 
 use almoner_model::{Code, ColumnSpec, ColumnType, DatePrecision, Digest, IdentifierClass, Tables};
 use serde::{Deserialize, Serialize};
 
+use crate::ages::Ages;
 use crate::offset::SHIFT_DAYS_MAX;
 
 /// What is done about a value.
@@ -32,7 +34,7 @@ pub enum Action {
     Zip3,
     /// The first five digits of a ZIP code.
     Zip5,
-    /// It stays only with the syntax of a known code system, else it becomes null.
+    /// It stays only if a known code system could have made it, else it becomes null.
     Code,
     /// It says whether the person is 90 or older.
     TopCode,
@@ -202,10 +204,6 @@ struct Source {
     basis: Basis,
     title: String,
     age_top_code: bool,
-    #[serde(default)]
-    age_codes: Vec<Code>,
-    #[serde(default)]
-    age_concepts: Vec<i64>,
     classes: BTreeMap<IdentifierClass, Action>,
 }
 
@@ -218,8 +216,7 @@ pub struct Profile {
     basis: Basis,
     title: String,
     age_top_code: bool,
-    age_codes: Vec<String>,
-    age_concepts: Vec<i64>,
+    ages: Arc<Ages>,
     actions: BTreeMap<IdentifierClass, Action>,
     digest: Digest,
 }
@@ -271,10 +268,14 @@ impl Profile {
             basis: source.basis,
             title: source.title,
             age_top_code: source.age_top_code,
-            age_codes: source.age_codes.iter().map(Code::to_string).collect(),
-            age_concepts: source.age_concepts,
+            ages: Arc::new(Ages::current().map_err(|e| ProfileError::Toml(e.to_string()))?),
             actions: source.classes,
-            digest: Digest::of(text),
+            // What a profile does about ages is part of what it is.
+            digest: Digest::of(if source.age_top_code {
+                [text, Ages::text()].concat()
+            } else {
+                text.to_owned()
+            }),
         };
         profile.check()?;
         Ok(profile)
@@ -358,7 +359,7 @@ impl Profile {
         self.basis
     }
 
-    /// SHA-256 of its text.
+    /// SHA-256 of its text, followed by that of `schemas/deid/ages.toml` where it top-codes ages.
     pub const fn digest(&self) -> Digest {
         self.digest
     }
@@ -368,14 +369,16 @@ impl Profile {
         self.age_top_code
     }
 
-    /// Codes whose numeric result is an age.
-    pub fn age_codes(&self) -> &[String] {
-        &self.age_codes
+    /// Which results tell an age or a birth.
+    pub fn ages(&self) -> &Ages {
+        &self.ages
     }
 
-    /// Concepts whose numeric result is an age.
-    pub fn age_concepts(&self) -> &[i64] {
-        &self.age_concepts
+    /// The same profile, which also takes the concepts that `of` knows for the listed codes for what the codes are.
+    #[must_use]
+    pub fn with_age_concepts(mut self, of: impl Fn(&Code) -> Vec<i64>) -> Self {
+        self.ages = Arc::new(Ages::clone(&self.ages).with_concepts(of));
+        self
     }
 
     /// What data says of itself after this profile was applied to true data.
@@ -407,10 +410,7 @@ impl Profile {
         let stricter = |&class: &IdentifierClass| {
             self.rule(class).action.at_least_as_strict_as(other.rule(class).action)
         };
-        (self.age_top_code || !other.age_top_code)
-            && other.age_codes.iter().all(|c| self.age_codes.contains(c))
-            && other.age_concepts.iter().all(|c| self.age_concepts.contains(c))
-            && IdentifierClass::ALL.iter().all(stricter)
+        (self.age_top_code || !other.age_top_code) && IdentifierClass::ALL.iter().all(stricter)
     }
 }
 
@@ -472,7 +472,7 @@ mod tests {
             ("= \"zip3\"", "= \"zip2\""),
             ("version = 1", "version = 1\nnotes = true"),
             ("version = 1", ""),
-            ("age_top_code = true", "age_top_code = true\nage_codes = [\"Smith\"]"),
+            ("age_top_code = true", "age_top_code = true\nage_codes = [\"LOINC:30525-0\"]"),
         ] {
             assert!(matches!(edited("safe-harbor", from, to), Err(ProfileError::Toml(_))), "{from}");
         }

@@ -31,6 +31,22 @@ pub struct TableReport {
     pub columns: BTreeMap<String, ColumnReport>,
 }
 
+/// What was done about results that tell an age or a birth (`schemas/deid/ages.toml`).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct AgeReport {
+    /// Results that were removed.
+    pub results_removed: u64,
+    /// Ages of 90 or more that became 90.
+    pub results_top_coded: u64,
+}
+
+impl AgeReport {
+    const fn merge(&mut self, other: Self) {
+        self.results_removed += other.results_removed;
+        self.results_top_coded += other.results_top_coded;
+    }
+}
+
 /// What was done to all tables. Reports of several batches add up with [`DeidReport::merge`].
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
 pub struct DeidReport {
@@ -42,6 +58,9 @@ pub struct DeidReport {
     pub persons_over_89: u64,
     /// Dates of people over 89 that lay before the floored year of birth and were raised to it.
     pub dates_raised: u64,
+    /// What was done about results that tell an age or a birth.
+    #[serde(default)]
+    pub ages: AgeReport,
     /// By table.
     pub tables: BTreeMap<String, TableReport>,
 }
@@ -53,6 +72,7 @@ impl DeidReport {
         self.persons += other.persons;
         self.persons_over_89 += other.persons_over_89;
         self.dates_raised += other.dates_raised;
+        self.ages.merge(other.ages);
         for (name, theirs) in other.tables {
             let ours = self.tables.entry(name).or_default();
             ours.rows_in += theirs.rows_in;

@@ -1,12 +1,30 @@
 //! Codes of known systems. A source value is kept as `VOCABULARY:code` (`SNOMED:44054006`) only if its system is known
-//! and the text has the syntax of that system's codes: anything else is where identifiers hide.
+//! and the text is one that the system could have made: its check digit is right, its layout is that of the system, or it
+//! stands on the system's list (`schemas/codes`). Anything else is where identifiers hide.
+//!
+//! Not found is a short number under a system whose codes are short numbers without a check digit (CPT, CVX, RxNorm).
+
+mod syntax;
+mod ucum;
 
 use std::fmt;
 
 use serde::{Deserialize, Deserializer, Serialize, Serializer};
 
+macro_rules! accepts {
+    (ucum, $code:expr) => {
+        ucum::is_unit($code)
+    };
+    ($list:literal, $code:expr) => {
+        syntax::listed(include_str!(concat!("../../../schemas/codes/", $list, ".txt")), $code)
+    };
+    ($syntax:ident, $code:expr) => {
+        syntax::$syntax($code)
+    };
+}
+
 macro_rules! vocabularies {
-    ($($variant:ident $id:literal $syntax:ident [$($uri:literal),*];)*) => {
+    ($($variant:ident $id:literal $syntax:tt [$($uri:literal),*];)*) => {
         /// A code system, named as OMOP names its vocabularies (`vocabulary_id`).
         #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
         pub enum Vocabulary { $(#[doc = $id] $variant),* }
@@ -30,9 +48,9 @@ macro_rules! vocabularies {
                 match uri { $($($uri => Some(Self::$variant),)*)* _ => None }
             }
 
-            /// Whether `code` has the syntax of this system's codes.
+            /// Whether `code` is one that this system could have made.
             pub fn accepts(self, code: &str) -> bool {
-                match self { $(Self::$variant => syntax::$syntax(code.as_bytes())),* }
+                match self { $(Self::$variant => accepts!($syntax, code.as_bytes())),* }
             }
         }
     };
@@ -41,103 +59,29 @@ macro_rules! vocabularies {
 vocabularies! {
     Snomed "SNOMED" sctid ["http://snomed.info/sct", "urn:oid:2.16.840.1.113883.6.96"];
     Loinc "LOINC" loinc ["http://loinc.org", "urn:oid:2.16.840.1.113883.6.1"];
-    RxNorm "RxNorm" digits8 ["http://www.nlm.nih.gov/research/umls/rxnorm", "urn:oid:2.16.840.1.113883.6.88"];
+    RxNorm "RxNorm" rxcui ["http://www.nlm.nih.gov/research/umls/rxnorm", "urn:oid:2.16.840.1.113883.6.88"];
     Icd10Cm "ICD10CM" icd10 ["http://hl7.org/fhir/sid/icd-10-cm", "urn:oid:2.16.840.1.113883.6.90"];
     Icd10 "ICD10" icd10 ["http://hl7.org/fhir/sid/icd-10", "urn:oid:2.16.840.1.113883.6.3"];
     Icd10Gm "ICD10GM" icd10 ["http://fhir.de/CodeSystem/bfarm/icd-10-gm", "http://fhir.de/CodeSystem/dimdi/icd-10-gm"];
     Icd10Pcs "ICD10PCS" icd10pcs ["http://www.cms.gov/Medicare/Coding/ICD10", "http://hl7.org/fhir/sid/icd-10-pcs"];
     Icd9Cm "ICD9CM" icd9 ["http://hl7.org/fhir/sid/icd-9-cm"];
-    Cpt4 "CPT4" five ["http://www.ama-assn.org/go/cpt"];
-    Hcpcs "HCPCS" five ["https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "urn:oid:2.16.840.1.113883.6.285"];
-    Cdt "CDT" five ["http://www.ada.org/cdt", "http://ada.org/cdt", "http://www.ada.org/snodent"];
-    Cvx "CVX" digits3 ["http://hl7.org/fhir/sid/cvx", "urn:oid:2.16.840.1.113883.12.292"];
+    Cpt4 "CPT4" cpt ["http://www.ama-assn.org/go/cpt"];
+    Hcpcs "HCPCS" hcpcs ["https://www.cms.gov/Medicare/Coding/HCPCSReleaseCodeSets", "urn:oid:2.16.840.1.113883.6.285"];
+    Cdt "CDT" cdt ["http://www.ada.org/cdt", "http://ada.org/cdt", "http://www.ada.org/snodent"];
+    Cvx "CVX" cvx ["http://hl7.org/fhir/sid/cvx", "urn:oid:2.16.840.1.113883.12.292"];
     Ndc "NDC" ndc ["http://hl7.org/fhir/sid/ndc"];
     Atc "ATC" atc ["http://www.whocc.no/atc"];
     Ucum "UCUM" ucum ["http://unitsofmeasure.org"];
     Race "Race" omb ["urn:oid:2.16.840.1.113883.6.238", "http://hl7.org/fhir/v3/Race"];
-    Gender "Gender" word ["http://hl7.org/fhir/administrative-gender"];
-    ActCode "ActCode" word ["http://terminology.hl7.org/CodeSystem/v3-ActCode", "http://hl7.org/fhir/v3/ActCode"];
-    ObservationCategory "ObservationCategory" word ["http://terminology.hl7.org/CodeSystem/observation-category"];
-    Interpretation "ObservationInterpretation" word
+    Gender "Gender" "gender" ["http://hl7.org/fhir/administrative-gender"];
+    ActCode "ActCode" "act-code" ["http://terminology.hl7.org/CodeSystem/v3-ActCode", "http://hl7.org/fhir/v3/ActCode"];
+    ObservationCategory "ObservationCategory" "observation-category" ["http://terminology.hl7.org/CodeSystem/observation-category"];
+    Interpretation "ObservationInterpretation" "observation-interpretation"
         ["http://terminology.hl7.org/CodeSystem/v3-ObservationInterpretation"];
-    DischargeDisposition "DischargeDisposition" word
+    DischargeDisposition "DischargeDisposition" "discharge-disposition"
         ["http://terminology.hl7.org/CodeSystem/discharge-disposition"];
-    NullFlavor "NullFlavor" word ["http://terminology.hl7.org/CodeSystem/v3-NullFlavor"];
-    DataAbsent "DataAbsentReason" word ["http://terminology.hl7.org/CodeSystem/data-absent-reason"];
-}
-
-mod syntax {
-    pub fn sctid(s: &[u8]) -> bool {
-        (6..=18).contains(&s.len()) && s.iter().all(u8::is_ascii_digit) && s[0] != b'0'
-    }
-    pub fn loinc(s: &[u8]) -> bool {
-        let s = s.strip_prefix(b"LP").or_else(|| s.strip_prefix(b"LA")).unwrap_or(s);
-        let n = s.len();
-        (3..=9).contains(&n)
-            && s[n - 2] == b'-'
-            && s[n - 1].is_ascii_digit()
-            && s[..n - 2].iter().all(u8::is_ascii_digit)
-    }
-    pub fn digits8(s: &[u8]) -> bool {
-        (1..=8).contains(&s.len()) && s.iter().all(u8::is_ascii_digit)
-    }
-    pub fn digits3(s: &[u8]) -> bool {
-        (1..=3).contains(&s.len()) && s.iter().all(u8::is_ascii_digit)
-    }
-    pub fn icd10(s: &[u8]) -> bool {
-        let plain: Vec<u8> = s.iter().copied().filter(|b| *b != b'.').collect();
-        (3..=7).contains(&plain.len())
-            && s.len() - plain.len() <= 1
-            && (s.len() == plain.len() || s[3] == b'.')
-            && plain[0].is_ascii_uppercase()
-            && plain[1].is_ascii_digit()
-            && plain[2..].iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
-    }
-    pub fn icd10pcs(s: &[u8]) -> bool {
-        s.len() == 7 && s.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
-    }
-    pub fn icd9(s: &[u8]) -> bool {
-        (3..=6).contains(&s.len())
-            && (s[0].is_ascii_digit() || matches!(s[0], b'V' | b'E'))
-            && s[1..].iter().all(|b| b.is_ascii_digit() || *b == b'.')
-    }
-    pub fn five(s: &[u8]) -> bool {
-        s.len() == 5 && s.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
-    }
-    /// Labeler of four or five digits, product of three or four, package of one or two; or ten or eleven digits. Numbers of
-    /// social security (3-2-4) and telephones (3-3-4) have another shape.
-    pub fn ndc(s: &[u8]) -> bool {
-        if !s.iter().all(|b| b.is_ascii_digit() || *b == b'-') {
-            return false;
-        }
-        let parts: Vec<usize> = s.split(|b| *b == b'-').map(<[u8]>::len).collect();
-        match parts.as_slice() {
-            [digits] => matches!(digits, 10 | 11),
-            [labeler, product] => matches!(labeler, 4 | 5) && matches!(product, 3 | 4),
-            [labeler, product, package] => {
-                matches!(labeler, 4 | 5) && matches!(product, 3 | 4) && matches!(package, 1 | 2)
-            }
-            _ => false,
-        }
-    }
-    pub fn atc(s: &[u8]) -> bool {
-        (1..=7).contains(&s.len())
-            && s[0].is_ascii_uppercase()
-            && s.iter().all(|b| b.is_ascii_digit() || b.is_ascii_uppercase())
-    }
-    /// UCUM units are short and have no spaces; annotations in braces are free text and are refused.
-    pub fn ucum(s: &[u8]) -> bool {
-        (1..=24).contains(&s.len())
-            && s.iter().all(|b| b.is_ascii_alphanumeric() || b"%/.*^()[]'+-_".contains(b))
-            && s.iter().filter(|b| b.is_ascii_digit()).count() <= 6
-    }
-    pub fn omb(s: &[u8]) -> bool {
-        s.len() == 6 && s[4] == b'-' && s[..4].iter().all(u8::is_ascii_digit) && s[5].is_ascii_digit()
-            || matches!(s, b"UNK" | b"ASKU")
-    }
-    pub fn word(s: &[u8]) -> bool {
-        (1..=24).contains(&s.len()) && s.iter().all(|b| b.is_ascii_alphabetic() || *b == b'-')
-    }
+    NullFlavor "NullFlavor" "null-flavor" ["http://terminology.hl7.org/CodeSystem/v3-NullFlavor"];
+    DataAbsent "DataAbsentReason" "data-absent-reason" ["http://terminology.hl7.org/CodeSystem/data-absent-reason"];
 }
 
 /// A code of a known system, written `VOCABULARY:code`.
@@ -215,6 +159,10 @@ mod tests {
             "NDC:50580-506-02",
             "NDC:50090-0001",
             "NDC:00069258710",
+            "ActCode:AMB",
+            "Gender:female",
+            "ObservationCategory:vital-signs",
+            "UCUM:{score}",
         ] {
             assert_eq!(Code::parse(good).map(|c| c.to_string()).as_deref(), Some(good));
         }
@@ -226,6 +174,14 @@ mod tests {
             "ICD10CM:Upton",
             "Local:17",
             "UCUM:{John Smith}",
+            "UCUM:Smith",
+            "ActCode:Smith",
+            "Gender:Smith",
+            "ObservationCategory:smith",
+            "ActCode:# http://terminology.hl7.org/CodeSystem/v3-ActCode",
+            "ActCode:",
+            "SNOMED:555551234",
+            "LOINC:55512-3",
             "NDC:999-12-3456",
             "NDC:555-555-5555",
             "NDC:----------",

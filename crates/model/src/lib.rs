@@ -29,5 +29,5 @@ pub use ids::{
 };
 pub use origin::{Origin, RowKey};
 pub use sensitive::Sensitive;
-pub use states::state_code;
+pub use states::{in_united_states, state_code};
 pub use tables::{ColumnSpec, ColumnType, IdentifierClass, TableOrigin, TableSpec, Tables};

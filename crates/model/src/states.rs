@@ -67,9 +67,32 @@ pub fn state_code(text: &str) -> Option<&'static str> {
     STATES.iter().find(|(code, name)| is(code) || is(name)).map(|(code, _)| *code)
 }
 
+/// Whether an address is one of the United States, so that its postal code is a ZIP code and its state a state. Says so a
+/// country that is the United States, or, where no country is given, a state.
+pub fn in_united_states(country: Option<&str>, state: Option<&str>) -> bool {
+    const NAMES: [&str; 7] =
+        ["US", "USA", "U.S.", "U.S.A.", "840", "UNITED STATES", "UNITED STATES OF AMERICA"];
+    match country.map(str::trim).filter(|country| !country.is_empty()) {
+        Some(country) => NAMES.iter().any(|name| name.eq_ignore_ascii_case(country)),
+        None => state.and_then(state_code).is_some(),
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_address_is_american_by_its_country_or_else_its_state() {
+        assert!(in_united_states(Some("US"), None) && in_united_states(Some(" usa "), Some("x")));
+        assert!(in_united_states(None, Some("Kansas")) && in_united_states(Some(""), Some("MA")));
+        // A German postal code has five digits, and DE is also Delaware.
+        for (country, state) in
+            [(Some("DE"), Some("DE")), (Some("FR"), None), (None, None), (None, Some("Bayern"))]
+        {
+            assert!(!in_united_states(country, state), "{country:?} {state:?}");
+        }
+    }
 
     #[test]
     fn only_states_are_states() {

@@ -6,6 +6,7 @@ use std::io::BufWriter;
 use std::path::PathBuf;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use almoner_deid::Plausible;
 use almoner_model::Tables;
 
 use super::people::{Found, has_omop};
@@ -90,8 +91,9 @@ pub(super) fn map<'p>(
         bits.unwrap_or_else(|| Layout::bits_for(unpacked_bytes(export))),
     );
     let key = SpillKey::new(ctx.entropy);
+    let dates = Plausible::at(run.reference_date).map_err(|e| IngestError::Internal(e.to_string()))?;
     let mut gathering =
-        Gathering::new(ctx.tables, &found.persons, layout, folder.0.clone(), key, BYTES_IN_MEMORY);
+        Gathering::new(ctx.tables, &found.persons, layout, folder.0.clone(), key, BYTES_IN_MEMORY, dates);
     let path = folder.0.join("quarantine.ndjson");
     let io = |e: std::io::Error| {
         IngestError::Internal(format!("working files could not be written ({})", e.kind()))

@@ -38,12 +38,14 @@ use almoner_model::{Clock, ContributorId, DatasetId, Date, Entropy, Seq, Tables}
 use serde::Serialize;
 
 use crate::catalog::{Catalog, CatalogError};
+use crate::cohort::plan::Concepts;
 use crate::dataset::{DatasetError, Mode};
 use crate::error::ErrorKind;
 use crate::events::{ContributorRegistered, Event};
 use crate::flows::access::{AccessContext, AccessError};
 use crate::flows::act::Act;
 use crate::flows::consent::ConsentSummary;
+use crate::flows::question;
 use crate::gather::GatherError;
 use crate::intake::vocabulary::{LoadError, LoadedVocabulary};
 use crate::intake::{Entry, Export, IntakeError, Limits, classify, discover};
@@ -267,7 +269,7 @@ pub fn run(
     let started = now();
     let hasher = KeyedHasher::new(&ctx.keys.scoped(label::ROW_KEY, request.contributor.as_str()));
     let export = open(&ctx, &request, progress)?;
-    let profile = Profile::named(&request.profile, ctx.tables)?;
+    let profile = profile(&ctx, &request.profile)?;
     let dataset = match request.dataset {
         Some(dataset) => dataset,
         None => request.contributor.as_str().parse().map_err(|e| IngestError::Internal(format!("{e}")))?,
@@ -326,6 +328,10 @@ fn open(
     };
     progress.advance(export.inputs.len() as u64);
     Ok(export)
+}
+
+fn profile(ctx: &IngestContext<'_>, name: &str) -> Result<Profile, ProfileError> {
+    question::profile(name, ctx.tables, ctx.vocabulary.map(|v| v as &dyn Concepts))
 }
 
 /// The contributor's record; registers one that is unknown.

@@ -18,10 +18,12 @@ use super::export::{Mapped, reclassify};
 use super::people::Found;
 use super::{Consents, IngestError, IngestSummary, Lines, Run, entry, reports};
 use crate::catalog::Facts;
-use crate::dataset::{FORMAT, FileEntry, Manifest, Mode, ProfileEntry, TableEntry, VersionWriter};
+use crate::dataset::{
+    FORMAT, FileEntry, Manifest, Mode, ProfileEntry, ReportEntry, TableEntry, VersionWriter,
+};
 use crate::events::{DatasetPublished, Event};
 use crate::flows::consent::{self, ConsentSummary};
-use crate::gather::{Dropped, GatherReport, Gathering};
+use crate::gather::{Dropped, GatherReport, Gathering, ImplausibleDates};
 use crate::intake::{Export, IntakeReport, Quarantined};
 use crate::jobs::Unit;
 use crate::keys::label;
@@ -310,8 +312,8 @@ pub(super) struct Said<'s> {
     pub findings: Value,
     /// What the vocabulary did.
     pub concepts: ConceptReport,
-    /// Locators of quarantined lines.
-    pub quarantine: Vec<u8>,
+    /// The list of quarantined lines, which may be longer than memory; none where nothing was read.
+    pub quarantine: Option<&'s Path>,
 }
 
 /// Writes the reports and makes the manifest.
@@ -329,10 +331,13 @@ pub(super) fn manifest(
     let name = |table: &usize| ctx.tables.iter().nth(*table).map(|t| t.table.clone()).unwrap_or_default();
     let missing: BTreeMap<String, u64> =
         written.gather.links_missing.iter().map(|(table, n)| (name(table), *n)).collect();
+    let implausible: BTreeMap<String, ImplausibleDates> =
+        written.gather.implausible.iter().map(|(table, n)| (name(table), *n)).collect();
     let quality = json!({
         "events_outside_life_or_in_the_future": written.derive.events_outside,
         "ends_before_start": written.facts.ends_before_start(),
         "visit_links_missing": missing,
+        "implausible_dates": implausible,
         "rows_with_code": coded,
         "rows_without_code": without_code,
         "mapping": said.findings,
@@ -376,9 +381,19 @@ pub(super) fn manifest(
     manifest.report_files = vec![
         writer.report("de-identification.json", serde_json::to_vec_pretty(&both).map_err(internal)?)?,
         writer.report("de-identification.md", text.into_bytes())?,
-        writer.report("quarantine.ndjson", said.quarantine)?,
+        quarantine(writer, said.quarantine)?,
     ];
     Ok(manifest)
+}
+
+/// Writes the list of quarantined lines, a piece at a time.
+fn quarantine(writer: &VersionWriter<'_>, list: Option<&Path>) -> Result<ReportEntry, IngestError> {
+    const NAME: &str = "quarantine.ndjson";
+    let Some(path) = list else { return Ok(writer.report(NAME, Vec::new())?) };
+    let file = std::fs::File::open(path).map_err(|e| {
+        IngestError::Internal(format!("the list of quarantined lines could not be read ({})", e.kind()))
+    })?;
+    Ok(writer.report_from(NAME, file)?)
 }
 
 /// What is said of a mapped export.
@@ -387,16 +402,13 @@ pub(super) fn said<'s>(
     found: &Found,
     mapped: &'s Mapped<'_>,
 ) -> Result<Said<'s>, IngestError> {
-    let unreadable = |e: std::io::Error| {
-        IngestError::Internal(format!("the list of quarantined lines could not be read ({})", e.kind()))
-    };
     let findings = json!({
         "fhir": mapped.findings.report(),
         "omop": reports::noted(run.ctx.tables, &mapped.noted),
         "deletions": mapped.deletions.len(),
         "people": found.report,
     });
-    let quarantine = std::fs::read(&mapped.quarantine).map_err(unreadable)?;
+    let quarantine = Some(mapped.quarantine.as_path());
     Ok(Said { intake: &mapped.report, findings, concepts: mapped.concepts.clone(), quarantine })
 }
 

@@ -36,6 +36,7 @@ pub(super) fn markdown(
     let mut text = String::new();
     head(&mut text, manifest, profile);
     lines(&mut text, intake);
+    dates(&mut text, &manifest.reports["quality"]["implausible_dates"]);
     actions(&mut text, deid);
     risks(&mut text, risk);
     text
@@ -96,6 +97,20 @@ fn lines(out: &mut String, intake: &IntakeReport) {
     say!(out);
 }
 
+/// What went because its date was the date of nothing, by table.
+fn dates(out: &mut String, implausible: &Value) {
+    let Some(tables) = implausible.as_object().filter(|tables| !tables.is_empty()) else { return };
+    say!(out, "Dates that systems write where they know none, dates in the future and dates before birth");
+    say!(out, "(`schemas/deid/dates.toml`) were removed before anything was derived or moved:");
+    say!(out);
+    say!(out, "| table | rows quarantined | ends and times taken for missing |");
+    say!(out, "|---|---:|---:|");
+    for (table, n) in tables {
+        say!(out, "| {table} | {} | {} |", n["rows"], n["values"]);
+    }
+    say!(out);
+}
+
 fn actions(out: &mut String, deid: &DeidReport) {
     say!(out, "## What was done");
     say!(out);
@@ -104,6 +119,12 @@ fn actions(out: &mut String, deid: &DeidReport) {
         "People over 89: {}. Dates raised to the floored year of birth: {}.",
         deid.persons_over_89,
         deid.dates_raised
+    );
+    say!(
+        out,
+        "Results that tell an age or a birth: {} removed, {} cut at 90.",
+        deid.ages.results_removed,
+        deid.ages.results_top_coded
     );
     say!(out);
     say!(out, "| column | class | action | values in | values out |");

@@ -15,6 +15,7 @@ use almoner_deid::{DeidContext, PersonBatch, SubjectContext, deidentify};
 use almoner_model::{ContributorId, DatasetId, Date, DatePrecision, Seq, SubjectId, TableOrigin};
 use arrow::array::{Array, AsArray, BooleanArray, Int64Array};
 use arrow::compute::filter_record_batch;
+use arrow::datatypes::Date32Type;
 use serde_json::Value;
 
 use super::changes::{Changes, Part, int, record_keys};
@@ -58,8 +59,9 @@ pub(super) fn base(
     }
     if m.declares.date_precision != DatePrecision::Day {
         return not(format!(
-            "version {} has years instead of dates, from which eras cannot be derived again: ingest the whole export",
-            m.version
+            "version {} has years instead of dates ({}): its true dates are not kept anywhere, so it cannot be \
+             continued or mapped anew; ingest the whole export again, which also uses the vocabulary that is loaded now",
+            m.version, m.profile.name
         ));
     }
     Ok(base)
@@ -106,6 +108,8 @@ struct Before {
     base: Base,
     /// By person: whether over 89, and year of birth as published.
     births: HashMap<i64, (bool, i64)>,
+    /// By person: day of death as published.
+    deaths: HashMap<i64, i32>,
 }
 
 impl Merge<'_> {
@@ -186,6 +190,8 @@ impl Merge<'_> {
             .map(|subject| {
                 let offset = if shifted { run.ctx.registry.offset_days(*subject, run.epoch) } else { 0 };
                 let mut context = SubjectContext::new(*subject, offset);
+                let death = before.deaths.get(&subject.get());
+                context.death = death.map(|day| Date::from_days(*day).plus_days(-offset));
                 if let Some((over_89, year)) =
                     before.births.get(&subject.get()).filter(|_| !came.contains(&subject.get()))
                 {
@@ -294,7 +300,8 @@ impl Merge<'_> {
 
 /// Reads what the version before has in a bucket.
 fn before(run: &Run<'_>, base: &DatasetVersion, bucket: u32) -> Result<Before, IngestError> {
-    let mut all = Before { parts: Vec::new(), base: Base::default(), births: HashMap::new() };
+    let mut all =
+        Before { parts: Vec::new(), base: Base::default(), births: HashMap::new(), deaths: HashMap::new() };
     for (table, spec) in run.ctx.tables.iter().enumerate().filter(|(_, s)| s.origin == TableOrigin::Mapped) {
         let Some(rows) = base.bucket(&spec.table, bucket, None)? else { continue };
         all.base.rows.insert(table, rows.num_rows() as u64);
@@ -309,6 +316,11 @@ fn before(run: &Run<'_>, base: &DatasetVersion, bucket: u32) -> Result<Before, I
         match (spec.table.as_str(), event) {
             ("visit_occurrence", Some(events)) => all.base.visits = links(events),
             ("visit_detail", Some(events)) => all.base.details = links(events),
+            ("death", _) => {
+                let days = rows.column_by_name("death_date").and_then(|c| c.as_primitive_opt::<Date32Type>());
+                let days = days.into_iter().flat_map(|days| days.values().iter().copied());
+                all.deaths.extend(persons.values().iter().copied().zip(days));
+            }
             ("person", _) => {
                 all.base.persons.extend(persons.values());
                 let flags = rows.column_by_name("age_90_plus").and_then(|c| c.as_boolean_opt().cloned());
@@ -384,7 +396,7 @@ impl<'a> Update<'a> {
         let claim = ctx.catalog.claim(dataset).ok_or_else(|| IngestError::Busy(dataset.clone()))?;
         let as_of = ctx.store.size();
         let m = ctx.catalog.latest(dataset)?.manifest;
-        let profile = almoner_deid::Profile::named(&m.profile.name, ctx.tables)?;
+        let profile = super::profile(&ctx, &m.profile.name)?;
         let base = base(&ctx, dataset, &profile)?;
         let record = ctx.store.get("contributor", m.contributor.as_str())?;
         let contributor: Option<records::Contributor> = record.and_then(|v| serde_json::from_value(v).ok());
@@ -448,12 +460,8 @@ impl<'a> Update<'a> {
         })?;
         let concepts = std::mem::take(&mut written.concepts);
         let intake = IntakeReport::default();
-        let said = Said {
-            intake: &intake,
-            findings: Value::Null,
-            concepts: concepts.clone(),
-            quarantine: Vec::new(),
-        };
+        let said =
+            Said { intake: &intake, findings: Value::Null, concepts: concepts.clone(), quarantine: None };
         let mut manifest = manifest(run, writer, bits, written, &risk, said)?;
         for carried in ["intake", "deid"] {
             if let Some(report) = base.manifest.reports.get(carried) {

@@ -161,6 +161,7 @@ pub struct Address<'a> {
     pub city: Option<Text<'a>>,
     pub state: Option<Text<'a>>,
     pub postal_code: Option<Text<'a>>,
+    pub country: Option<Text<'a>>,
     pub period: Option<Period<'a>>,
 }
 

@@ -1,9 +1,9 @@
 //! Patient → person and death, and what of a patient is told to the registry.
 
-use almoner_model::PartialDate;
+use almoner_model::{PartialDate, in_united_states};
 use zeroize::Zeroizing;
 
-use super::datatypes::{Coding, Extension, Identifier, text};
+use super::datatypes::{Address, Coding, Extension, Identifier, text};
 use super::findings::Finding;
 use super::mapper::{Chosen, End, FhirMapper, Mapped, set_code, set_when};
 use super::reference::Target;
@@ -90,7 +90,7 @@ pub(super) fn accept<'a>(at: Locator, patient: &'a Patient<'a>) -> Result<Patien
 }
 
 /// The address in use: not an old or billing one, and without an end where there is a choice.
-fn current_address<'p>(patient: &'p Patient<'_>) -> Option<&'p super::datatypes::Address<'p>> {
+fn current_address<'p>(patient: &'p Patient<'_>) -> Option<&'p Address<'p>> {
     let usable = || patient.address.iter().filter(|a| !matches!(text(&a.r#use), "old" | "billing"));
     usable()
         .find(|a| a.period.as_ref().is_none_or(|p| p.end.is_none()))
@@ -170,7 +170,8 @@ impl FhirMapper<'_> {
         }
         set_code(&mut row, scratch, columns.race_source_value, None, omb_code(race));
         set_code(&mut row, scratch, columns.ethnicity_source_value, None, omb_code(ethnicity));
-        if let Some(address) = current_address(patient) {
+        let american = |a: &&Address<'_>| in_united_states(a.country.as_deref(), a.state.as_deref());
+        if let Some(address) = current_address(patient).filter(american) {
             if let Some(zip) = address.postal_code.as_deref() {
                 row.string(columns.zip, zip);
             }

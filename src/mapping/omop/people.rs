@@ -4,6 +4,8 @@
 
 use std::collections::HashMap;
 
+use almoner_model::in_united_states;
+
 use super::{Cells, plain_id, values};
 use crate::mapping::PersonIndex;
 use crate::mapping::outcome::{Outcome, rule};
@@ -17,7 +19,10 @@ pub struct PersonFacts<'r> {
     pub record_number: Option<&'r str>,
 }
 
-/// Postal code and state of a place.
+/// OMOP concept of the United States of America.
+const UNITED_STATES: i64 = 4_330_442;
+
+/// Postal code and state of a place in the United States.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub(super) struct Place {
     pub zip: Option<Box<str>>,
@@ -40,10 +45,20 @@ fn find<const N: usize>(header: &[&str], names: [&str; N]) -> [Option<usize>; N]
 impl OmopPeople {
     /// Takes one row of `location`.
     pub fn location(&mut self, header: &[&str], row: Cells<'_>) -> Outcome {
-        let [id, zip, state] = find(header, ["location_id", "zip", "state"]);
+        let [id, zip, state, country, concept] =
+            find(header, ["location_id", "zip", "state", "country_source_value", "country_concept_id"]);
         let text = |column: Option<usize>| column.and_then(|c| row.get(c));
         let Some(id) = text(id) else { return Outcome::broken(rule::NO_ID) };
-        let place = Place { zip: text(zip).map(Into::into), state: text(state).map(Into::into) };
+        let country = match text(concept).and_then(values::integer).filter(|concept| *concept != 0) {
+            Some(UNITED_STATES) => Some("US"),
+            // Another country, under whatever name.
+            Some(_) => Some("other"),
+            None => text(country),
+        };
+        // Elsewhere five digits are no ZIP code, and two letters no state.
+        let american = in_united_states(country, text(state));
+        let kept = |column| text(column).filter(|_| american).map(Into::into);
+        let place = Place { zip: kept(zip), state: kept(state) };
         self.places.insert(plain_id(id).into(), place);
         Outcome::Mapped
     }
@@ -66,5 +81,38 @@ impl OmopPeople {
 
     pub(super) fn place(&self, id: &str) -> Option<&Place> {
         self.places.get(plain_id(id))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_addresses_of_the_united_states_have_a_zip_code() {
+        const HEADER: [&str; 5] =
+            ["location_id", "zip", "state", "country_source_value", "country_concept_id"];
+        let place = |cells: [&str; 4]| {
+            let cells = [&["7"], &cells[..]].concat();
+            let ends: Vec<usize> = (1..=cells.len()).map(|n| cells[..n].concat().len()).collect();
+            let text = cells.concat();
+            let mut people = OmopPeople::default();
+            assert_eq!(people.location(&HEADER, Cells::Text { text: &text, ends: &ends }), Outcome::Mapped);
+            let place = people.place("7").expect("known").clone();
+            (place.zip.map(String::from), place.state.map(String::from))
+        };
+        let known = (Some("02139".to_owned()), Some("MA".to_owned()));
+        assert_eq!(place(["02139", "MA", "", ""]), known);
+        assert_eq!(place(["02139", "MA", "USA", "0"]), known);
+        assert_eq!(place(["02139", "MA", "", "4330442"]), known);
+        for foreign in [
+            ["10115", "DE", "Germany", ""],
+            ["10115", "DE", "DE", "0"],
+            ["10115", "MA", "", "4103000"],
+            ["10115", "Bayern", "", ""],
+            ["10115", "", "", ""],
+        ] {
+            assert_eq!(place(foreign), (None, None), "{foreign:?}");
+        }
     }
 }

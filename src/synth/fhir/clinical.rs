@@ -1,7 +1,7 @@
 //! Visits, diagnoses, measurements, drugs, procedures, vaccines, allergies, implants and specimens.
 
 use super::{Fhir, Json, Person, Record, Scene, Visit, ZONE};
-use crate::synth::codes::{BLOOD, Measured, PRESSURE, RXNORM, SMOKING, SMOKING_ANSWERS, Term};
+use crate::synth::codes::{BLOOD, LOINC, Measured, PRESSURE, RXNORM, SMOKING, SMOKING_ANSWERS, Term, UCUM};
 use crate::synth::life::{Class, Event, pressures};
 use crate::synth::site::Site;
 
@@ -272,4 +272,30 @@ pub(super) fn disguised(json: &mut Json, person: &Person, record: &Record) {
     json.patient_ref("subject", record)
         .raw(",\"effectiveDateTime\":\"2024-05-06\",\"valueCodeableConcept\":");
     json.raw("{\"coding\":[{\"system\":\"http://snomed.info/sct\",\"code\":").text(&person.given).raw("}]}}");
+}
+
+/// A visit whose class is a name.
+pub(super) fn misclassed(json: &mut Json, person: &Person, record: &Record) {
+    json.raw("{\"resourceType\":\"Encounter\",\"id\":\"classed-").raw(&record.mrn);
+    json.raw("\",\"status\":\"finished\",\"class\":{\"system\":");
+    json.raw("\"http://terminology.hl7.org/CodeSystem/v3-ActCode\",\"code\":").text(&person.family).raw("}");
+    json.patient_ref("subject", record).raw(",\"period\":{\"start\":\"2024-05-06\"}}");
+}
+
+/// A pulse whose unit is a name, or whose answer is an identifier under the name of a known system.
+pub(super) fn miscoded(json: &mut Json, record: &Record, (at, (system, code)): (usize, (&str, &str))) {
+    json.raw("{\"resourceType\":\"Observation\",\"id\":\"miscoded-").number(at as i64);
+    json.raw("-")
+        .raw(&record.mrn)
+        .raw("\",\"status\":\"final\",\"code\":{\"coding\":[{\"system\":\"")
+        .raw(LOINC);
+    json.raw("\",\"code\":\"8867-4\"}]}").patient_ref("subject", record);
+    json.raw(",\"effectiveDateTime\":\"2024-05-06\",");
+    if system == UCUM {
+        json.raw("\"valueQuantity\":{\"value\":71,\"system\":\"").raw(system).raw("\",\"code\":").text(code);
+        json.raw("}}");
+    } else {
+        json.raw("\"valueCodeableConcept\":{\"coding\":[{\"system\":\"").raw(system).raw("\",\"code\":");
+        json.text(code).raw("}]}}");
+    }
 }

@@ -11,7 +11,7 @@ use std::fs;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use super::codes::Term;
+use super::codes::{Term, miscodings};
 use super::json::Json;
 use super::life::{Event, Visit};
 use super::output::{self, Sheet};
@@ -290,12 +290,19 @@ impl Json {
 }
 
 impl Fhir<'_> {
-    /// Writes a readable Observation whose codes are the person's names and record number.
+    /// Writes readable resources whose codes and units are the person's names and numbers.
     ///
     /// # Errors
     /// If it cannot be written.
     pub fn disguise(&mut self, person: &Person, record: &Record) -> io::Result<()> {
         clinical::disguised(&mut self.json, person, record);
-        self.file(Type::Observation)
+        self.file(Type::Observation)?;
+        clinical::misclassed(&mut self.json, person, record);
+        self.file(Type::Encounter)?;
+        for (at, wrong) in miscodings(person, record).iter().enumerate() {
+            clinical::miscoded(&mut self.json, record, (at, (wrong.system, &wrong.code)));
+            self.file(Type::Observation)?;
+        }
+        Ok(())
     }
 }

@@ -23,10 +23,12 @@ const TEXTS: &[&str] = &[
     "K1A 0B1",
     "",
     "MA",
+    "ActCode:Medhurst",
+    "10:15:00",
 ];
 
 /// Small random numbers from a seed.
-struct Dice(SeededEntropy);
+struct Dice(SeededEntropy, Plausible);
 
 impl Dice {
     fn roll(&self, sides: u64) -> u64 {
@@ -34,11 +36,17 @@ impl Dice {
     }
 }
 
+/// A day between 1888 and the reference date that is the date of something.
+fn day(dice: &Dice) -> i32 {
+    let first = dice.roll(50_700) as i32 - 29_930;
+    (first..).find(|day| !dice.1.never(*day)).expect("some day is")
+}
+
 fn cell(dice: &Dice, kind: ColumnType, nullable: bool) -> Cell {
     if nullable && dice.roll(4) == 0 {
         return Cell::Null;
     }
-    let days = dice.roll(60_000) as i32 - 30_000;
+    let days = day(dice);
     match kind {
         ColumnType::Int64 => Cell::Int(dice.roll(1000) as i64),
         ColumnType::Float64 => Cell::Float(dice.roll(1000) as f64 / 8.0),
@@ -53,7 +61,8 @@ fn cell(dice: &Dice, kind: ColumnType, nullable: bool) -> Cell {
 
 /// All tables with a few rows of up to four people; the person table has each of them once.
 fn random(seed: u64, tables: &Tables) -> PersonBatch {
-    let dice = Dice(SeededEntropy::new(seed));
+    let dates = Plausible::at(context().reference_date).expect("loads");
+    let dice = Dice(SeededEntropy::new(seed), dates);
     let mut out = BTreeMap::new();
     for (index, spec) in tables.iter().enumerate() {
         let mut ids: Vec<i64> = match spec.table.as_str() {
@@ -281,6 +290,10 @@ fn ninety_is_reached_on_the_day() {
     assert!(flagged(1936, Some(11), Some(22), None) && !flagged(1936, Some(11), Some(23), None));
     assert!(flagged(1936, Some(11), None, None) && !flagged(1936, Some(12), None, None));
     assert!(flagged(1936, None, None, None) && !flagged(1937, None, None, None));
+    // An age is one that was reached.
+    assert!(!flagged(1900, None, None, Some("1970-06-01")) && flagged(1880, None, None, Some("1970-06-01")));
+    assert!(flagged(1880, Some(6), Some(1), Some("1970-06-01")));
+    assert!(!flagged(1880, Some(6), Some(2), Some("1970-06-01")));
     assert!(
         flagged(1937, Some(1), Some(1), Some("2027-01-01"))
             && !flagged(1937, Some(1), Some(2), Some("2027-01-01"))
@@ -312,9 +325,9 @@ fn reports_count_and_add_up() {
 #[test]
 fn a_column_in_which_nothing_changes_is_not_copied() {
     let texts: ArrayRef = Arc::new(StringArray::from(vec![Some("SNOMED:44054006"), None]));
-    assert!(Arc::ptr_eq(&texts, &strings(&texts, |code| is_code(code).then_some(code))));
+    assert!(Arc::ptr_eq(&texts, &codes(&texts)));
     let mixed: ArrayRef = Arc::new(StringArray::from(vec![Some("SNOMED:44054006"), Some("Smith"), None]));
-    let out = strings(&mixed, |code| is_code(code).then_some(code));
+    let out = codes(&mixed);
     assert_eq!((out.len(), out.null_count()), (3, 2));
 }
 
@@ -359,4 +372,35 @@ fn throughput() {
         assert_eq!(out.get(index).expect("stays").num_rows(), rows);
         eprintln!("{name}: {rows} rows in {seconds:.3} s, {:.1} million rows/s", rows as f64 / seconds / 1e6);
     }
+}
+
+#[test]
+fn true_data_with_a_date_that_would_be_recognised_is_refused() {
+    let tables = tables();
+    let index = tables.index_of("visit_occurrence").expect("there");
+    let run = |start: &str, end: &str, ctx: &DeidContext| {
+        let day = |text: &str| Cell::Days(text.parse::<Date>().expect("a date").days());
+        let rows = build(&tables, "visit_occurrence", 1, |column, _| match column {
+            "person_id" => Cell::Int(1),
+            "visit_start_date" => day(start),
+            "visit_end_date" => day(end),
+            _ => Cell::Null,
+        });
+        let batch = PersonBatch::new([(index, rows)].into(), &tables).expect("as it must be");
+        deidentify(batch, &profile("date-shifted"), &[subject(1, -123)], ctx).err()
+    };
+    let ctx = context();
+    assert_eq!(run("2020-01-05", "2020-01-07", &ctx), None);
+    for (start, end, column) in [
+        ("9999-12-31", "2020-01-07", "visit_start_date"),
+        ("2020-01-05", "9999-12-31", "visit_end_date"),
+        ("1900-01-01", "2020-01-07", "visit_start_date"),
+        ("2020-01-05", "2077-01-07", "visit_end_date"),
+    ] {
+        let table = "visit_occurrence".to_owned();
+        let expected = DeidError::Implausible { table, column: column.to_owned(), row: 0 };
+        assert_eq!(run(start, end, &ctx), Some(expected), "{start} {end}");
+    }
+    let moved = ctx.after(profile("date-shifted").declares());
+    assert_eq!(run("1970-01-01", "1970-01-01", &moved), None, "a moved date may fall on any day");
 }

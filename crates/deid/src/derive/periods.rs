@@ -1,7 +1,8 @@
 //! Observation periods: one for each person, from the first to the last recorded event.
 //!
 //! Death is not an observation and does not extend a period. An event before the year of birth or after the reference
-//! date is taken for an error of the record and not covered; an end after the reference date is cut.
+//! date is taken for an error of the record and not covered. An end after the reference date is not observed yet, and the
+//! period does not reach to it; nor to the reference date, which is known: it would show how far the dates are moved.
 
 use std::collections::BTreeMap;
 
@@ -42,7 +43,7 @@ pub(super) fn observation_periods(
                 }
                 let end = ends.filter(|e| e.is_valid(at)).map_or(begin, |e| e.value(at));
                 first = first.min(begin);
-                last = last.max(end.clamp(begin, upper));
+                last = last.max(if (begin..=upper).contains(&end) { end } else { begin });
             }
             if last != i32::MIN {
                 spans.insert(id, (first, last));

@@ -155,7 +155,7 @@ fn an_observation_period_spans_the_events_of_a_life() {
     let rows = [
         (1, 7, "", "1900-01-01", None), // before birth: an error of the record
         (1, 7, "", "2001-05-05", Some("2002-05-05")),
-        (1, 7, "", "2003-05-05", Some("2030-05-05")), // open end: cut at the reference date
+        (1, 7, "", "2003-05-05", Some("2030-05-05")), // not observed yet
         (1, 7, "", "2027-05-05", None),               // planned
         (2, 7, "", "2027-05-05", None),
     ];
@@ -169,7 +169,7 @@ fn an_observation_period_spans_the_events_of_a_life() {
     let periods = &out["observation_period"];
     assert_eq!(numbers(periods, "person_id"), [1]);
     assert_eq!(days(periods, "observation_period_start_date"), [day("2001-05-05")]);
-    assert_eq!(days(periods, "observation_period_end_date"), [day("2026-11-22")]);
+    assert_eq!(days(periods, "observation_period_end_date"), [day("2003-05-05")]);
     assert_eq!(numbers(periods, "period_type_concept_id"), [PERIOD_TYPE_EHR]);
     assert_eq!(report.events_outside, 3);
 }
