@@ -105,7 +105,14 @@ impl Client {
     /// As [`Client::get`].
     pub fn text(&self, path: &str) -> Result<String, DemoError> {
         let failed = |e: ureq::Error| DemoError::Call(path.to_owned(), e.to_string());
-        let mut answer = self.agent.get(format!("{}{path}", self.url)).call().map_err(failed)?;
+        let request = self.agent.get(format!("{}{path}", self.url));
+        let mut answer =
+            request.header("authorization", format!("Bearer {}", self.token)).call().map_err(failed)?;
+        let status = answer.status().as_u16();
+        if status != 200 {
+            let detail = "it answers with no text".to_owned();
+            return Err(DemoError::Refused { path: format!("GET {path}"), status, detail });
+        }
         answer.body_mut().read_to_string().map_err(failed)
     }
 
