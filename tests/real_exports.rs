@@ -119,17 +119,19 @@ fn table_bytes(export: &Path, table: &str) -> Option<Vec<u8>> {
     Some(bytes)
 }
 
-/// The numbers by which the hospital's papers name its patients.
+/// The numbers by which the hospital's papers name its patients: their ids where the number is another patient's id.
 fn record_numbers(export: &Path) -> Vec<String> {
     if let Some(bytes) = table_bytes(export, "person") {
         let mut reader = csv::ReaderBuilder::new().flexible(true).from_reader(&bytes[..]);
-        let at = reader
-            .headers()
-            .expect("a header")
-            .iter()
-            .position(|h| h.trim().eq_ignore_ascii_case("person_source_value"));
-        let at = at.expect("a column");
-        return reader.records().flatten().filter_map(|row| row.get(at).map(str::to_owned)).collect();
+        let header = reader.headers().expect("a header").clone();
+        let column =
+            |name| header.iter().position(|h| h.trim().eq_ignore_ascii_case(name)).expect("a column");
+        let (id, number) = (column("person_id"), column("person_source_value"));
+        let people: Vec<(String, String)> =
+            reader.records().flatten().map(|row| (row[id].to_owned(), row[number].to_owned())).collect();
+        let ids: std::collections::HashSet<String> = people.iter().map(|(id, _)| id.clone()).collect();
+        let named = |(id, number): (String, String)| if ids.contains(&number) { id } else { number };
+        return people.into_iter().map(named).collect();
     }
     let patients = fs::read_dir(export).expect("an export").flatten().map(|e| e.path());
     let patients = patients
