@@ -114,7 +114,8 @@ fn legal_basis(profile: &str) -> Value {
         _ => ("expert_determination", false),
     };
     json!({"id": "basis-1", "kind": kind, "profile": profile, "by": "The privacy officer", "method": "as agreed",
-        "scope": "all", "document": "the document", "expires": "2030-12-31", "no_actual_knowledge": attested})
+        "scope": "all", "document": "the document", "expires": "2030-12-31", "no_actual_knowledge": attested,
+        "recipient": "institute"})
 }
 
 fn consents(program: &Program, contributor: &str, record_numbers: &[String], to: &Path) {

@@ -346,34 +346,6 @@ fn the_row_key_stays_where_there_is_one() {
     assert_eq!(keys.as_primitive::<Int64Type>().values().to_vec(), [77]);
 }
 
-/// Run with `cargo test --release -p almoner-deid throughput -- --ignored --nocapture`.
-#[test]
-#[ignore = "a measurement"]
-#[expect(clippy::disallowed_methods, reason = "measures a duration")]
-fn throughput() {
-    let tables = tables();
-    let (people, each) = (2000, 250);
-    let rows = people * each;
-    let batch = build(&tables, "measurement", rows, |column, row| match column {
-        "person_id" => Cell::Int((row / each) as i64 + 1),
-        "measurement_date" => Cell::Days(15_000 + (row % each) as i32 * 10),
-        "measurement_source_value" => Cell::Text(format!("LOINC:{}-{}", 1000 + row % 500, row % 10)),
-        "unit_source_value" => Cell::Text("UCUM:mm[Hg]".to_owned()),
-        "value_as_number" => Cell::Float(row as f64),
-        _ => Cell::Null,
-    });
-    let subjects: Vec<_> = (1..=people as i64).map(|id| subject(id, -7)).collect();
-    let index = tables.index_of("measurement").expect("there");
-    for name in Profile::NAMES {
-        let input = PersonBatch::new([(index, batch.clone())].into(), &tables).expect("as it must be");
-        let start = std::time::Instant::now();
-        let (out, _) = deidentify(input, &profile(name), &subjects, &context()).expect("runs");
-        let seconds = start.elapsed().as_secs_f64();
-        assert_eq!(out.get(index).expect("stays").num_rows(), rows);
-        eprintln!("{name}: {rows} rows in {seconds:.3} s, {:.1} million rows/s", rows as f64 / seconds / 1e6);
-    }
-}
-
 #[test]
 fn true_data_with_a_date_that_would_be_recognised_is_refused() {
     let tables = tables();
