@@ -117,7 +117,7 @@ fn human(summary: &IngestSummary) -> String {
     if summary.record_numbers_ambiguous > 0 {
         let n = summary.record_numbers_ambiguous;
         text.push_str(&format!(
-            "\n  {n} record numbers are more than one patient's, or another's id: consents by them are refused\n"
+            "\n  {n} record numbers are more than one patient's, or another's id; consents name them by Patient/<id>\n"
         ));
     }
     if summary.consents.found > 0 {

@@ -23,7 +23,8 @@ pub enum PeopleError {
     Suppressed,
     /// The record number does not tell two patients apart.
     #[error(
-        "more than one patient has or had this record number, so it names nobody: use another number of theirs"
+        "more than one patient has or had this record number, or it is another's id, so it names nobody: name the patient \
+         by Patient/<id>"
     )]
     Ambiguous,
     /// The registry failed.

@@ -43,6 +43,7 @@ pub use token::{PatientTokens, RecordNumber, RecordTokens, Token, Tokens};
 
 use aliases::Aliases;
 use joins::{Id, Joins};
+use numbers::Name;
 
 use crate::error::ErrorKind;
 use crate::keys::{Keyring, label};
@@ -239,8 +240,8 @@ impl Registry {
         Ok(row.is_some_and(|(_, merged_away)| merged_away))
     }
 
-    /// The subject that a record number (or patient id) names in a consent, which may come before the data: if nobody
-    /// is known by it, a subject is made that the data, when it comes, will take.
+    /// The subject that a record number (or patient id, as such or as `Patient/<id>`) names in a consent, which may come
+    /// before the data: if nobody is known by it, a subject is made that the data, when it comes, will take.
     ///
     /// # Errors
     /// [`RegistryError::Ambiguous`] if more than one patient has it, [`RegistryError::Suppressed`] for a person who was
@@ -251,12 +252,11 @@ impl Registry {
         record_number: &SourcePatientId,
         entropy: &dyn Entropy,
     ) -> Result<SubjectId, RegistryError> {
-        let (number, id) =
-            (self.tokens.number(contributor, record_number), self.tokens.id(contributor, record_number));
-        self.write(contributor, |joins| numbers::awaited(joins, number, id, entropy))
+        let name = Name::new(&self.tokens, contributor, record_number);
+        self.write(contributor, |joins| numbers::awaited(joins, &name, entropy))
     }
 
-    /// The subject that a record number or patient id names, if one does. Makes nothing.
+    /// The subject that a record number or patient id (as such or as `Patient/<id>`) names, if one does. Makes nothing.
     ///
     /// # Errors
     /// [`RegistryError::Ambiguous`] if more than one patient has it; database errors.
@@ -265,10 +265,9 @@ impl Registry {
         contributor: &ContributorId,
         record_number: &SourcePatientId,
     ) -> Result<Option<SubjectId>, RegistryError> {
-        let (number, id) =
-            (self.tokens.number(contributor, record_number), self.tokens.id(contributor, record_number));
+        let name = Name::new(&self.tokens, contributor, record_number);
         let (db, aliases) = (self.db(), self.standing());
-        numbers::named(&Joins::new(&db, self.tokens.scope(contributor), &aliases), &number, &id)
+        numbers::named(&Joins::new(&db, self.tokens.scope(contributor), &aliases), &name)
     }
 
     /// The subject that stands for `subject` after late matches: itself, if there was none. At most log2(n) steps, and no

@@ -5,12 +5,12 @@
 //! was seen with two patients names nobody again, whatever later exports say, for nobody can tell to whom a signature that
 //! was given under it belongs.
 
-use almoner_model::{Entropy, SubjectId};
+use almoner_model::{ContributorId, Entropy, SourcePatientId, SubjectId};
 use rusqlite::{Connection, OptionalExtension, params};
 
 use super::joins::{Id, Joins, draw};
 use super::schema::kind;
-use super::{PatientTokens, RegistryError, Token};
+use super::{PatientTokens, RegistryError, Token, Tokens};
 
 /// The place of a subject in a number that several patients have.
 const SHARED: Id = 0;
@@ -140,15 +140,39 @@ pub(super) fn row(db: &Connection, token: &Token) -> Result<Option<(Id, i64)>, R
     Ok(known.query_row([token.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
-/// Whom a text names, read as a record number and as a patient id.
-pub(super) fn named(
-    joins: &Joins<'_>,
-    number: &Token,
-    id: &Token,
-) -> Result<Option<SubjectId>, RegistryError> {
+/// The text by which somebody names a patient: `Patient/<id>` (a reference, FHIR R4 section 2.3.0.1) names by patient id
+/// only; any other is read as a record number and as a patient id, and must mean one patient.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Name {
+    number: Option<Token>,
+    id: Token,
+}
+
+impl Name {
+    pub fn new(tokens: &Tokens, contributor: &ContributorId, text: &SourcePatientId) -> Self {
+        match text.expose().strip_prefix("Patient/") {
+            Some(id) => {
+                Self { number: None, id: tokens.id(contributor, &SourcePatientId::new(id.to_owned())) }
+            }
+            None => Self { number: Some(tokens.number(contributor, text)), id: tokens.id(contributor, text) },
+        }
+    }
+
+    fn tokens(&self) -> impl Iterator<Item = Token> {
+        self.number.into_iter().chain([self.id])
+    }
+
+    /// As what it waits for data that has not come.
+    fn waits_as(&self) -> (Token, i64) {
+        self.number.map_or((self.id, kind::ID), |number| (number, kind::AWAITED))
+    }
+}
+
+/// Whom a text names.
+pub(super) fn named(joins: &Joins<'_>, name: &Name) -> Result<Option<SubjectId>, RegistryError> {
     let mut found = None;
-    for token in [number, id] {
-        let Some((subject, _)) = row(joins.db, token)? else { continue };
+    for token in name.tokens() {
+        let Some((subject, _)) = row(joins.db, &token)? else { continue };
         let subject = joins.current(subject);
         if subject == SHARED || found.is_some_and(|other| other != subject) {
             return Err(RegistryError::Ambiguous);
@@ -161,15 +185,16 @@ pub(super) fn named(
 /// See [`super::Registry::subject_of_record`].
 pub(super) fn awaited(
     joins: &Joins<'_>,
-    number: Token,
-    id: Token,
+    name: &Name,
     entropy: &dyn Entropy,
 ) -> Result<SubjectId, RegistryError> {
-    let mut gone = joins.db.prepare_cached("SELECT 1 FROM suppressed WHERE token IN (?1, ?2)")?;
-    if gone.exists([number.as_bytes(), id.as_bytes()])? {
-        return Err(RegistryError::Suppressed);
+    let mut gone = joins.db.prepare_cached("SELECT 1 FROM suppressed WHERE token = ?1")?;
+    for token in name.tokens() {
+        if gone.exists([token.as_bytes()])? {
+            return Err(RegistryError::Suppressed);
+        }
     }
-    if let Some(subject) = named(joins, &number, &id)? {
+    if let Some(subject) = named(joins, name)? {
         return Ok(subject);
     }
     let subject = draw(joins.db, entropy, |_| false)?;
@@ -177,9 +202,10 @@ pub(super) fn awaited(
         "INSERT INTO subject (subject, made) SELECT ?1, ifnull(max(made), 0) + 1 FROM subject",
         [subject],
     )?;
+    let (token, of) = name.waits_as();
     joins.db.execute(
         "INSERT INTO source (token, subject, kind) VALUES (?1, ?2, ?3)",
-        params![number.as_bytes(), subject, kind::AWAITED],
+        params![token.as_bytes(), subject, of],
     )?;
     Ok(SubjectId::new(subject).expect("draw gives ids in range"))
 }

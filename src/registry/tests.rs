@@ -151,6 +151,26 @@ fn a_number_of_two_systems_names_nobody_and_a_patient_may_have_it_twice() {
 }
 
 #[test]
+fn a_reference_names_by_patient_id_whatever_numbers_others_have() {
+    let r = registry();
+    let who = north();
+    // Ids and numbers are both counted up, so every number is another patient's id. One consent was here first.
+    let before = consent(&r, &who, "Patient/3").expect("waits");
+    let patients = [("1", "2"), ("2", "3"), ("3", "1")].map(|(id, n)| patient(&r, &who, id, &[n], None));
+    let (subjects, _) = run(&r, &who, &patients, 2);
+    assert_eq!(before, subjects[2], "the consent was of the patient who came under the id");
+    for (subject, id) in subjects.iter().zip(["1", "2", "3"]) {
+        assert!(is_ambiguous(&r, &who, id));
+        let named = format!("Patient/{id}");
+        assert_eq!(consent(&r, &who, &named).expect("one patient's"), *subject);
+        assert_eq!(r.find_record(&who, &source(&named)).expect("reads"), Some(*subject));
+    }
+    assert_eq!(r.find_record(&who, &source("Patient/M1")).expect("reads"), None);
+    r.erase(subjects[0]).expect("erases");
+    assert!(matches!(consent(&r, &who, "Patient/1"), Err(RegistryError::Suppressed)));
+}
+
+#[test]
 fn a_number_that_is_another_patients_id_names_nobody() {
     for size in [1, 10] {
         let r = registry();

@@ -18,7 +18,7 @@ pub mod record;
 #[derive(Debug, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct ConsentBody {
-    /// The patient's record number at the hospital.
+    /// The patient's record number at the hospital, or `Patient/<id>`.
     #[schema(value_type = String, min_length = 1, max_length = 200)]
     pub record_number: SourcePatientId,
     /// Which document it is a version of: of the versions of one document the one signed last governs.

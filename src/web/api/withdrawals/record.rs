@@ -22,7 +22,7 @@ pub struct NewWithdrawal {
     /// Through which hospital. May be left out where the token is for one.
     #[schema(value_type = Option<Slug>)]
     pub contributor: Option<ContributorId>,
-    /// The patient's record number at the hospital.
+    /// The patient's record number at the hospital, or `Patient/<id>`.
     #[schema(value_type = String, min_length = 1, max_length = 200)]
     pub record_number: SourcePatientId,
     /// How far it goes.
