@@ -42,7 +42,7 @@ pub fn run(args: DemoArgs, globals: &Globals) -> Result<(), CliError> {
     let since = Instant::now();
     let (mut story, serving) = demo::run(&options, output).map_err(failed)?;
     story.seconds = (since.elapsed().as_secs_f64() * 10.0).round() / 10.0;
-    output.result(&story, Story::told)?;
+    output.result(&story, if args.exit { Story::told } else { Story::told_with_addresses })?;
     if args.exit {
         return Ok(serving.stop()?);
     }

@@ -91,12 +91,11 @@ impl Story {
         self.tokens.push(Token { who: who.to_owned(), token: client.token().to_owned() });
     }
 
-    /// For people.
+    /// What happened, for people.
     pub fn told(&self) -> String {
         let first = self.released.first().copied().unwrap_or_default();
         let second = self.released.get(1).copied().unwrap_or_default();
-        let url = &self.url;
-        let mut text = format!(
+        format!(
             "\nWhat happened in {:.0} seconds\n\n\
              Two hospitals sent {} lines of FHIR about {} people. {} went to both, under different record numbers;\n\
              {} of these were recognised by keyed tokens and are one person here. {} lines were mapped, {} left out\n\
@@ -117,7 +116,13 @@ impl Story {
             self.consents,
             self.count,
             self.ledger_entries,
-        );
+        )
+    }
+
+    /// What happened, and where to look while the server is up.
+    pub fn told_with_addresses(&self) -> String {
+        let url = &self.url;
+        let mut text = self.told();
         text += &format!(
             "Look around\n\n  {url}/docs/               every operation, to try\n  {url}/ledger/checkpoint   the signed head of \
              the ledger\n  {url}/metrics             measurements (operator)\n  {}   the two releases\n\n",
