@@ -12,7 +12,8 @@ pub struct Limits {
     pub block_bytes: usize,
     /// Mapping threads.
     pub threads: NonZeroUsize,
-    /// Expanded bytes below which a container's ratio is not looked at.
+    /// Expanded bytes below which the ratio of a file or archive member is not looked at. A bomb of many members expands to
+    /// this for each of them.
     pub expansion_free_bytes: u64,
     /// Expanded bytes for each stored byte, at most. Clinical NDJSON compresses 10 to 40 times; a bomb a thousand times.
     pub expansion_ratio_max: u64,
@@ -32,7 +33,7 @@ impl Default for Limits {
             line_bytes: 16 << 20,
             block_bytes: 1 << 20,
             threads: std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN),
-            expansion_free_bytes: 64 << 20,
+            expansion_free_bytes: 2 << 20,
             expansion_ratio_max: 250,
             member_bytes_max: 512 << 20,
             files_max: 100_000,
