@@ -1,18 +1,19 @@
 //! `almoner ingest`: takes in an export from a local folder.
 
+use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use clap::Args;
 
 use almoner_model::{ContributorId, DatasetId};
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::owner::Owner;
 use super::{CliError, Globals};
 use crate::dataset::Mode;
 use crate::flows::Act;
-use crate::flows::ingest::{self, IngestError, IngestRequest, IngestSummary, Source};
+use crate::flows::ingest::{self, IngestError, IngestRequest, Source};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -53,15 +54,7 @@ pub fn run(args: IngestArgs, globals: &Globals) -> Result<(), CliError> {
             let job = server.call("POST", "/v1/ingests", Some(&body))?;
             let summary = server.follow(&job, &*progress)?;
             drop(progress);
-            return output.result(&summary, |s| {
-                format!(
-                    "{} version {}: {} people; published by ledger entry {}",
-                    s["dataset"].as_str().unwrap_or_default(),
-                    s["version"],
-                    s["persons"],
-                    s["ledger_seq"]
-                )
-            });
+            return output.result(&summary, human);
         }
     };
     let request = IngestRequest {
@@ -75,7 +68,7 @@ pub fn run(args: IngestArgs, globals: &Globals) -> Result<(), CliError> {
     };
     let summary = app.with_ingest(|ctx| ingest::run(ctx, request, &*progress)).map_err(|e| failed(&e))?;
     drop(progress);
-    output.result(&summary, human)
+    output.result(&serde_json::to_value(&summary).map_err(std::io::Error::other)?, human)
 }
 
 // Every command that ingests, loads or remaps fails alike.
@@ -89,46 +82,82 @@ fn failed(error: &IngestError) -> CliError {
     CliError::failed(error.kind(), error)
 }
 
-/// What people read.
-fn human(summary: &IngestSummary) -> String {
-    let mut text = format!(
-        "{} version {} ({}): {} people in {:.1} s\n\n",
-        summary.dataset, summary.version, summary.profile, summary.persons, summary.seconds
+/// What people read of an [`crate::flows::ingest::IngestSummary`], made here or by a server. Writing to a string does not
+/// fail.
+pub(super) fn human(summary: &Value) -> String {
+    let word = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    let number = |value: &Value| value.as_u64().unwrap_or_default();
+    let counts = |value: &Value| -> Vec<(String, u64)> {
+        value.as_object().into_iter().flatten().map(|(name, n)| (name.clone(), number(n))).collect()
+    };
+    let (dataset, version) = (word(&summary["dataset"]), &summary["version"]);
+    let mut text = String::new();
+    let _ = writeln!(
+        text,
+        "{dataset} version {version} ({}): {} people in {:.1} s\n",
+        word(&summary["profile"]),
+        summary["persons"],
+        summary["seconds"].as_f64().unwrap_or_default()
     );
-    let width = summary.tables.keys().map(String::len).chain([12]).max().unwrap_or(12);
-    for (table, rows) in &summary.tables {
-        text.push_str(&format!("  {table:width$} {rows:>12}\n"));
+    let tables = counts(&summary["tables"]);
+    let width = tables.iter().map(|(table, _)| table.len()).chain([24]).max().unwrap_or(24);
+    for (table, rows) in &tables {
+        let _ = writeln!(text, "  {table:width$} {rows:>12}");
     }
-    let lines = &summary.lines;
-    text.push_str(&format!(
-        "\n  {:width$} {:>12}\n  {:width$} {:>12}\n  {:width$} {:>12}\n  {:width$} {:>12}\n",
-        "lines read",
-        lines.read,
-        "mapped",
-        lines.mapped,
-        "unmapped",
-        lines.unmapped,
-        "quarantined",
-        lines.quarantined
-    ));
-    for (reason, n) in &summary.reasons {
-        text.push_str(&format!("    {reason:inner$} {n:>12}\n", inner = width.saturating_sub(2)));
+    text.push('\n');
+    let fates = [
+        ("lines read", "read", ""),
+        ("mapped", "mapped", ""),
+        ("unmapped", "unmapped", "reasons"),
+        ("quarantined", "quarantined", "rules"),
+    ];
+    for (name, key, why) in fates {
+        let _ = writeln!(text, "  {name:width$} {:>12}", number(&summary["lines"][key]));
+        for (word, n) in counts(&summary[why]) {
+            let _ = writeln!(text, "    {word:inner$} {n:>12}", inner = width - 2);
+        }
     }
-    if summary.record_numbers_ambiguous > 0 {
-        let n = summary.record_numbers_ambiguous;
-        text.push_str(&format!(
-            "\n  {n} record numbers are more than one patient's, or another's id; consents name them by Patient/<id>\n"
-        ));
-    }
-    if summary.consents.found > 0 {
-        let recorded = summary.consents.taken.as_ref().map_or(0, |taken| taken.recorded + taken.already);
-        text.push_str(&format!("\n  consents: {} found, {recorded} recorded\n", summary.consents.found));
-    }
-    text.push_str(&format!(
-        "\nPublished by ledger entry {}. The de-identification report lies in datasets/{}/v{}/reports.\n",
-        summary.ledger_seq, summary.dataset, summary.version
-    ));
+    notes(&mut text, summary);
+    let _ = writeln!(
+        text,
+        "\nPublished by ledger entry {}. The de-identification report lies in datasets/{dataset}/v{version}/reports.",
+        summary["ledger_seq"]
+    );
     text
+}
+
+/// What somebody should look into.
+fn notes(text: &mut String, summary: &Value) {
+    for file in summary["stopped"].as_array().into_iter().flatten() {
+        let _ = writeln!(
+            text,
+            "\n  File {} ({}) was not read to its end ({}): {} lines came before, what followed is missing.\n  \
+             `almoner inspect DIR --files` names it.",
+            file["file"],
+            file["kind"].as_str().unwrap_or_default(),
+            file["rule"].as_str().unwrap_or_default(),
+            file["lines"]
+        );
+    }
+    let strangers: Vec<String> =
+        summary["strangers"].as_object().into_iter().flatten().map(|(r, n)| format!("{n} {r}")).collect();
+    if !strangers.is_empty() {
+        let _ = writeln!(text, "\n  left alone: {}", strangers.join(", "));
+    }
+    let ambiguous = summary["record_numbers_ambiguous"].as_u64().unwrap_or_default();
+    if ambiguous > 0 {
+        let _ = writeln!(
+            text,
+            "\n  {ambiguous} record numbers are more than one patient's, or another's id: consents name them by \
+             Patient/<id>"
+        );
+    }
+    let consents = &summary["consents"];
+    if consents["found"].as_u64().unwrap_or_default() > 0 {
+        let taken = |key: &str| consents[key].as_u64().unwrap_or_default();
+        let recorded = taken("recorded") + taken("already");
+        let _ = writeln!(text, "\n  consents: {} found, {recorded} recorded", consents["found"]);
+    }
 }
 
 #[cfg(test)]

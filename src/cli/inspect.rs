@@ -15,6 +15,9 @@ pub struct InspectArgs {
     /// An export folder, a dataset version, a release, or a Parquet file
     #[arg(value_name = "PATH")]
     pub path: PathBuf,
+    /// Of an export: name every file, with the number that reports give it
+    #[arg(long)]
+    pub files: bool,
 }
 
 /// Says what it is.
@@ -22,7 +25,8 @@ pub struct InspectArgs {
 /// # Errors
 /// If it is none of these, or is damaged.
 pub fn run(args: InspectArgs, globals: &Globals) -> Result<(), CliError> {
-    let found = inspect(&args.path, &Limits::default()).map_err(|e| CliError::failed(e.kind(), e))?;
+    let found =
+        inspect(&args.path, &Limits::default(), args.files).map_err(|e| CliError::failed(e.kind(), e))?;
     globals.output().result(&found, human)
 }
 
@@ -30,13 +34,23 @@ pub fn run(args: InspectArgs, globals: &Globals) -> Result<(), CliError> {
 fn human(found: &Inspected) -> String {
     let mut text = String::new();
     match found {
-        Inspected::Export { inputs, strangers } => {
+        Inspected::Export { inputs, strangers, files } => {
             let _ = writeln!(text, "an export\n");
             for (kind, of) in inputs {
                 let _ = writeln!(text, "  {kind:28} {:>6} files {:>14} bytes", of.files, of.bytes);
             }
             for (reason, n) in strangers {
                 let _ = writeln!(text, "  left alone: {reason:16} {n:>6} entries");
+            }
+            for (at, file) in files.iter().flatten().enumerate() {
+                let _ = writeln!(
+                    text,
+                    "{}  {:>5}  {:20} {}",
+                    if at == 0 { "\n" } else { "" },
+                    file.ordinal,
+                    file.kind.or(file.left_alone).unwrap_or_default(),
+                    file.path
+                );
             }
         }
         Inspected::Dataset { name, created, profile, persons, tables, verified, .. } => {

@@ -78,15 +78,7 @@ pub fn run(args: PushArgs, globals: &Globals) -> Result<(), CliError> {
     let progress = output.progress();
     let summary = push::push(&push, &*progress)?;
     drop(progress);
-    output.result(&summary, |s| {
-        format!(
-            "Published {} version {}: {} people, ledger entry {}.",
-            s["dataset"].as_str().unwrap_or_default(),
-            s["version"],
-            s["persons"],
-            s["ledger_seq"]
-        )
-    })
+    output.result(&summary, super::ingest::human)
 }
 
 /// The XDG state folder of the account.

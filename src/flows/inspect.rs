@@ -12,7 +12,7 @@ use serde::Serialize;
 
 use crate::dataset::{DatasetError, DatasetVersion, Mode, Verified};
 use crate::error::ErrorKind;
-use crate::intake::{IntakeError, Limits, discover};
+use crate::intake::{IntakeError, Limits, Listed, discover, list};
 use crate::mapping::KeyedHasher;
 
 /// What a path is.
@@ -25,6 +25,9 @@ pub enum Inspected {
         inputs: BTreeMap<&'static str, Inputs>,
         /// Entries that would be left alone, by reason.
         strangers: BTreeMap<&'static str, u64>,
+        /// Every entry with the number that reports give it, if that was asked for.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        files: Option<Vec<Listed>>,
     },
     /// A dataset version, checked against its own manifest (not against the ledger).
     Dataset {
@@ -94,11 +97,11 @@ impl InspectError {
     }
 }
 
-/// Says what `path` is.
+/// Says what `path` is, an export's `files` by name if that is wanted.
 ///
 /// # Errors
 /// [`InspectError`] if it is none of these, or is damaged.
-pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspected, InspectError> {
+pub fn inspect(path: &Path, limits: &Limits, files: bool) -> Result<Inspected, InspectError> {
     if path.join("manifest.json").is_file() {
         return dataset(path);
     }
@@ -121,7 +124,8 @@ pub fn inspect(path: &Path, limits: &Limits) -> Result<Inspected, InspectError> 
     for stranger in &export.strangers {
         *strangers.entry(stranger.reason).or_default() += 1;
     }
-    Ok(Inspected::Export { inputs, strangers })
+    let files = if files { Some(list(path, limits)?) } else { None };
+    Ok(Inspected::Export { inputs, strangers, files })
 }
 
 fn dataset(path: &Path) -> Result<Inspected, InspectError> {

@@ -139,6 +139,40 @@ pub struct Entry {
 /// [`IntakeError::Listing`], [`IntakeError::TooManyFiles`], and [`IntakeError::Empty`] where there is nothing to ingest
 /// or load, vocabulary tables included.
 pub fn discover(path: &Path, limits: &Limits, names: &KeyedHasher) -> Result<Export, IntakeError> {
+    classify(entries(path, limits)?, limits, names)
+}
+
+/// An entry of an export by name, for whoever holds the export: reports say ordinals only.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// Its place among all entries of the export, from 0.
+    pub ordinal: u32,
+    /// Its path below the export's own, an archive's members below the archive.
+    pub path: String,
+    /// The resource type or table that it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub kind: Option<&'static str>,
+    /// Why it would be left alone: a word of [`stranger`].
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub left_alone: Option<&'static str>,
+}
+
+/// All entries below `path`, by ordinal.
+///
+/// # Errors
+/// [`IntakeError::Listing`], [`IntakeError::TooManyFiles`].
+pub fn list(path: &Path, limits: &Limits) -> Result<Vec<Listed>, IntakeError> {
+    let listed = |(ordinal, (path, judged)): (u32, Found)| {
+        let (kind, left_alone) = match judged {
+            Ok((kind, _)) => (Some(kind.label()), None),
+            Err(reason) => (None, Some(reason)),
+        };
+        Listed { ordinal, path, kind, left_alone }
+    };
+    Ok((0u32..).zip(judged(entries(path, limits)?, limits)?).map(listed).collect())
+}
+
+fn entries(path: &Path, limits: &Limits) -> Result<Vec<Entry>, IntakeError> {
     let listing = |error: io::Error| IntakeError::Listing(error.kind());
     let meta = fs::metadata(path).map_err(listing)?;
     let mut entries = Vec::new();
@@ -148,7 +182,7 @@ pub fn discover(path: &Path, limits: &Limits, names: &KeyedHasher) -> Result<Exp
         let name = path.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         entries.push(Entry { path: name, raw: Ok(Arc::new(LocalFile::new(path.to_owned(), meta.len()))) });
     }
-    classify(entries, limits, names)
+    Ok(entries)
 }
 
 fn walk(dir: &Path, prefix: &str, depth: usize, limits: &Limits, out: &mut Vec<Entry>) -> io::Result<()> {
@@ -181,6 +215,25 @@ fn walk(dir: &Path, prefix: &str, depth: usize, limits: &Limits, out: &mut Vec<E
 /// # Errors
 /// [`IntakeError::TooManyFiles`], [`IntakeError::Empty`].
 pub fn classify(entries: Vec<Entry>, limits: &Limits, names: &KeyedHasher) -> Result<Export, IntakeError> {
+    let mut export = Export::default();
+    for (ordinal, (path, judged)) in (0u32..).zip(judged(entries, limits)?) {
+        let name = NameDigest(names.row_key("file", &path));
+        match judged {
+            Err(reason) => export.strangers.push(Stranger { ordinal, name, reason }),
+            Ok((kind, source)) => {
+                let bytes = source.stored_bytes();
+                export.inputs.push(InputFile { ordinal, name, kind, source, bytes });
+            }
+        }
+    }
+    if export.inputs.is_empty() {
+        return Err(IntakeError::Empty { strangers: export.strangers.len() });
+    }
+    Ok(export)
+}
+
+/// What each entry is, archives' members included, in the order of paths.
+fn judged(entries: Vec<Entry>, limits: &Limits) -> Result<Vec<Found>, IntakeError> {
     let mut found = Vec::new();
     for entry in entries {
         match entry.raw {
@@ -200,21 +253,7 @@ pub fn classify(entries: Vec<Entry>, limits: &Limits, names: &KeyedHasher) -> Re
     }
     found.sort_by(|a, b| a.0.cmp(&b.0));
     prefer_one_form(&mut found);
-    let mut export = Export::default();
-    for (ordinal, (path, judged)) in (0u32..).zip(found) {
-        let name = NameDigest(names.row_key("file", &path));
-        match judged {
-            Err(reason) => export.strangers.push(Stranger { ordinal, name, reason }),
-            Ok((kind, source)) => {
-                let bytes = source.stored_bytes();
-                export.inputs.push(InputFile { ordinal, name, kind, source, bytes });
-            }
-        }
-    }
-    if export.inputs.is_empty() {
-        return Err(IntakeError::Empty { strangers: export.strangers.len() });
-    }
-    Ok(export)
+    Ok(found)
 }
 
 type Found = (String, Result<(InputKind, ByteSource), &'static str>);

@@ -16,7 +16,9 @@ pub mod source;
 pub mod tables;
 pub mod vocabulary;
 
-pub use discover::{Entry, Export, InputFile, IntakeError, NameDigest, Stranger, classify, discover};
+pub use discover::{
+    Entry, Export, InputFile, IntakeError, Listed, NameDigest, Stranger, classify, discover, list,
+};
 pub use fhir::{map_fhir, read_references};
 pub use kinds::{FhirFile, InputKind, TableFormat, canonical_name};
 pub use limits::Limits;

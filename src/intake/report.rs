@@ -102,12 +102,12 @@ impl Tally {
         }
     }
 
-    /// Unmapped and quarantined records by reason or rule, types added up.
-    pub fn reasons_flat(&self) -> BTreeMap<&'static str, u64> {
-        let mut flat = self.rules.clone();
+    /// Unmapped records by reason, types added up.
+    pub fn by_reason(&self) -> BTreeMap<Reason, u64> {
+        let mut flat = BTreeMap::new();
         for reasons in self.reasons.values() {
             for (reason, n) in reasons {
-                *flat.entry(reason).or_default() += n;
+                *flat.entry(*reason).or_default() += n;
             }
         }
         flat

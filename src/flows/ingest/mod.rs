@@ -51,6 +51,7 @@ use crate::intake::vocabulary::{LoadError, LoadedVocabulary};
 use crate::intake::{Entry, Export, IntakeError, Limits, classify, discover};
 use crate::jobs::{Progress, Unit};
 use crate::keys::{Keyring, label};
+use crate::mapping::outcome::{Reason, Rule};
 use crate::mapping::{KeyedHasher, StageError};
 use crate::registry::{Registry, RegistryError};
 use crate::state::{records, topic};
@@ -126,8 +127,12 @@ pub struct IngestSummary {
     pub tables: BTreeMap<String, u64>,
     /// Lines read and what became of them.
     pub lines: Lines,
-    /// Unmapped and quarantined lines, by reason or rule.
-    pub reasons: BTreeMap<&'static str, u64>,
+    /// Unmapped lines, by reason.
+    pub reasons: BTreeMap<Reason, u64>,
+    /// Quarantined lines, by rule.
+    pub rules: BTreeMap<Rule, u64>,
+    /// Files that could not be read to their end.
+    pub stopped: Vec<Stopped>,
     /// Entries of the export that were left alone, by reason.
     pub strangers: BTreeMap<&'static str, u64>,
     /// Record numbers that more than one patient of the contributor has or had, and by which consents therefore name nobody.
@@ -138,6 +143,19 @@ pub struct IngestSummary {
     pub ledger_seq: Seq,
     /// How long it took.
     pub seconds: f64,
+}
+
+/// A file that could not be read to its end: what followed is not in the version.
+#[derive(Clone, Debug, Serialize)]
+pub struct Stopped {
+    /// Its ordinal in the export.
+    pub file: u32,
+    /// What it holds.
+    pub kind: &'static str,
+    /// Lines read before.
+    pub lines: u64,
+    /// Why: `truncated`, `corrupt-container`, `expansion-limit`, ….
+    pub rule: Rule,
 }
 
 /// Lines read and what became of them.

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::export::{Mapped, reclassify};
 use super::people::Found;
-use super::{Consents, IngestError, IngestSummary, Lines, Run, entry, reports};
+use super::{Consents, IngestError, IngestSummary, Lines, Run, Stopped, entry, reports};
 use crate::catalog::Facts;
 use crate::dataset::{
     FORMAT, FileEntry, Manifest, Mode, ProfileEntry, ReportEntry, TableEntry, VersionWriter,
@@ -24,7 +24,7 @@ use crate::dataset::{
 use crate::events::{DatasetPublished, Event};
 use crate::flows::consent::{self, ConsentSummary};
 use crate::gather::{Dropped, GatherReport, Gathering, ImplausibleDates};
-use crate::intake::{Export, IntakeReport, Quarantined};
+use crate::intake::{Export, FileReport, IntakeReport, Quarantined};
 use crate::jobs::Unit;
 use crate::keys::label;
 use crate::mapping::fhir::Deletion;
@@ -103,6 +103,14 @@ pub(super) fn give_up(writer: &VersionWriter<'_>, error: IngestError) -> IngestE
     error
 }
 
+/// The files that were not read to their end.
+pub(super) fn stopped(report: &IntakeReport) -> impl Iterator<Item = Stopped> + '_ {
+    let stopped = |file: &FileReport| {
+        file.stopped.map(|rule| Stopped { file: file.ordinal, kind: file.kind, lines: file.lines, rule })
+    };
+    report.files.iter().filter_map(stopped)
+}
+
 /// Sums up.
 pub(super) fn summary(
     run: &Run<'_>,
@@ -130,7 +138,9 @@ pub(super) fn summary(
             unmapped: total.unmapped,
             quarantined: total.quarantined,
         },
-        reasons: mapped.report.lines.reasons_flat(),
+        reasons: mapped.report.lines.by_reason(),
+        rules: mapped.report.lines.rules.clone(),
+        stopped: stopped(&mapped.report).collect(),
         strangers,
         record_numbers_ambiguous: found.report.record_numbers_ambiguous,
         consents,

@@ -7,6 +7,8 @@ use almoner_deid::{DeidReport, Profile};
 use almoner_model::Tables;
 use serde_json::{Value, json};
 
+use super::Stopped;
+use super::publish::stopped;
 use crate::dataset::Manifest;
 use crate::intake::IntakeReport;
 use crate::mapping::omop::Noted;
@@ -82,19 +84,41 @@ fn lines(out: &mut String, intake: &IntakeReport) {
     }
     say!(out, "| **all** | {} | {} | {} | {} |", total.read, total.mapped, total.unmapped, total.quarantined);
     say!(out);
-    if !intake.lines.reasons_flat().is_empty() {
-        say!(out, "| reason or rule | lines |");
-        say!(out, "|---|---:|");
-        for (reason, n) in intake.lines.reasons_flat() {
-            say!(out, "| {reason} | {n} |");
+    for (what, why) in
+        [("why unmapped", intake.lines.by_reason()), ("why quarantined", intake.lines.rules.clone())]
+    {
+        if !why.is_empty() {
+            say!(out, "| {what} | lines |");
+            say!(out, "|---|---:|");
+            for (word, n) in why {
+                say!(out, "| {word} | {n} |");
+            }
+            say!(out);
         }
+    }
+    say!(
+        out,
+        "`quarantine.ndjson` locates each quarantined line by number of the file, line and rule. Whoever holds the"
+    );
+    say!(out, "export finds the file's name with `almoner inspect EXPORT --files`.");
+    say!(out);
+    for Stopped { file, kind, lines, rule } in stopped(intake) {
+        say!(
+            out,
+            "**File {file} ({kind}) was not read to its end** ({rule}): {lines} lines came before, and what"
+        );
+        say!(out, "followed is missing from this version.");
         say!(out);
     }
-    say!(out, "`quarantine.ndjson` locates each quarantined line by file ordinal, line and rule.");
-    if !intake.strangers.is_empty() {
-        say!(out, "{} entries of the export were left alone.", intake.strangers.len());
+    let mut alone: BTreeMap<&str, u64> = BTreeMap::new();
+    for stranger in &intake.strangers {
+        *alone.entry(stranger.reason).or_default() += 1;
     }
-    say!(out);
+    if !alone.is_empty() {
+        let alone: Vec<String> = alone.iter().map(|(reason, n)| format!("{n} {reason}")).collect();
+        say!(out, "Entries of the export that were left alone: {}.", alone.join(", "));
+        say!(out);
+    }
 }
 
 /// What went because its date was the date of nothing, by table.

@@ -110,7 +110,7 @@ fn rows(summary: &IngestSummary, table: &str) -> u64 {
 fn check(house: &House, summary: &IngestSummary) {
     let lines = summary.lines;
     assert_eq!(lines.read, lines.mapped + lines.unmapped + lines.quarantined);
-    let reasons: u64 = summary.reasons.values().sum();
+    let reasons: u64 = summary.reasons.values().chain(summary.rules.values()).sum();
     assert_eq!(reasons, lines.unmapped + lines.quarantined, "every line without a row has a reason");
     let version = house.catalog.latest(&summary.dataset).expect("visible");
     version.verify().expect("intact");
@@ -207,4 +207,33 @@ fn a_second_ingest_is_a_second_version_of_the_same_rows() {
     }) else {
         panic!("a dataset has one contributor");
     };
+}
+
+#[test]
+fn a_file_that_ends_too_early_is_told_by_its_number_and_named_to_its_holder() {
+    let house = House::new();
+    let dir = tempfile::tempdir().expect("a folder");
+    crash::export(dir.path(), 0..8);
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+    let conditions = std::fs::read(dir.path().join("Condition.ndjson")).expect("there");
+    std::io::Write::write_all(&mut packed, &conditions).expect("packs");
+    let mut packed = packed.finish().expect("packs");
+    packed.truncate(packed.len() - 12);
+    std::fs::write(dir.path().join("Condition.ndjson.gz"), packed).expect("written");
+    std::fs::remove_file(dir.path().join("Condition.ndjson")).expect("removed");
+    std::fs::write(dir.path().join("readme.txt"), "x").expect("written");
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    check(&house, &summary);
+    let [stopped] = &summary.stopped[..] else { panic!("{:?}", summary.stopped) };
+    assert_eq!((stopped.file, stopped.kind, stopped.rule), (0, "Condition", "truncated"));
+    let version = house.catalog.latest(&summary.dataset).expect("visible");
+    let report =
+        house.folder.path().join("datasets").join(version.folder()).join("reports/de-identification.md");
+    let report = std::fs::read_to_string(report).expect("reads");
+    assert!(report.contains("**File 0 (Condition) was not read to its end** (truncated)"), "{report}");
+    assert!(report.contains("left alone: 1 unknown-kind."), "{report}");
+    let listed = crate::intake::list(dir.path(), &crate::intake::Limits::default()).expect("lists");
+    let listed: Vec<_> = listed.iter().map(|l| (l.ordinal, l.path.as_str(), l.kind, l.left_alone)).collect();
+    assert_eq!(listed[0], (0, "Condition.ndjson.gz", Some("Condition"), None));
+    assert!(listed.contains(&(3, "readme.txt", None, Some("unknown-kind"))), "{listed:?}");
 }

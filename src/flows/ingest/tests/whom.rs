@@ -218,7 +218,7 @@ fn a_record_that_is_sent_again_replaces_what_it_said_before() {
     check(&house, &after);
     assert_eq!(rows(&after, "condition_occurrence"), 80 - 2);
     assert_eq!(rows(&after, "visit_occurrence"), 40 - 1);
-    assert_eq!((after.reasons["entered-in-error"], after.reasons["dangling-patient"]), (2, 1));
+    assert_eq!((after.reasons["entered-in-error"], after.rules["dangling-patient"]), (2, 1));
 }
 
 #[test]
