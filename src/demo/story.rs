@@ -123,11 +123,18 @@ impl Story {
     pub fn told_with_addresses(&self) -> String {
         let url = &self.url;
         let mut text = self.told();
-        text += &format!(
-            "Look around\n\n  {url}/docs/               every operation, to try\n  {url}/ledger/checkpoint   the signed head of \
-             the ledger\n  {url}/metrics             measurements (operator)\n  {}   the two releases\n\n",
-            self.downloads.display()
-        );
+        text += "Look around\n\n";
+        let places = [
+            (format!("{url}/docs/"), "every operation, to try"),
+            (format!("{url}/ledger/checkpoint"), "the signed head of the ledger"),
+            (format!("{url}/metrics"), "measurements (operator)"),
+            (self.downloads.display().to_string(), "the two releases"),
+        ];
+        let width = places.iter().map(|(place, _)| place.len()).max().unwrap_or_default();
+        for (place, what) in &places {
+            text += &format!("  {place:width$}  {what}\n");
+        }
+        text.push('\n');
         if let Some(patient) = self.tokens.iter().find(|t| t.token.starts_with("alp_")) {
             text += &format!("The page of the patient who withdrew\n\n  {url}/me#{}\n\n", patient.token);
         }
