@@ -8,10 +8,7 @@ use std::collections::{BTreeMap, HashMap, HashSet};
 use std::sync::Arc;
 
 use almoner_model::{ColumnType, IdentifierClass, RowKey, SubjectId, TableOrigin, TableSpec};
-use arrow::array::{
-    ArrayRef, AsArray, BooleanArray, Date32Array, Int64Array, RecordBatch, TimestampMicrosecondArray,
-};
-use arrow::compute::filter_record_batch;
+use arrow::array::{ArrayRef, AsArray, Date32Array, Int64Array, RecordBatch, TimestampMicrosecondArray};
 use arrow::datatypes::{Date32Type, Int64Type, TimestampMicrosecondType};
 
 use super::export::Mapped;
@@ -74,6 +71,11 @@ impl Changes {
         Ok(changes)
     }
 
+    /// Who stands for a person now.
+    pub fn current(&self, person: i64) -> i64 {
+        self.moved.get(&person).map_or(person, |winner| winner.get())
+    }
+
     /// Whether a person turned out to be another.
     pub fn is_moved(&self, person: i64) -> bool {
         self.moved.contains_key(&person)
@@ -94,7 +96,7 @@ impl Changes {
                 run.ctx.tables.iter().enumerate().filter(|(_, s)| s.origin == TableOrigin::Mapped)
             {
                 let Some(rows) = base.bucket(&spec.table, *from, None)? else { continue };
-                for (loser, rows) in self.rows_of(movers, &rows)? {
+                for (loser, rows) in rows_of(movers, &rows) {
                     let Ok(before) = SubjectId::new(loser) else { continue };
                     let winner = movers[&loser];
                     let by = offset(winner) - offset(before);
@@ -104,29 +106,20 @@ impl Changes {
         }
         Ok(parts)
     }
+}
 
-    /// The rows of each mover that are not deleted. A person's rows are one run.
-    fn rows_of(&self, movers: &Movers, rows: &RecordBatch) -> Result<Vec<(i64, RecordBatch)>, IngestError> {
-        let Some(persons) = int(rows, "person_id") else { return Ok(Vec::new()) };
-        let keys = record_keys(rows);
-        let mut out = Vec::new();
-        let mut start = 0;
-        for run in persons.values().chunk_by(|a, b| a == b) {
-            let (from, person) = (start, run[0]);
-            start += run.len();
-            if !movers.contains_key(&person) {
-                continue;
-            }
-            let deleted = |row| keys.as_ref().is_some_and(|k| self.rows.contains(&k.value(row)));
-            let stays: BooleanArray = (from..start).map(|row| Some(!deleted(row))).collect();
-            let rows = filter_record_batch(&rows.slice(from, run.len()), &stays)
-                .map_err(crate::gather::GatherError::from)?;
-            if rows.num_rows() > 0 {
-                out.push((person, rows));
-            }
+/// The rows of each mover. A person's rows are one run.
+fn rows_of(movers: &Movers, rows: &RecordBatch) -> Vec<(i64, RecordBatch)> {
+    let Some(persons) = int(rows, "person_id") else { return Vec::new() };
+    let mut out = Vec::new();
+    let mut start = 0;
+    for run in persons.values().chunk_by(|a, b| a == b) {
+        if movers.contains_key(&run[0]) {
+            out.push((run[0], rows.slice(start, run.len())));
         }
-        Ok(out)
+        start += run.len();
     }
+    out
 }
 
 /// The people of the version before who turned out to be another.

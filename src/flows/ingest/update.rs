@@ -12,8 +12,10 @@
 use std::collections::{BTreeSet, HashMap, HashSet};
 
 use almoner_deid::{DeidContext, PersonBatch, SubjectContext, deidentify};
-use almoner_model::{ContributorId, DatasetId, Date, DatePrecision, Seq, SubjectId, TableOrigin};
-use arrow::array::{Array, AsArray, BooleanArray, Int64Array};
+use almoner_model::{
+    ContributorId, DatasetId, Date, DatePrecision, Seq, SubjectId, TableOrigin, TableSpec, Tables,
+};
+use arrow::array::{Array, AsArray, BooleanArray, Int64Array, RecordBatch};
 use arrow::compute::filter_record_batch;
 use arrow::datatypes::Date32Type;
 use serde_json::Value;
@@ -103,6 +105,7 @@ struct Merge<'m> {
 }
 
 /// The rows of the version before in one bucket, derived tables left out.
+#[derive(Default)]
 struct Before {
     parts: Vec<Part>,
     base: Base,
@@ -119,7 +122,12 @@ impl Merge<'_> {
         bucket: u32,
         written: &mut Written,
     ) -> Result<(), IngestError> {
-        let before = before(self.buckets.run, self.base, bucket)?;
+        let run = self.buckets.run;
+        let mut before = before(run, self.base, bucket)?;
+        let come = self.changes.moved_into(run, self.base, bucket)?;
+        for (table, rows) in &come {
+            before.know(run.ctx.tables.iter().nth(*table), rows);
+        }
         let gathered = gathering.bucket_after(bucket, &before.base)?;
         written.gather.add(gathered.report.clone());
         let ids = |part: &Part| -> HashSet<i64> {
@@ -127,15 +135,15 @@ impl Merge<'_> {
         };
         let here: HashSet<i64> = before.parts.iter().flat_map(ids).collect();
         let away = here.iter().any(|person| self.changes.is_moved(*person));
-        let come = self.changes.moved_into(self.buckets.run, self.base, bucket)?;
         let deleted = here.iter().any(|p| self.changes.persons.contains(p)) || self.has_deleted(&before);
         if gathered.subjects.is_empty() && come.is_empty() && !away && !deleted {
             return self.carry(bucket, written);
         }
         let fresh = self.fresh(&gathered, &before, written)?;
-        let (kept, replaced) = self.kept(before.parts, &fresh);
-        let mut parts = kept;
-        parts.extend(self.without_second(come, &parts, &fresh));
+        let (sent, mut replaced) = (Sent::of(run.ctx.tables, &fresh), HashMap::new());
+        let mut parts = self.staying(before.parts, &sent, &mut replaced);
+        let come = self.staying(come, &sent, &mut replaced);
+        parts.extend(self.without_second(come, &parts));
         parts.extend(fresh);
         rewrite(self.buckets, bucket, parts, &replaced, written)
     }
@@ -211,50 +219,25 @@ impl Merge<'_> {
         Ok(batch.into_tables().into_iter().collect())
     }
 
-    /// The rows of the version before that stay, and which visits took the place of others.
-    fn kept(&self, parts: Vec<Part>, fresh: &[Part]) -> (Vec<Part>, HashMap<i64, i64>) {
+    /// Of rows of the version before those that stay. Which visits take the place of others is added to `replaced`.
+    fn staying(&self, parts: Vec<Part>, sent: &Sent, replaced: &mut HashMap<i64, i64>) -> Vec<Part> {
         let tables = self.buckets.run.ctx.tables;
-        let is = |table: usize, name: &str| tables.index_of(name) == Some(table);
-        let mut keys: HashSet<i64> = HashSet::new();
-        let mut one_each: HashMap<usize, HashSet<i64>> = HashMap::new();
-        let mut ids: HashMap<(usize, i64), i64> = HashMap::new();
-        for (table, rows) in fresh {
-            let (Some(row_keys), Some(persons)) = (record_keys(rows), int(rows, "person_id")) else {
-                continue;
-            };
-            keys.extend(row_keys.values());
-            if is(*table, "person") || is(*table, "death") {
-                one_each.entry(*table).or_default().extend(persons.values());
-            }
-            let event = tables.iter().nth(*table).and_then(|spec| spec.event_id.as_deref());
-            if let Some(events) = event
-                .and_then(|name| int(rows, name))
-                .filter(|_| is(*table, "visit_occurrence") || is(*table, "visit_detail"))
-            {
-                ids.extend(
-                    row_keys.values().iter().zip(events.values()).map(|(key, id)| ((*table, *key), *id)),
-                );
-            }
-        }
-        let mut replaced = HashMap::new();
         let mut kept = Vec::new();
         for (table, rows) in parts {
             let (Some(row_keys), Some(persons)) = (record_keys(&rows), int(&rows, "person_id")) else {
                 continue;
             };
-            let event = tables
-                .iter()
-                .nth(table)
-                .and_then(|spec| spec.event_id.as_deref())
-                .and_then(|name| int(&rows, name));
+            let event = tables.iter().nth(table).and_then(|spec| spec.event_id.as_deref());
+            let event = event.and_then(|name| int(&rows, name));
             let stays: BooleanArray = (0..rows.num_rows())
                 .map(|row| {
                     let (key, person) = (row_keys.value(row), persons.value(row));
-                    if let (Some(new), Some(old)) = (ids.get(&(table, key)), event) {
+                    // A visit that became another person's takes none of this person's rows with it.
+                    let visit = (table, key, self.changes.current(person));
+                    if let (Some(new), Some(old)) = (sent.visits.get(&visit), event) {
                         replaced.insert(old.value(row), *new);
                     }
-                    let again =
-                        keys.contains(&key) || one_each.get(&table).is_some_and(|p| p.contains(&person));
+                    let again = sent.keys.contains(&key) || sent.single.contains(&(table, person));
                     let gone = self.changes.rows.contains(&key) || self.changes.persons.contains(&person);
                     Some(!again && !gone && !self.changes.is_moved(person))
                 })
@@ -263,75 +246,117 @@ impl Merge<'_> {
                 kept.push((table, rows));
             }
         }
-        (kept, replaced)
+        kept
     }
 
-    /// Of rows that came with a merge: no second person row, no second death, nothing that the export sent again.
-    fn without_second(&self, come: Vec<Part>, kept: &[Part], fresh: &[Part]) -> Vec<Part> {
-        let tables = self.buckets.run.ctx.tables;
-        let sent: HashSet<i64> = fresh
-            .iter()
-            .filter_map(|(_, rows)| record_keys(rows))
-            .flat_map(|keys| keys.values().iter().copied().collect::<Vec<_>>())
-            .collect();
+    /// Of rows that came with a merge: no second person row and no second death.
+    fn without_second(&self, come: Vec<Part>, kept: &[Part]) -> Vec<Part> {
+        let is_single = single(self.buckets.run.ctx.tables);
         let mut have: HashSet<(usize, i64)> = HashSet::new();
-        for (table, rows) in kept.iter().chain(fresh) {
-            have.extend(
-                int(rows, "person_id").into_iter().flat_map(|p| p.values().iter().map(|id| (*table, *id))),
-            );
+        for (table, rows) in kept.iter().filter(|(table, _)| is_single(*table)) {
+            let persons = int(rows, "person_id").into_iter().flat_map(|p| p.values().iter());
+            have.extend(persons.map(|id| (*table, *id)));
         }
         let mut out = Vec::new();
         for (table, rows) in come {
-            let single = ["person", "death"].iter().any(|name| tables.index_of(name) == Some(table));
-            let (Some(persons), Some(keys)) = (int(&rows, "person_id"), record_keys(&rows)) else {
+            let Some(persons) = int(&rows, "person_id").filter(|_| is_single(table)) else {
+                out.push((table, rows));
                 continue;
             };
-            let stays: BooleanArray = (0..rows.num_rows())
-                .map(|row| {
-                    let again = single && !have.insert((table, persons.value(row)));
-                    Some(!again && !sent.contains(&keys.value(row)))
-                })
-                .collect();
+            let stays: BooleanArray =
+                persons.values().iter().map(|person| Some(have.insert((table, *person)))).collect();
             out.extend(filter_record_batch(&rows, &stays).ok().map(|rows| (table, rows)));
         }
         out
     }
 }
 
-/// Reads what the version before has in a bucket.
-fn before(run: &Run<'_>, base: &DatasetVersion, bucket: u32) -> Result<Before, IngestError> {
-    let mut all =
-        Before { parts: Vec::new(), base: Base::default(), births: HashMap::new(), deaths: HashMap::new() };
-    for (table, spec) in run.ctx.tables.iter().enumerate().filter(|(_, s)| s.origin == TableOrigin::Mapped) {
-        let Some(rows) = base.bucket(&spec.table, bucket, None)? else { continue };
-        all.base.rows.insert(table, rows.num_rows() as u64);
-        let (Some(persons), Some(keys)) = (int(&rows, "person_id"), record_keys(&rows)) else {
-            continue;
+/// Whether a table has one row for each person.
+fn single(tables: &Tables) -> impl Fn(usize) -> bool {
+    let single = ["person", "death"].map(|name| tables.index_of(name));
+    move |table| single.contains(&Some(table))
+}
+
+/// What the new rows of a bucket take the place of.
+#[derive(Default)]
+struct Sent {
+    /// Their records.
+    keys: HashSet<i64>,
+    /// By table that has one row for each person: the people.
+    single: HashSet<(usize, i64)>,
+    /// The event ids of visits and visit details, by table, record and person.
+    visits: HashMap<(usize, i64, i64), i64>,
+}
+
+impl Sent {
+    fn of(tables: &Tables, fresh: &[Part]) -> Self {
+        let is_single = single(tables);
+        let visits = ["visit_occurrence", "visit_detail"].map(|name| tables.index_of(name));
+        let mut all = Self::default();
+        for (table, rows) in fresh {
+            let (Some(row_keys), Some(persons)) = (record_keys(rows), int(rows, "person_id")) else {
+                continue;
+            };
+            all.keys.extend(row_keys.values());
+            if is_single(*table) {
+                all.single.extend(persons.values().iter().map(|person| (*table, *person)));
+            }
+            let event = tables.iter().nth(*table).and_then(|spec| spec.event_id.as_deref());
+            let event = event.and_then(|name| int(rows, name)).filter(|_| visits.contains(&Some(*table)));
+            for (row, id) in event.into_iter().flat_map(|e| e.values().iter().enumerate()) {
+                all.visits.insert((*table, row_keys.value(row), persons.value(row)), *id);
+            }
+        }
+        all
+    }
+}
+
+impl Before {
+    /// Learns from rows of one table what new rows of their people may name: visits, and what was published of birth and
+    /// death. What is known of a person already stays.
+    fn know(&mut self, spec: Option<&TableSpec>, rows: &RecordBatch) {
+        let (Some(spec), Some(persons), Some(keys)) = (spec, int(rows, "person_id"), record_keys(rows))
+        else {
+            return;
         };
-        let event = spec.event_id.as_deref().and_then(|name| int(&rows, name));
+        let persons = || persons.values().iter().copied();
+        let event = spec.event_id.as_deref().and_then(|name| int(rows, name));
         let links = |events: &Int64Array| {
-            let keyed = persons.values().iter().copied().zip(keys.values().iter().map(|k| *k as u64));
-            keyed.zip(events.values().iter().copied()).collect::<HashMap<_, _>>()
+            let keyed = persons().zip(keys.values().iter().map(|k| *k as u64));
+            keyed.zip(events.values().iter().copied()).collect::<Vec<_>>()
         };
         match (spec.table.as_str(), event) {
-            ("visit_occurrence", Some(events)) => all.base.visits = links(events),
-            ("visit_detail", Some(events)) => all.base.details = links(events),
+            ("visit_occurrence", Some(events)) => self.base.visits.extend(links(events)),
+            ("visit_detail", Some(events)) => self.base.details.extend(links(events)),
             ("death", _) => {
                 let days = rows.column_by_name("death_date").and_then(|c| c.as_primitive_opt::<Date32Type>());
                 let days = days.into_iter().flat_map(|days| days.values().iter().copied());
-                all.deaths.extend(persons.values().iter().copied().zip(days));
+                for (person, day) in persons().zip(days) {
+                    self.deaths.entry(person).or_insert(day);
+                }
             }
             ("person", _) => {
-                all.base.persons.extend(persons.values());
+                self.base.persons.extend(persons());
                 let flags = rows.column_by_name("age_90_plus").and_then(|c| c.as_boolean_opt().cloned());
-                if let (Some(flags), Some(years)) = (flags, int(&rows, "year_of_birth")) {
-                    let known = (0..rows.num_rows())
-                        .map(|row| (flags.is_valid(row) && flags.value(row), years.value(row)));
-                    all.births.extend(persons.values().iter().copied().zip(known));
+                if let (Some(flags), Some(years)) = (flags, int(rows, "year_of_birth")) {
+                    for (row, person) in persons().enumerate() {
+                        let known = (flags.is_valid(row) && flags.value(row), years.value(row));
+                        self.births.entry(person).or_insert(known);
+                    }
                 }
             }
             _ => {}
         }
+    }
+}
+
+/// Reads what the version before has in a bucket.
+fn before(run: &Run<'_>, base: &DatasetVersion, bucket: u32) -> Result<Before, IngestError> {
+    let mut all = Before::default();
+    for (table, spec) in run.ctx.tables.iter().enumerate().filter(|(_, s)| s.origin == TableOrigin::Mapped) {
+        let Some(rows) = base.bucket(&spec.table, bucket, None)? else { continue };
+        all.base.rows.insert(table, rows.num_rows() as u64);
+        all.know(Some(spec), &rows);
         all.parts.push((table, rows));
     }
     Ok(all)
