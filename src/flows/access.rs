@@ -27,6 +27,9 @@ pub enum PeopleError {
          by Patient/<id>"
     )]
     Ambiguous,
+    /// It is no record number.
+    #[error("a record number has 1 to 200 characters")]
+    NotOne,
     /// The registry failed.
     #[error("{0}")]
     Failed(String),
@@ -69,6 +72,7 @@ impl People for Registry {
         record_number: &SourcePatientId,
         entropy: &dyn Entropy,
     ) -> Result<SubjectId, PeopleError> {
+        may_be_one(record_number)?;
         Ok(Self::subject_of_record(self, contributor, record_number, entropy)?)
     }
 
@@ -77,12 +81,19 @@ impl People for Registry {
         contributor: &ContributorId,
         record_number: &SourcePatientId,
     ) -> Result<Option<SubjectId>, PeopleError> {
+        may_be_one(record_number)?;
         Ok(Self::find_record(self, contributor, record_number)?)
     }
 
     fn aliases(&self) -> Result<Vec<(SubjectId, SubjectId)>, PeopleError> {
         Ok(Self::aliases(self).into_iter().collect())
     }
+}
+
+fn may_be_one(record_number: &SourcePatientId) -> Result<(), PeopleError> {
+    let text = record_number.expose();
+    let fits = !text.trim().is_empty() && text.chars().count() <= 200;
+    if fits { Ok(()) } else { Err(PeopleError::NotOne) }
 }
 
 impl From<RegistryError> for PeopleError {
@@ -113,7 +124,7 @@ impl From<PeopleError> for AccessError {
     fn from(e: PeopleError) -> Self {
         match e {
             PeopleError::Suppressed => Self::Denied(e.to_string()),
-            PeopleError::Ambiguous => Self::invalid("/record_number", e.to_string()),
+            PeopleError::Ambiguous | PeopleError::NotOne => Self::invalid("/record_number", e.to_string()),
             PeopleError::Failed(reason) => Self::Failed(reason),
         }
     }

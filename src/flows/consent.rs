@@ -14,6 +14,7 @@ use sha2::Sha256;
 
 use super::Act;
 use super::access::{AccessContext, AccessError, PeopleError, entry};
+use super::permitted::Sayings;
 use crate::consent::fhir::{self, Reading};
 use crate::consent::form::{self, FormError, Forms, ListError, RowError};
 use crate::consent::{Directive, Effect, Signed, Source, Status, SubjectState};
@@ -105,7 +106,7 @@ pub fn record(
 }
 
 /// Records several consents, all or none, and gives their entries in order. What was said last of the same document in the
-/// same words is not said again: it has its entry.
+/// same words is not said again: it has its entry, unless something else is said of the document before it in the batch.
 ///
 /// # Errors
 /// As [`record`]; nothing is recorded then.
@@ -117,18 +118,24 @@ pub fn record_batch(
 ) -> Result<Vec<Seq>, AccessError> {
     read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
     let (mut entries, mut places) = (Vec::new(), Vec::with_capacity(consents.len()));
+    let mut changed: BTreeSet<(SubjectId, String)> = BTreeSet::new();
     for (n, consent) in consents.into_iter().enumerate() {
         let subject = match consent.whose {
             Whose::Subject(subject) => subject,
             Whose::Record(number) => ctx.people.subject_of_record(contributor, &number, ctx.entropy)?,
         };
+        let subject = who_withdrew(ctx, subject, consent.lifts)?;
         let (mut directive, event_id) = (consent.directive, act.event_id(n));
+        let document = (subject, directive.lineage.clone());
         if let Some(seq) = ctx.store.find_event(&event_id)? {
             signed_as_before(ctx, seq, &mut directive)?;
-        } else if let Some(seq) = said_last(ctx, contributor, subject, &directive, consent.lifts)? {
+        } else if !changed.contains(&document)
+            && let Some(seq) = said_last(ctx, contributor, subject, &directive, consent.lifts)?
+        {
             places.push(Some(seq));
             continue;
         }
+        changed.insert(document);
         entries.push(consent_entry(ctx, act, event_id, contributor, subject, &directive, consent.lifts)?);
         places.push(None);
     }
@@ -138,6 +145,22 @@ pub fn record_batch(
         .map(|known| known.or_else(|| fresh.next()))
         .collect::<Option<_>>()
         .ok_or_else(|| AccessError::Failed("the store acknowledged too little".into()))
+}
+
+/// Of the ids of a person the one under which the withdrawal was said that an act names: there it is lifted.
+fn who_withdrew(
+    ctx: &AccessContext<'_>,
+    subject: SubjectId,
+    lifts: Option<Seq>,
+) -> Result<SubjectId, AccessError> {
+    let Some(named) = lifts else { return Ok(subject) };
+    for id in ctx.same_people()?.of(subject) {
+        let said = read::subject(&ctx.state(), id)?.unwrap_or_default();
+        if said.withdrawals.iter().any(|w| w.seq == named) {
+            return Ok(id);
+        }
+    }
+    Ok(subject)
 }
 
 /// A participant's own act is signed when it is heard; the same act again was signed when it was heard first.
@@ -241,6 +264,7 @@ pub fn import(
             Ok(subject) => people.push((row.line, subject, row.directive)),
             Err(PeopleError::Suppressed) => summary.reject(row.line, "erased-person"),
             Err(PeopleError::Ambiguous) => summary.reject(row.line, "ambiguous-record-number"),
+            Err(PeopleError::NotOne) => summary.reject(row.line, "no-record-number"),
             Err(e) => return Err(AccessError::from(e).into()),
         }
     }
@@ -370,7 +394,7 @@ struct Import<'i> {
 impl Import<'_> {
     /// The act of importing exactly this: the same whoever imports it and however often. `None` if it was heard.
     ///
-    /// An end or a refusal whose day is not known is heard again where something else was said of the document since: it
+    /// An end or a refusal is heard again where something else was said of the document since that was not signed later: it
     /// may have been ended again.
     fn act(
         &mut self,
@@ -385,7 +409,8 @@ impl Import<'_> {
         let mut act = self.imported(subject, directive, None);
         if self.heard.contains(&act.event_id) || self.ctx.repeated(&act)?.is_some() {
             let permits = directive.status == Status::Active && directive.rules.has(Effect::Permit);
-            if last == Some(shape) || permits || directive.signed.since.is_none() {
+            let superseded = recorded.is_some_and(|r| r.signed.first_day() > directive.signed.date);
+            if last == Some(shape) || permits || superseded {
                 return Ok(None);
             }
             act = self.imported(subject, directive, Some((recorded.map(|d| d.seq), last)));
@@ -448,18 +473,10 @@ fn consent_entry(
     entry(&event, event_id, act, Some(subject), vec![topic::CONSENT.to_owned()])
 }
 
-/// Everything one person said, for their own page and for the evidence of a release.
+/// Everything one person said, under whichever of their ids, for their own page and for whoever wants to write to them.
 ///
 /// # Errors
-/// If the store fails.
+/// If the store or the registry fails.
 pub fn said_by(ctx: &AccessContext<'_>, subject: SubjectId) -> Result<SubjectState, AccessError> {
-    let record = read::subject(&ctx.state(), subject)?.unwrap_or_default();
-    let mut shapes = std::collections::HashMap::new();
-    for row in &record.directives {
-        if let Some(shape) = read::shape(&ctx.state(), &row.shape)? {
-            shapes.insert(row.shape, std::sync::Arc::new(shape));
-        }
-    }
-    let state = record.state(&|digest| shapes.get(digest).cloned());
-    state.ok_or(AccessError::Read(crate::state::ReadError::Malformed("shape")))
+    Sayings::new(*ctx, ctx.store.size())?.of(subject)
 }

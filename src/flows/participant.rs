@@ -88,9 +88,14 @@ pub fn choices(ctx: &AccessContext<'_>, who: &Participant) -> Result<Choices, Ac
     let said = said_by(ctx, subject)?;
     let governing: Vec<u64> = said.governing().map(|d| d.seq).collect();
     let kinds = vec!["consent.recorded".to_owned()];
-    let filter = EntryFilter { kinds, topic: Some(topic::subject(subject)) };
+    let mut entries = Vec::new();
+    for id in ctx.same_people()?.of(subject) {
+        let filter = EntryFilter { kinds: kinds.clone(), topic: Some(topic::subject(id)) };
+        entries.extend(ctx.store.entries(0, 10_000, &filter)?);
+    }
+    entries.sort_by_key(|entry| entry.seq);
     let mut choices = Vec::new();
-    for entry in ctx.store.entries(0, 10_000, &filter)? {
+    for entry in entries {
         let Some(value) = entry.payload.value() else { continue };
         let Ok(event) = serde_json::from_value::<ConsentRecorded>(value.clone()) else { continue };
         let Ok(directive) = serde_json::from_value(event.directive) else { continue };

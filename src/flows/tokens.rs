@@ -92,6 +92,9 @@ pub enum TokenError {
     /// There is no such token.
     #[error("there is no such token")]
     Unknown,
+    /// The act that is repeated made a token that was ended since.
+    #[error("the token that this call made was ended; make another under a new Idempotency-Key")]
+    Ended,
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -102,6 +105,7 @@ impl TokenError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Store(e) => e.kind(),
+            Self::Ended => ErrorKind::Conflict,
             _ => ErrorKind::Invalid,
         }
     }
@@ -128,6 +132,9 @@ impl Tokens<'_> {
         let secret = Zeroizing::new(self.entropy.bytes32());
         // From the act, so that repeating it makes the same entry; what the first attempt showed stops working.
         let id = hex::encode(&Sha256::digest(act.event_id.as_bytes())[..6]);
+        if self.read(&id)?.is_some_and(|token| token.revoked.is_some()) {
+            return Err(TokenError::Ended);
+        }
         let now = self.clock.now();
         let record = TokenRecord {
             id: id.clone(),

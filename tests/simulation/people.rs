@@ -263,3 +263,36 @@ fn nothing_that_a_person_said_stands_in_a_leaf() {
         }
     }
 }
+
+#[test]
+fn the_last_word_of_a_document_governs_also_within_one_call_and_when_it_was_said_before() {
+    let world = World::new(9);
+    let subject = world.subject(0);
+    let say = |permit: bool| NewConsent {
+        whose: Whose::Subject(subject),
+        directive: crate::directive(Source::Form, Signed::on(crate::date("2025-01-01")), permit, None),
+        lifts: None,
+    };
+    let record = |said: Vec<NewConsent>| {
+        consent::record_batch(&world.ctx(), &world.act("contributor"), &north(), said).expect("recorded")
+    };
+    let refusal = record(vec![say(false)]);
+    let both = record(vec![say(true), say(false)]);
+    assert!(both[1] > both[0] && both[0] > refusal[0], "the refusal is said after the permission: {both:?}");
+    assert_eq!(permitted(&world), 0);
+    assert_eq!(record(vec![say(false)]), [both[1]], "nothing new");
+
+    let person = world.subject(1);
+    let hear = |code: &str| {
+        let consent = serde_json::json!({
+            "resourceType": "Consent", "id": "a", "status": "active", "dateTime": "2020-05-01",
+            "scope": {"coding": [{"code": "research"}]}, "policyRule": {"coding": [{"code": code}]},
+        });
+        let one = [(1, person, &consent)];
+        record_fhir(&world.ctx(), &by("system"), &north(), &[1; 32], one).expect("heard").recorded
+    };
+    for (code, left) in [("OPTOUT", 0), ("OPTIN", 1), ("OPTOUT", 0)] {
+        assert_eq!((hear(code), permitted(&world)), (1, left), "{code}");
+        assert_eq!(hear(code), 0, "{code} again");
+    }
+}
