@@ -132,9 +132,15 @@ fn in_error(resource: &Value) -> Value {
     out
 }
 
-/// One step of a history: changes `state`, and gives what a hospital sends of it.
-fn step(dice: &mut Dice, state: &mut State, waiting: &mut State, merging: bool) -> Sent {
-    let mut sent = Sent::default();
+/// When whoever is there was born.
+fn births(state: &State) -> BTreeMap<String, String> {
+    let birth = |r: &Value| r["birthDate"].as_str().unwrap_or("9999").to_owned();
+    state["Patient"].iter().map(|(id, r)| (id.clone(), birth(r))).collect()
+}
+
+/// Changes who there is, and gives those to whom records can be given.
+fn people(state: &mut State, waiting: &mut State, merging: bool, sent: &mut Sent) -> Vec<String> {
+    let births = births(state);
     // Somebody comes, somebody is deleted, two turn out to be one.
     let coming: Vec<String> = waiting["Patient"].keys().take(2).cloned().collect();
     for (kind, all) in withhold(waiting, &coming) {
@@ -142,9 +148,6 @@ fn step(dice: &mut Dice, state: &mut State, waiting: &mut State, merging: bool) 
         state.entry(kind).or_default().extend(all);
     }
     let merged = |r: &Value| r.get("link").is_some();
-    let birth = |r: &Value| r["birthDate"].as_str().unwrap_or("9999").to_owned();
-    let births: BTreeMap<String, String> =
-        state["Patient"].iter().map(|(id, r)| (id.clone(), birth(r))).collect();
     let plain: Vec<String> =
         state["Patient"].iter().filter(|(_, r)| !merged(r)).map(|(id, _)| id.clone()).collect();
     let named: BTreeSet<String> = state["Patient"]
@@ -171,8 +174,14 @@ fn step(dice: &mut Dice, state: &mut State, waiting: &mut State, merging: bool) 
         patients.get_mut(&loser).expect("there")["link"] = link;
         sent.resources.push(patients[&loser].clone());
     }
-    let people: Vec<String> =
-        plain.into_iter().filter(|id| *id != gone && (!merging || *id != loser)).collect();
+    plain.into_iter().filter(|id| *id != gone && (!merging || *id != loser)).collect()
+}
+
+/// One step of a history: changes `state`, and gives what a hospital sends of it.
+fn step(dice: &mut Dice, state: &mut State, waiting: &mut State, merging: bool) -> Sent {
+    let mut sent = Sent::default();
+    let people = people(state, waiting, merging, &mut sent);
+    let births = births(state);
     for kind in KINDS {
         let Some(all) = state.get_mut(kind) else { continue };
         let ids: Vec<String> = all.keys().cloned().collect();

@@ -6,9 +6,10 @@
 //! Versions follow one another and are compared: who joined in between must not be seen to have a code. So the number of
 //! people with a code is shown as a count shows it, moved by a keyed function of *who* they are and rounded; one person more
 //! moves it anew, up or down, and says nothing. Whether a code is listed goes by the moved number, and rows by code are not
-//! shown, since one person can have many.
+//! shown, since one person can have many. That a number moved at all would still say that somebody with the code came or
+//! went: so a version's own numbers are shown only when enough people did ([`Facts::changed`], `counted_version`).
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use almoner_deid::DeidBatch;
 use almoner_model::{Date, TableOrigin, TableSpec, Tables};
@@ -100,9 +101,21 @@ struct TableFacts {
 pub struct Facts {
     tables: BTreeMap<String, TableFacts>,
     days: Option<(i32, i32)>,
+    /// Those who have a person row.
+    people: Vec<i64>,
 }
 
 impl Facts {
+    /// How many people are in this version and not in `before`, or the other way round.
+    pub fn changed(&self, before: impl IntoIterator<Item = i64>) -> u64 {
+        let now: HashSet<i64> = self.people.iter().copied().collect();
+        let (mut stayed, mut left) = (0, 0);
+        for person in before {
+            if now.contains(&person) { stayed += 1 } else { left += 1 }
+        }
+        now.len() as u64 - stayed + left
+    }
+
     /// Counts one bucket's tables.
     pub fn count(&mut self, tables: &Tables, batch: &DeidBatch) {
         for (spec, rows) in tables.iter().enumerate().filter_map(|(i, s)| Some((s, batch.get(i)?))) {
@@ -121,6 +134,9 @@ impl Facts {
         let Some(persons) = int(Some("person_id")).map(|p| p.values()) else { return };
         let facts = self.tables.entry(spec.table.clone()).or_default();
         facts.rows += rows.num_rows() as u64;
+        if spec.table == "person" {
+            self.people.extend(persons);
+        }
         facts.persons += persons.chunk_by(|a, b| a == b).count() as u64;
         let (start, end) = (day(spec.start.as_deref()), day(spec.end.as_deref()));
         if let (Some(start), TableOrigin::Mapped) = (start, spec.origin) {
@@ -144,6 +160,7 @@ impl Facts {
 
     /// Adds another thread's counts.
     pub fn add(&mut self, other: Self) {
+        self.people.extend(other.people);
         for (table, theirs) in other.tables {
             let ours = self.tables.entry(table).or_default();
             ours.rows += theirs.rows;

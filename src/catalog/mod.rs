@@ -112,6 +112,8 @@ pub struct Listing {
     pub profile: String,
     /// What the data says of itself.
     pub declares: Declares,
+    /// The version that the numbers are of: an earlier one, so long as few people joined or left since.
+    pub counted_version: u32,
     /// People in it; `None` where fewer than the smallest cell.
     pub persons: Option<u64>,
     /// First and last year of any event.
@@ -224,7 +226,7 @@ impl Catalog {
     /// As [`Self::latest`].
     pub fn list(&self) -> Result<Vec<Listing>, CatalogError> {
         let records = self.records()?;
-        records.iter().map(|r| Ok(listing(&self.latest(&r.dataset)?.manifest))).collect()
+        records.iter().map(|r| Ok(self.listed(self.latest(&r.dataset)?)?.0)).collect()
     }
 
     /// One dataset in full.
@@ -234,16 +236,27 @@ impl Catalog {
     pub fn describe(&self, dataset: &DatasetId) -> Result<Description, CatalogError> {
         let record = self.record(dataset)?.ok_or_else(|| CatalogError::NoDataset(dataset.clone()))?;
         let version = self.latest(dataset)?;
-        let listing = listing(&version.manifest);
+        let digest = version.digest;
+        let (listing, counted) = self.listed(version)?;
         let shown = |table: &str| listing.tables.get(table).is_some_and(Option::is_some);
-        let contents = version.manifest.catalog.tables.iter().filter(|(table, _)| shown(table));
+        let contents = counted.catalog.tables.iter().filter(|(table, _)| shown(table));
         Ok(Description {
             contents: contents.map(|(table, catalog)| (table.clone(), catalog.clone())).collect(),
-            quality: version.manifest.reports.get("quality").cloned().unwrap_or_default(),
+            quality: counted.reports.get("quality").cloned().unwrap_or_default(),
             ledger_seq: record.versions.last().map_or(0, |v| v.origin.seq),
-            manifest: version.digest,
+            manifest: digest,
             listing,
         })
+    }
+
+    /// How a version is listed, and the manifest that its numbers are of.
+    fn listed(&self, version: DatasetVersion) -> Result<(Listing, Manifest), CatalogError> {
+        let manifest = version.manifest;
+        let counted = match manifest.counted_version {
+            own if own == manifest.version => manifest.clone(),
+            shown => self.version(&manifest.dataset, shown)?.manifest,
+        };
+        Ok((listing(&manifest, &counted), counted))
     }
 
     /// Removes the folders of versions that the ledger does not know and that are not complete: what a crash left of an
@@ -289,10 +302,11 @@ impl Catalog {
     }
 }
 
-fn listing(manifest: &Manifest) -> Listing {
+/// The version of `manifest`, with the numbers of `counted`.
+fn listing(manifest: &Manifest, counted: &Manifest) -> Listing {
     let visible = |persons: u64| persons >= SMALLEST_CELL;
-    let of = |table: &String| manifest.catalog.tables.get(table).map_or(0, |t| t.persons);
-    let tables = manifest.tables.iter().filter(|(_, t)| t.rows > 0);
+    let of = |table: &String| counted.catalog.tables.get(table).map_or(0, |t| t.persons);
+    let tables = counted.tables.iter().filter(|(_, t)| t.rows > 0);
     Listing {
         dataset: manifest.dataset.clone(),
         contributor: manifest.contributor.clone(),
@@ -301,8 +315,9 @@ fn listing(manifest: &Manifest) -> Listing {
         mode: manifest.mode,
         profile: manifest.profile.name.clone(),
         declares: manifest.declares,
-        persons: visible(manifest.persons).then_some(manifest.persons),
-        years: manifest.catalog.years,
+        counted_version: counted.version,
+        persons: visible(counted.persons).then_some(counted.persons),
+        years: counted.catalog.years,
         tables: tables.map(|(name, t)| (name.clone(), visible(of(name)).then_some(t.rows))).collect(),
         terms_of_use: manifest.terms_of_use.clone(),
     }

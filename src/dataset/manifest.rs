@@ -185,6 +185,9 @@ pub struct Manifest {
     pub offset_epoch: u32,
     /// Leading bits of the layout.
     pub bucket_bits: u8,
+    /// The version whose numbers the catalogue shows for this one: so long as fewer than [`DatasetCatalog::smallest_cell`]
+    /// people joined or left, those that it showed before.
+    pub counted_version: u32,
     /// People in it.
     pub persons: u64,
     /// The tables, those without rows included.

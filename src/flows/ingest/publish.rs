@@ -14,10 +14,11 @@ use almoner_model::{DatePrecision, Seq, SubjectId};
 use arrow::array::RecordBatch;
 use serde_json::{Value, json};
 
+use super::changes::int;
 use super::export::{Mapped, reclassify};
 use super::people::Found;
 use super::{Consents, IngestError, IngestSummary, Lines, Run, Stopped, entry, reports};
-use crate::catalog::Facts;
+use crate::catalog::{CatalogError, Facts, SMALLEST_CELL};
 use crate::dataset::{
     FORMAT, FileEntry, Manifest, Mode, ProfileEntry, ReportEntry, TableEntry, VersionWriter,
 };
@@ -378,6 +379,7 @@ pub(super) fn manifest(
         reference_date: run.reference_date,
         offset_epoch: run.epoch,
         bucket_bits: bits,
+        counted_version: counted_version(run, &written.facts)?,
         persons: written.facts.persons(),
         tables: TableEntry::of(ctx.tables, &run.profile, &written.files),
         files: written.files,
@@ -394,6 +396,23 @@ pub(super) fn manifest(
         quarantine(writer, said.quarantine)?,
     ];
     Ok(manifest)
+}
+
+/// The version whose numbers are shown for this one: its own, if enough people came or went since the one that was shown.
+fn counted_version(run: &Run<'_>, facts: &Facts) -> Result<u32, IngestError> {
+    let catalog = run.ctx.catalog;
+    let latest = match catalog.latest(&run.dataset) {
+        Err(CatalogError::NoDataset(_)) => return Ok(run.version),
+        latest => latest?,
+    };
+    let shown = catalog.version(&run.dataset, latest.manifest.counted_version)?;
+    let mut people = Vec::new();
+    for bucket in shown.buckets() {
+        let rows = shown.bucket("person", bucket, Some(&["person_id"]))?;
+        people.extend(rows.iter().filter_map(|r| int(r, "person_id")).flat_map(|p| p.values().to_vec()));
+    }
+    let few = facts.changed(people) < SMALLEST_CELL;
+    Ok(if few { latest.manifest.counted_version } else { run.version })
 }
 
 /// Writes the list of quarantined lines, a piece at a time.

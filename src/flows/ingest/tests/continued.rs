@@ -277,3 +277,26 @@ fn a_code_for_two_concepts_makes_two_rows_however_often_it_is_mapped() {
     assert_eq!(rows(&changed, "observation"), two - replaced);
     assert_eq!(rows(&changed, "condition_occurrence"), before.tables["condition_occurrence"]);
 }
+
+#[test]
+fn a_catalogue_shows_nobody_come_or_go() {
+    let house = House::new();
+    let listed = |people: std::ops::Range<u32>| {
+        let dir = tempfile::tempdir().expect("a folder");
+        export(dir.path(), people);
+        house.ingest(dir.path(), "north").expect("published");
+        let described = house.catalog.describe(&"north".parse().expect("a slug")).expect("there");
+        (described.listing.version, described.listing.counted_version, described.listing.persons, described)
+    };
+    let (.., first) = listed(0..20);
+    let numbers = |d: &crate::catalog::Description| {
+        (d.listing.tables.clone(), serde_json::to_string(&d.contents).expect("JSON"), d.quality.clone())
+    };
+    for (version, people) in [(2, 0..21), (3, 5..20), (4, 0..30)] {
+        let (at, counted, persons, now) = listed(people);
+        assert_eq!((at, counted, persons), (version, 1, Some(20)));
+        assert_eq!(numbers(&now), numbers(&first), "as it was shown before");
+    }
+    let (at, counted, persons, _) = listed(0..31);
+    assert_eq!((at, counted, persons), (5, 5, Some(31)), "eleven more than were shown");
+}

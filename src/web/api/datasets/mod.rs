@@ -29,6 +29,9 @@ pub struct Dataset {
     pub created: String,
     /// The de-identification profile.
     pub profile: String,
+    /// The version that the numbers are of: so long as fewer than 11 people joined or left, the one that was shown before, so
+    /// that nobody is seen to come or go.
+    pub counted_version: u32,
     /// People; null where fewer than 11.
     pub persons: Option<u64>,
     /// First and last year of any event.
@@ -51,6 +54,7 @@ impl Dataset {
             version: l.version,
             created: l.created.to_string(),
             profile: l.profile.clone(),
+            counted_version: l.counted_version,
             persons: l.persons,
             years: l.years.map(|(first, last)| vec![first, last]),
             tables: serde_json::to_value(&l.tables).map_err(Problem::fault)?,
