@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::owner::Owner;
 use super::{CliError, Globals, read_named};
+use crate::error::ErrorKind;
 use crate::flows::AccessError;
 use crate::flows::consent::{ERRORS_MAX, ImportError, import};
 use crate::store::Actor;
@@ -80,7 +81,13 @@ pub fn run(args: ConsentArgs, globals: &Globals) -> Result<(), CliError> {
             total
         }
     };
-    globals.output().result(&summary, told)
+    globals.output().result(&summary, told)?;
+    let number = |key: &str| summary[key].as_u64().unwrap_or_default();
+    if number("read") > 0 && number("recorded") + number("already") == 0 {
+        let message = "nothing was recorded: see the lines and rules above".to_owned();
+        return Err(CliError::Failed { kind: ErrorKind::Invalid, message, details: None });
+    }
+    Ok(())
 }
 
 /// A list in parts of about `bytes_max`, each with the header and the line on which its first row stands. Rows are not cut,
@@ -118,7 +125,7 @@ fn parts(list: &str, bytes_max: usize) -> Vec<(u64, String)> {
 /// Adds what became of a part whose first row stands on `line`.
 fn add(total: &mut Value, part: &Value, line: u64) {
     let number = |v: &Value| v.as_u64().unwrap_or_default();
-    for key in ["read", "recorded", "already", "withdrawn", "not_understood"] {
+    for key in ["read", "recorded", "already", "withdrawn", "not_understood", "waiting"] {
         total[key] = json!(number(&total[key]) + number(&part[key]));
     }
     for (rule, count) in part["rejected"].as_object().into_iter().flatten() {
@@ -143,6 +150,7 @@ fn told(summary: &Value) -> String {
     for (key, words) in [
         ("withdrawn", "of people whose withdrawal stands: a consent lifts a withdrawal only by naming it"),
         ("not_understood", "with parts that are not understood and therefore permit nothing"),
+        ("waiting", "name no patient yet, and hold for the data when it comes: check the record numbers"),
     ] {
         if number(key) > 0 {
             out += &format!("\n{} {words}", number(key));

@@ -45,8 +45,8 @@ pub struct Forms {
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum FormError {
     /// Not the TOML that it should be.
-    #[error("the form definitions are not right TOML at line {0}; are forms and list the right way round?")]
-    Toml(usize),
+    #[error("the form definitions are not right at line {0}{1}; are forms and list the right way round?")]
+    Toml(usize, String),
     /// A version is defined twice.
     #[error("form {0} is defined twice")]
     Twice(String),
@@ -61,7 +61,8 @@ impl Forms {
     /// # Errors
     /// [`FormError`]; the text is the hospital's own and holds no patient's data.
     pub fn load(text: &str) -> Result<Self, FormError> {
-        let forms: Self = toml::from_str(text).map_err(|e| FormError::Toml(line_of(text, &e)))?;
+        let forms: Self =
+            toml::from_str(text).map_err(|e| FormError::Toml(line_of(text, &e), missing(&e)))?;
         let mut seen = BTreeSet::new();
         for form in &forms.forms {
             let name = form.name();
@@ -272,6 +273,12 @@ fn row(
 }
 
 /// The line of an error, from 1. Its text quotes what it found, which in a wrong file is a patient's.
+/// Which member is missing, where that is what is wrong. Any other message may quote the file, which may be the list.
+fn missing(error: &toml::de::Error) -> String {
+    let member = error.message().strip_prefix("missing field ").filter(|name| name.len() < 30);
+    member.map_or_else(String::new, |name| format!(" ({name} is missing)"))
+}
+
 fn line_of(text: &str, error: &toml::de::Error) -> usize {
     let start = error.span().map_or(0, |span| span.start);
     1 + text.bytes().take(start).filter(|b| *b == b'\n').count()
@@ -356,7 +363,7 @@ mod tests {
 
     #[test]
     fn form_definitions_are_checked() {
-        assert_eq!(Forms::load("[[form]]\nid = 1"), Err(FormError::Toml(2)));
+        assert_eq!(Forms::load("[[form]]\nid = 1"), Err(FormError::Toml(2, String::new())));
         let swapped =
             Forms::load("record_number,form\nMRN-Marine542,broad\n").expect_err("a list of consents");
         assert!(!format!("{swapped} {swapped:?}").contains("542"), "{swapped}");
@@ -365,6 +372,12 @@ mod tests {
         let empty = "[[form]]\nid='x'\nversion='1'\n[form.rules]\neffect='silent'\n";
         assert_eq!(Forms::load(empty), Err(FormError::Empty("x@1".into())));
         let typo = "[[form]]\nid='x'\nversion='1'\n[form.rules]\neffect='permit'\npurpose=['HMB']\n";
-        assert!(matches!(Forms::load(typo), Err(FormError::Toml(_))), "an unknown key is not dropped");
+        assert!(
+            matches!(Forms::load(typo), Err(FormError::Toml(_, told)) if told.is_empty()),
+            "an unknown key is not dropped"
+        );
+        let nameless = "[[form]]\nid = 'a'\nversion = '1'\n";
+        let told = Forms::load(nameless).expect_err("no rules").to_string();
+        assert!(told.contains("`rules` is missing"), "{told}");
     }
 }

@@ -65,6 +65,8 @@ pub struct ConsentSummary {
     pub withdrawn: u64,
     /// Recorded with parts that are not understood, which therefore permit nothing.
     pub not_understood: u64,
+    /// Rows of a list whose record number names no patient yet: they hold for the data when it comes.
+    pub waiting: u64,
 }
 
 impl ConsentSummary {
@@ -75,6 +77,7 @@ impl ConsentSummary {
         self.already += other.already;
         self.withdrawn += other.withdrawn;
         self.not_understood += other.not_understood;
+        self.waiting += other.waiting;
         for (rule, n) in other.rejected {
             *self.rejected.entry(rule).or_default() += n;
         }
@@ -260,6 +263,9 @@ pub fn import(
     }
     let mut people = Vec::with_capacity(list.rows.len());
     for row in list.rows {
+        if matches!(ctx.people.find_record(contributor, &row.record_number), Ok(None)) {
+            summary.waiting += 1;
+        }
         match ctx.people.subject_of_record(contributor, &row.record_number, ctx.entropy) {
             Ok(subject) => people.push((row.line, subject, row.directive)),
             Err(PeopleError::Suppressed) => summary.reject(row.line, "erased-person"),

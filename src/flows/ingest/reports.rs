@@ -38,6 +38,7 @@ pub(super) fn markdown(
     let mut text = String::new();
     head(&mut text, manifest, profile);
     lines(&mut text, intake);
+    dropped(&mut text, &manifest.reports["quality"]["mapping"]["omop"]["source_values_dropped"]);
     dates(&mut text, &manifest.reports["quality"]["implausible_dates"]);
     actions(&mut text, deid);
     risks(&mut text, risk);
@@ -119,6 +120,23 @@ fn lines(out: &mut String, intake: &IntakeReport) {
         say!(out, "Entries of the export that were left alone: {}.", alone.join(", "));
         say!(out);
     }
+}
+
+/// Source values of OMOP tables that are no code of a known vocabulary, by column: identifiers hide there.
+fn dropped(out: &mut String, columns: &Value) {
+    let Some(columns) = columns.as_object().filter(|columns| !columns.is_empty()) else { return };
+    say!(
+        out,
+        "Source values that are not `VOCABULARY:code` of a known vocabulary were dropped while tables were read (load a"
+    );
+    say!(out, "SOURCE_TO_CONCEPT_MAP to keep what they mean):");
+    say!(out);
+    say!(out, "| column | values dropped |");
+    say!(out, "|---|---:|");
+    for (column, n) in columns {
+        say!(out, "| {column} | {n} |");
+    }
+    say!(out);
 }
 
 /// What went because its date was the date of nothing, by table.

@@ -86,6 +86,13 @@ fn read(path: &str) -> Result<Vec<u8>, String> {
     std::fs::read(path).map_err(|e| format!("{path} cannot be read: {}", e.kind()))
 }
 
+/// The leaf of an entry: the file itself, or what an opened entry (`leaf`, `opening`, `payload`) says under `leaf`.
+fn leaf(entry: Vec<u8>) -> Vec<u8> {
+    let opened: Option<serde_json::Value> = serde_json::from_slice(&entry).ok();
+    let leaf = opened.and_then(|opened| opened.get("leaf")?.as_str().map(|leaf| leaf.as_bytes().to_vec()));
+    leaf.unwrap_or(entry)
+}
+
 fn log_at(place: &str) -> Box<dyn Source> {
     if place.starts_with("http://") || place.starts_with("https://") {
         Box::new(Http::new(place))
@@ -148,7 +155,7 @@ fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<bool, String> {
     let given = args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?;
     let key = verifier_key(given)?;
     let receipt = Receipt::parse(&read(proof)?).map_err(|e| format!("{proof}: {e}"))?;
-    let checked = receipt.check(&read(entry)?, &key);
+    let checked = receipt.check(&leaf(read(entry)?), &key);
     let problem = checked.as_ref().err().map(ToString::to_string);
     let size = checked.as_ref().ok().map(|s| s.checkpoint.size);
     if args.json {
