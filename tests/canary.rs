@@ -94,14 +94,12 @@ fn exports_leave_no_identifier_behind() {
                 ]);
                 assert!(said["persons"].as_u64().is_some_and(|n| n > 20), "{said}");
                 assert!(said["lines"]["quarantined"].as_u64().is_some_and(|n| n >= 4), "{said}");
+                // Before the same people come under other ids, and their record numbers name nobody.
+                if format == "fhir" {
+                    let list = folder.join("consents.csv");
+                    program.must(&["consent", "import", arg(&list), "--contributor", hospital]);
+                }
             }
-            program.must(&[
-                "consent",
-                "import",
-                arg(&folder.join("consents.csv")),
-                "--contributor",
-                hospital,
-            ]);
         }
         misuse(&program, &planted);
         none_found(&program, &planted.needles, profile);

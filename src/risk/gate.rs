@@ -9,7 +9,9 @@
 //! | sex, race, ethnicity | as released → withheld |
 //! | death | as released → table withheld |
 //!
-//! A coarser date of death than "withheld" is not offered: the dates of the last events would tell it all the same.
+//! A coarser date of death than "withheld" is not offered: the dates of the last events would tell it all the same. The
+//! limit of suppression holds for those who died by themselves too: where their dates cannot stay without leaving many of
+//! them out, the table goes and they stay, for a release of survivors only would mislead.
 //! A node costs what its levels cost ([`BIRTH_COST`] and so on, in parts of a million) plus the share of people it
 //! suppresses. The cheapest node whose suppression is within the limit wins; among equals, the first in the order of the
 //! levels. So the same people give the same release.
@@ -286,6 +288,7 @@ fn search(
     sizes: &[u32],
 ) -> Result<Vec<Best>, RiskError> {
     let persons = classes.persons();
+    let dead: Vec<(usize, u64)> = people.dead(classes).collect();
     let mut best: Vec<Best> = sizes.iter().map(|k| Best { k: *k, found: None }).collect();
     if people.is_empty() {
         return Ok(best);
@@ -296,8 +299,12 @@ fn search(
         if !best.iter().any(open) {
             break;
         }
-        let (counts, _) = lattice.generalise(classes, &node, history)?;
+        let (counts, of_class) = lattice.generalise(classes, &node, history)?;
+        let dead = if node[DEATH] == 0 { dead.as_slice() } else { &[] };
         for best in best.iter_mut().filter(|b| open(b)) {
+            if !keeps_the_dead(dead, &counts, &of_class, best.k, rules.suppression_limit_ppm) {
+                continue;
+            }
             let small: u64 = counts.iter().filter(|c| **c < u64::from(best.k)).sum();
             let share = small.saturating_mul(MILLION).div_ceil(persons);
             let loss = price + share;
@@ -308,6 +315,17 @@ fn search(
         }
     }
     Ok(best)
+}
+
+/// Whether of those who died (class and size) no greater share is left out than may be of all. True where nobody died.
+fn keeps_the_dead(dead: &[(usize, u64)], counts: &[u64], of_class: &[u32], k: u32, limit_ppm: u64) -> bool {
+    let small = |class: usize| counts[of_class[class] as usize] < u64::from(k);
+    let (mut all, mut left_out) = (0u64, 0u64);
+    for (class, people) in dead {
+        all += people;
+        left_out += if small(*class) { *people } else { 0 };
+    }
+    left_out.saturating_mul(MILLION) <= all.saturating_mul(limit_ppm)
 }
 
 /// Makes a release of `people` safe to the required class size, or refuses. Deterministic. Measured is what the recipient

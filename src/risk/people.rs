@@ -275,6 +275,12 @@ impl People {
         self.ids.iter().enumerate().filter(|(at, _)| pick(*at)).map(|(_, id)| *id).collect()
     }
 
+    /// Of `classes` those of people who died, with how many they are.
+    pub(super) fn dead<'p>(&'p self, classes: &'p Classes) -> impl Iterator<Item = (usize, u64)> + 'p {
+        let died = |class: &usize| self.deaths.list[classes.codes(*class)[DEATH] as usize].is_some();
+        (0..classes.len()).filter(died).map(|class| (class, classes.counts()[class]))
+    }
+
     /// How many values an attribute of sex, race, ethnicity or death has.
     pub(super) fn values(&self, attribute: usize) -> usize {
         match attribute {
