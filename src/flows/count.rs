@@ -4,17 +4,19 @@
 //! - fewer than [`SMALLEST_CELL`] people are never told apart;
 //! - a number is moved by up to 3 and rounded to a multiple of 5, by a keyed function of *who* is counted: the same people
 //!   always give the same answer, so asking again or otherwise does not average it away;
-//! - within a project, a cohort that differs from one counted before by fewer than [`SMALLEST_CELL`] people gets that one's
-//!   answer, so two counts cannot be subtracted to see a few. What is kept for it is how many there were and a sketch of
-//!   keyed hashes, not a list.
+//! - for a recipient, in whichever of its projects, a cohort that differs from one counted before by fewer than
+//!   [`SMALLEST_CELL`] people gets that one's answer, so two counts cannot be subtracted to see a few. That holds of cohorts
+//!   which got another's answer too; one that is near such a cohort and not near the one whose answer it was is refused,
+//!   since no answer would tell nobody apart and be near the truth. What is kept for it is how many there were and a sketch
+//!   of keyed hashes, not a list.
 //!
-//! Counts of one project follow one another: an answer is made with all earlier ones known, and appended with the
+//! Counts of one recipient follow one another: an answer is made with all earlier ones known, and appended with the
 //! precondition that no other came in between. Its sketch is written before the append under the act's own event id, and
 //! counts only once that event is in the ledger: a crash in between leaves a sketch that nobody looks at.
 
 use std::collections::BTreeMap;
 
-use almoner_model::{ContributorId, DatasetId, Digest, Duo, ProjectId, Seq};
+use almoner_model::{ContributorId, DatasetId, Digest, Duo, ProjectId, RecipientId, Seq};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
@@ -46,7 +48,7 @@ const ROUND: i64 = 5;
 const ERROR_MAX: u64 = NOISE_MAX as u64 + ROUND as u64 / 2 + SMALLEST_CELL - 1;
 /// Cells of a sketch.
 const CELLS: usize = 256;
-/// Kind of the primary records that hold sketches, by project and event id.
+/// Kind of the primary records that hold sketches, by recipient and event id.
 const KIND: &str = "count-sketch";
 /// Scope of the key of the digest that the ledger has of an answer.
 const ANSWER: &str = "answer";
@@ -111,12 +113,12 @@ pub struct CountAnswer {
 
 const HOW: &str = "Fewer than 11 people are not told apart. Other numbers are moved by up to 3 by a keyed function of who is \
     counted and rounded to a multiple of 5; the same people always give the same answer. A cohort that differs from one \
-    counted before in this project by fewer than 11 people gets that one's answer, so a number is up to 15 from the true one, \
-    and 'fewer than 11' is at most 20.";
+    counted before for this recipient by fewer than 11 people gets that one's answer, so a number is up to 15 from the true \
+    one, and 'fewer than 11' is at most 20.";
 
 /// How often a count is made again because somebody withdrew, or a contributor's rules changed, meanwhile.
 const ATTEMPTS: usize = 3;
-/// How often an answer is protected again because the project had another meanwhile.
+/// How often an answer is protected again because the recipient had another meanwhile.
 const TURNS: usize = 64;
 
 /// Answers a count.
@@ -169,50 +171,51 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
         as_of: permitted.as_of,
         seq: 0,
     };
-    (answer.count, answer.seq) = say(ctx, act, &request.project, &members, &|count, as_of| {
+    (answer.count, answer.seq) = say(ctx, act, recipient, &members, &|count, as_of| {
         let answer = CountAnswer { count, ..answer.clone() };
-        log(ctx, act, request, &answer, &contributors, as_of)
+        log(ctx, act, (request, recipient), &answer, &contributors, as_of)
     })?;
     Ok(answer)
 }
 
 /// Protects the number of `members`, ascending, and logs it by `log`, which is given the answer and the ledger size that the
-/// project's earlier answers were read at. Gives the answer and its position.
+/// recipient's earlier answers were read at. Gives the answer and its position.
 ///
 /// # Errors
-/// Those of `log`; a conflict if the project is asked so much that its turn does not come.
+/// Those of `log`; a conflict if no answer would tell nobody apart, or if so much is asked for the recipient that its turn does
+/// not come.
 pub(super) fn say(
     ctx: &DataContext<'_>,
     act: &Act,
-    project: &ProjectId,
+    recipient: &RecipientId,
     members: &[i64],
     log: &dyn Fn(Shown, Seq) -> Result<Seq, DataError>,
 ) -> Result<(Shown, Seq), DataError> {
     let (own, sketch) = (act.event_id(0), Sketch::of(ctx.keys, members));
     for _ in 0..TURNS {
         let as_of = ctx.access.store.size();
-        let inherited = inherited(ctx, project, members.len(), &sketch, &own)?;
-        let count = inherited.unwrap_or_else(|| shown(ctx.keys, members));
-        let fresh = inherited.is_none().then(
-            || json!({"sketch": STANDARD.encode(sketch.bytes()), "persons": members.len(), "count": count}),
-        );
-        let key = format!("{project}/{own}");
-        ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: fresh }])?;
+        let inherited = inherited(ctx, recipient, members.len(), &sketch, &own)?;
+        let (origin, count) = inherited.unwrap_or_else(|| (own.clone(), shown(ctx.keys, members)));
+        let kept = json!({
+            "sketch": STANDARD.encode(sketch.bytes()), "persons": members.len(), "count": count, "origin": origin,
+        });
+        let key = format!("{recipient}/{own}");
+        ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(kept) }])?;
         match log(count, as_of) {
             Err(DataError::Access(AccessError::Store(StoreError::Precondition { topic, .. })))
-                if topic == topic::project(project) => {}
+                if topic == topic::counts(recipient) => {}
             other => return Ok((count, other?)),
         }
     }
-    Err(AccessError::Conflict("this project is asking many counts at once; count again".into()).into())
+    Err(AccessError::Conflict("many counts are asked for this recipient at once; count again".into()).into())
 }
 
-/// Logs the answer; durable on return. Gives its position. `as_of` is the size at which the project's earlier answers were
+/// Logs the answer; durable on return. Gives its position. `as_of` is the size at which the recipient's earlier answers were
 /// read.
 fn log(
     ctx: &DataContext<'_>,
     act: &Act,
-    request: &CountRequest,
+    (request, recipient): (&CountRequest, &RecipientId),
     answer: &CountAnswer,
     contributors: &[ContributorId],
     as_of: Seq,
@@ -229,14 +232,14 @@ fn log(
         answer: Digest(hmac(ctx.keys.scoped(label::COUNT_NOISE, ANSWER).as_slice(), &said)),
         as_of: answer.as_of,
     });
-    let project = topic::project(&request.project);
-    let mut new = entry(&event, own, act, None, vec![project.clone()])?;
+    let counts = topic::counts(recipient);
+    let mut new = entry(&event, own, act, None, vec![topic::project(&request.project), counts.clone()])?;
     new.as_of = Some(answer.as_of);
     // Whoever withdrew while the data was read is not counted, and a rule that changed is asked again.
     let decided = answer.as_of;
     let mut unchanged = vec![
         Precondition { topic: topic::WITHDRAWAL.to_owned(), as_of: decided },
-        Precondition { topic: project, as_of },
+        Precondition { topic: counts, as_of },
     ];
     unchanged
         .extend(contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of: decided }));
@@ -244,19 +247,23 @@ fn log(
     appended.last().map(|a| a.seq).ok_or_else(|| DataError::failed("the store acknowledged nothing"))
 }
 
-/// The answer that the project had for nearly the same people, but for the act `own` itself.
+/// The answer that the recipient had for nearly the same people, with the act that it was made for; earlier acts but `own`.
+///
+/// # Errors
+/// [`AccessError::Conflict`] if all cohorts near this one have answers of cohorts that are not.
 fn inherited(
     ctx: &DataContext<'_>,
-    project: &ProjectId,
+    recipient: &RecipientId,
     persons: usize,
     sketch: &Sketch,
     own: &str,
-) -> Result<Option<Shown>, DataError> {
-    let prefix = format!("{project}/");
+) -> Result<Option<(String, Shown)>, DataError> {
+    let prefix = format!("{recipient}/");
     let mut after: Option<String> = None;
+    let mut near: Vec<Counted> = Vec::new();
     loop {
         let page = ctx.access.store.scan_primary(KIND, &prefix, after.as_deref(), 200)?;
-        let Some((last, _)) = page.last() else { return Ok(None) };
+        let Some((last, _)) = page.last() else { break };
         after = Some(last.clone());
         for (key, value) in &page {
             let event = &key[prefix.len()..];
@@ -266,9 +273,21 @@ fn inherited(
                 && earlier.is_near(persons, sketch)
                 && ctx.access.store.find_event(event)?.is_some()
             {
-                return Ok(Some(earlier.count));
+                if earlier.origin == event {
+                    return Ok(Some((earlier.origin, earlier.count)));
+                }
+                near.push(earlier);
             }
         }
+    }
+    match near.is_empty() {
+        true => Ok(None),
+        false => Err(AccessError::Conflict(
+            "counted before for this recipient were cohorts that differ from this one by a few people, and from one \
+             another by more: no answer tells nobody apart"
+                .into(),
+        )
+        .into()),
     }
 }
 
@@ -277,13 +296,16 @@ struct Counted {
     sketch: Sketch,
     persons: usize,
     count: Shown,
+    /// The act whose answer it has: its own, or that of the cohort that it was near to.
+    origin: String,
 }
 
 impl Counted {
     fn read(value: &serde_json::Value) -> Option<Self> {
         let sketch = Sketch::read(&STANDARD.decode(value["sketch"].as_str()?).ok()?)?;
         let persons = usize::try_from(value["persons"].as_u64()?).ok()?;
-        Some(Self { sketch, persons, count: serde_json::from_value(value["count"].clone()).ok()? })
+        let count = serde_json::from_value(value["count"].clone()).ok()?;
+        Some(Self { sketch, persons, count, origin: value["origin"].as_str()?.to_owned() })
     }
 
     /// Whether fewer than [`SMALLEST_CELL`] people may be the difference. Sets that differ in so many or more can look near

@@ -2,7 +2,7 @@
 //!
 //! Every flow tags what it appends with these and no others.
 
-use almoner_model::{ContributorId, DatasetId, ProjectId, RequestId, SubjectId};
+use almoner_model::{ContributorId, DatasetId, ProjectId, RecipientId, RequestId, SubjectId};
 
 /// Any consent or withdrawal of anyone.
 pub const CONSENT: &str = "consent";
@@ -28,6 +28,11 @@ pub fn dataset(id: &DatasetId) -> String {
 /// A project.
 pub fn project(id: &ProjectId) -> String {
     format!("project:{id}")
+}
+
+/// The counts that a recipient was told, in all its projects.
+pub fn counts(recipient: &RecipientId) -> String {
+    format!("counts:{recipient}")
 }
 
 /// The releases of a project.
