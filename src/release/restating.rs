@@ -23,11 +23,20 @@ const CODES: &[(Changed, &[&str])] = &[
         |r| !r.birth_date,
         &[
             "LOINC:21112-8",    // Birth date
+            "LOINC:80904-6",    // Birth year
+            "SNOMED:184099003", // Date of birth
             "LOINC:30525-0",    // Age
-            "LOINC:21612-7",    // Age - Reported
-            "LOINC:29553-5",    // Age calculated
+            "LOINC:21611-9",    // Age, estimated
+            "LOINC:21612-7",    // Age, reported
+            "LOINC:29553-5",    // Age, calculated
+            "LOINC:30972-4",    // Age at onset of adverse event
+            "LOINC:39016-1",    // Age at death
+            "LOINC:63900-5",    // Current age or age at death
+            "SNOMED:397659008", // Age (in use before 397669002)
             "SNOMED:397669002", // Age
             "SNOMED:424144002", // Current chronological age
+            "SNOMED:445518008", // Age at onset of clinical finding
+            "SNOMED:105727008", // Age category
         ],
     ),
     (
@@ -75,6 +84,14 @@ const CODES: &[(Changed, &[&str])] = &[
     ),
 ];
 
+/// Concepts of ages and births that are known without a vocabulary.
+const BIRTH_CONCEPTS: [i64; 4] = [
+    3_022_304,  // LOINC Age
+    4_265_453,  // SNOMED CT Age
+    21_494_070, // LOINC Birth year
+    4_083_587,  // SNOMED CT Date of birth
+];
+
 /// The codes that restate what a recoding changed.
 pub(super) struct Restating {
     codes: BTreeSet<&'static str>,
@@ -86,7 +103,9 @@ impl Restating {
     pub(super) fn new(recoding: &Recoding, concepts: &dyn Fn(&Code) -> Vec<i64>) -> Self {
         let changed = CODES.iter().filter(|(changed, _)| changed(recoding));
         let codes: BTreeSet<&str> = changed.flat_map(|(_, codes)| codes.iter().copied()).collect();
-        let concepts = codes.iter().filter_map(|code| Code::parse(code)).flat_map(|c| concepts(&c)).collect();
+        let known = BIRTH_CONCEPTS.into_iter().filter(|_| !recoding.birth_date);
+        let concepts = codes.iter().filter_map(|code| Code::parse(code)).flat_map(|c| concepts(&c));
+        let concepts = concepts.chain(known).collect();
         Self { codes, concepts }
     }
 
@@ -118,6 +137,20 @@ impl Restating {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    /// What the profiles know to tell an age or a birth stays behind where births were made coarser.
+    #[test]
+    fn ages_and_births_are_those_of_the_profiles() {
+        let coarser = Restating::new(&Recoding { birth_date: false, ..Recoding::NONE }, &|_| Vec::new());
+        let list: toml::Table = include_str!("../../schemas/deid/ages.toml").parse().expect("TOML");
+        for group in ["age", "birth"] {
+            let codes = list[group]["codes"].as_array().expect("codes");
+            assert!(codes.iter().all(|c| coarser.codes.contains(c.as_str().expect("text"))), "{group}");
+            let concepts = list[group]["concepts"].as_array().expect("concepts");
+            assert!(concepts.iter().all(|c| coarser.concepts.contains(&c.as_integer().expect("an id"))));
+        }
+        assert!(Restating::new(&Recoding::NONE, &|_| Vec::new()).concepts.is_empty());
+    }
 
     #[test]
     fn every_code_reads_and_each_attribute_has_its_own() {
