@@ -18,7 +18,7 @@ use crate::flows::ingest::{self, IngestError, IngestRequest, Source};
 /// Arguments.
 #[derive(Debug, Args)]
 pub struct IngestArgs {
-    /// The export: FHIR R4 bulk NDJSON, or OMOP tables as CSV or Parquet
+    /// The export: FHIR R4 bulk NDJSON (deletions in its folder `deleted`), or OMOP tables as CSV or Parquet
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
     /// Whose data it is; registered where unknown

@@ -143,6 +143,8 @@ pub mod rule {
     pub const MISSING_PATIENT: Rule = "missing-patient";
     /// A Patient or Medication in a file named for another type: such files are not searched for people.
     pub const MISPLACED: Rule = "misplaced";
+    /// A Bundle of deletions outside of the folder `deleted`: nothing is deleted by it.
+    pub const MISPLACED_DELETION: Rule = "misplaced-deletion";
     /// The same record twice.
     pub const DUPLICATE_ID: Rule = "duplicate-id";
     /// A number that is none, or out of range.

@@ -117,7 +117,8 @@ pub(super) fn map<'p>(
     report.files.sort_by_key(|file| file.ordinal);
     report.strangers = export.strangers.clone();
     report.quarantine = quarantine.into_listed();
-    let FhirOutput { findings, consents, deletions, restated } = fhir;
+    let FhirOutput { findings, consents, deletions, mut restated } = fhir;
+    restated.extend(&noted.restated);
     Ok(Mapped {
         gathering,
         report,

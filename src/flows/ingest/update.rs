@@ -139,7 +139,7 @@ impl Merge<'_> {
         if gathered.subjects.is_empty() && come.is_empty() && !away && !deleted {
             return self.carry(bucket, written);
         }
-        let fresh = self.fresh(&gathered, &before, written)?;
+        let fresh = self.without_deleted(self.fresh(&gathered, &before, written)?);
         let (sent, mut replaced) = (Sent::of(run.ctx.tables, &fresh), HashMap::new());
         let mut parts = self.staying(before.parts, &sent, &mut replaced);
         let come = self.staying(come, &sent, &mut replaced);
@@ -217,6 +217,20 @@ impl Merge<'_> {
         let (batch, report) = deidentify(batch, &run.profile, &subjects, &self.buckets.deid)?;
         written.deid.merge(report);
         Ok(batch.into_tables().into_iter().collect())
+    }
+
+    /// New rows without those of people whom the same export deletes: of a person without a person row nothing may stay.
+    fn without_deleted(&self, fresh: Vec<Part>) -> Vec<Part> {
+        if self.changes.persons.is_empty() {
+            return fresh;
+        }
+        let stays = |(table, rows): Part| {
+            let persons = int(&rows, "person_id")?;
+            let stays = persons.values().iter().map(|person| Some(!self.changes.persons.contains(person)));
+            let stays: BooleanArray = stays.collect();
+            filter_record_batch(&rows, &stays).ok().map(|rows| (table, rows))
+        };
+        fresh.into_iter().filter_map(stays).collect()
     }
 
     /// Of rows of the version before those that stay. Which visits take the place of others is added to `replaced`.

@@ -61,6 +61,12 @@ impl ReferencePass<'_> {
     }
 }
 
+/// Whether a line is a Bundle that deletes something.
+pub(super) fn deletes(line: &str) -> bool {
+    let bundle: Result<Bundle<'_>, Outcome> = read(line);
+    bundle.is_ok_and(|bundle| named(&bundle).is_ok_and(|named| named.into_iter().next().is_some()))
+}
+
 impl FhirMapper<'_> {
     /// Reads one line of a `deleted` file. What it deletes is in [`super::FhirOutput::deletions`]; a patient whom the
     /// exchange does not know, and types that have no rows, are passed over. So is a patient record that was merged into

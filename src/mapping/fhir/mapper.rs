@@ -232,6 +232,9 @@ impl<'c> FhirMapper<'c> {
                 read::<super::resources::Medication<'_>>(line)?;
                 Ok(())
             }
+            "Bundle" if super::deleted::deletes(line) => {
+                Err(Outcome::broken(rule::MISPLACED_DELETION).into())
+            }
             _ => {
                 read::<serde::de::IgnoredAny>(line)?;
                 let note = matches!(kind, "DocumentReference" | "Composition");

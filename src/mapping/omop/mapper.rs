@@ -29,9 +29,18 @@ pub struct Noted {
     pub source_values_dropped: BTreeMap<(usize, usize), u64>,
     /// End dates that were missing and became the start date, by table.
     pub ends_from_start: BTreeMap<usize, u64>,
+    /// In an export of changes: keys of the rows that are stated anew, whosever they are now.
+    pub restated: Vec<u64>,
 }
 
 impl Noted {
+    /// Notes that a row is stated anew: what the version before has of it goes, also where it was another person's.
+    fn restate(&mut self, persons: &PersonIndex, row_key: u64) {
+        if persons.continues() {
+            self.restated.push(row_key);
+        }
+    }
+
     /// Adds what another thread noticed.
     pub fn add(&mut self, other: &Self) {
         for (key, n) in &other.source_values_dropped {
@@ -40,6 +49,7 @@ impl Noted {
         for (key, n) in &other.ends_from_start {
             *self.ends_from_start.entry(*key).or_default() += n;
         }
+        self.restated.extend(&other.restated);
     }
 }
 
@@ -93,14 +103,12 @@ impl<'c> OmopMapper<'c> {
         };
         let visit = key("visit_occurrence", plan.visit);
         let detail = key("visit_detail", plan.detail);
-        let start = match date(plan.start, cells) {
-            Ok(Some(start)) => Some(start),
-            Ok(None) if plan.start.is_some() => return Ok(Outcome::Unmapped(reason::NO_DATE)),
-            Ok(None) => None,
-            Err(outcome) => return Ok(outcome),
-        };
-        let end = match date(plan.end, cells) {
-            Ok(end) => end,
+        let dates = dates(plan, cells);
+        if !matches!(dates, Err(Outcome::Quarantined { .. })) {
+            self.noted.restate(self.ctx.persons, row_key);
+        }
+        let (start, end) = match dates {
+            Ok(dates) => dates,
             Err(outcome) => return Ok(outcome),
         };
         let mut row = self.rows.row(plan.table, person, at.ordinal(), row_key);
@@ -145,6 +153,15 @@ impl<'c> OmopMapper<'c> {
             Err(error) => Err(error),
         }
     }
+}
+
+/// Start and end of a row; a table that has a start has one in every row.
+fn dates(plan: &Plan, cells: Cells<'_>) -> Result<(Option<Date>, Option<Date>), Outcome> {
+    let start = date(plan.start, cells)?;
+    if start.is_none() && plan.start.is_some() {
+        return Err(Outcome::Unmapped(reason::NO_DATE));
+    }
+    Ok((start, date(plan.end, cells)?))
 }
 
 /// A date column, or the day of its date-time.

@@ -291,3 +291,19 @@ fn what_a_contributor_is_told_does_not_depend_on_whom_others_have() {
     assert_eq!(known.2["reports"], unknown.2["reports"]);
     assert_eq!(known.2["catalog"], unknown.2["catalog"]);
 }
+
+#[test]
+fn nothing_is_left_of_a_deleted_patient_and_a_misplaced_deletion_is_told() {
+    let house = House::new();
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    export(first.path(), 0..8);
+    house.ingest(first.path(), "north").expect("published");
+    write(second.path(), "deleted/Bundle.ndjson", &[delete("Patient/p2")]);
+    // In the same export something new of whom it deletes; and a deletion where none is looked for.
+    write(second.path(), "Condition.ndjson", &[condition("c2-9", "p2", "73211009", None)]);
+    write(second.path(), "deleted_Condition.ndjson", &[delete("Condition/c1-0")]);
+    let after = incremental(&house, second.path(), "date-shifted").expect("published");
+    assert_eq!((after.persons, rows(&after, "condition_occurrence"), rows(&after, "person")), (7, 14, 7));
+    assert_eq!(rows(&after, "observation_period"), 7, "nobody without a person row");
+    assert_eq!(after.rules["misplaced-deletion"], 1);
+}
