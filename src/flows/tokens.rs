@@ -316,6 +316,19 @@ mod tests {
     }
 
     #[test]
+    fn a_token_that_was_ended_does_not_come_back_with_the_call_that_made_it() {
+        let place = place();
+        let act = place.act();
+        let made = place.tokens().issue(new("board", &[]), act.clone()).expect("made");
+        let again = place.tokens().issue(new("board", &[]), act.clone()).expect("the answer was lost");
+        assert_eq!(again.record.id, made.record.id);
+        place.tokens().revoke(&made.record.id, place.act()).expect("ended");
+        let refused = place.tokens().issue(new("board", &[]), act).err().expect("ended");
+        assert!(matches!(refused, TokenError::Ended) && refused.kind() == ErrorKind::Conflict);
+        assert!(place.tokens().find(&again.token).expect("store").is_none());
+    }
+
+    #[test]
     fn another_secret_is_not_the_token() {
         let place = place();
         let issued = place.tokens().issue(new("operator", &[]), place.act()).expect("made");

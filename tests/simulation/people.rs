@@ -39,6 +39,7 @@ fn a_list_of_paper_consents_is_recorded_once_and_before_the_data() {
     let size = world.store.size();
     let again = import(&world.ctx(), &by("contributor"), &north(), &list, &forms).expect("imported");
     assert_eq!((again.recorded, again.already), (0, rows));
+    assert!(first.waiting > 0 && again.waiting == 0, "told once that nobody is known by the number");
     assert_eq!(world.store.size(), size, "the same list again appends nothing");
     let broken = [&list[..], b"NG-9,broad@2,2026-13-01,xyz\n"].concat();
     let broken = import(&world.ctx(), &by("operator"), &north(), &broken, &forms).expect("the rest goes on");

@@ -1,6 +1,9 @@
 //! Downloads: open while everybody in the release and every rule still permits it, counted, closed with a total.
 
 use super::*;
+use crate::flows::access::PeopleError;
+use crate::flows::participant::{self, Participant};
+use crate::flows::{invitation, withdraw};
 
 #[test]
 fn who_withdraws_stops_the_next_download_and_is_not_in_the_next_release() {
@@ -211,4 +214,52 @@ fn a_repeated_count_or_download_is_answered_and_logged_again() {
     let count = || house.with(|ctx| count::count(ctx, &act, &request)).expect("answered");
     let (first, second) = (count(), count());
     assert!(second.seq > first.seq && second.count == first.count);
+}
+
+#[test]
+fn what_is_no_record_number_names_nobody() {
+    let house = House::new();
+    for text in ["", "  ", &"9".repeat(201)] {
+        let number = Sensitive::new((*text).to_owned());
+        let (found, made) = house.with(|ctx| {
+            let (people, north) = (ctx.access.people, "north".parse().expect("slug"));
+            (
+                people.find_record(&north, &number),
+                people.subject_of_record(&north, &number, ctx.access.entropy),
+            )
+        });
+        assert_eq!((found, made), (Err(PeopleError::NotOne), Err(PeopleError::NotOne)));
+    }
+}
+
+#[test]
+fn what_was_said_before_a_merge_is_seen_and_lifted_after_it() {
+    let house = consented();
+    let north: almoner_model::ContributorId = "north".parse().expect("slug");
+    let of = |n: i64| {
+        let number = Sensitive::new(format!("north-{n}"));
+        house.with(|ctx| ctx.access.people.find_record(&north, &number)).expect("reads").expect("known")
+    };
+    let (before, now) = (of(14), of(15));
+    let mode = WithdrawalMode::NoContact;
+    let said =
+        house.with(|ctx| withdraw::withdraw(&ctx.access, &house.act(), before, Some(&north), mode, None));
+    let seq = said.expect("withdrawn").seq;
+    house.registry.alias(before, now).expect("one person");
+    let number = Sensitive::new("north-15".to_owned());
+    let invite = || house.with(|ctx| invitation::invite(&ctx.access, &house.act(), &north, &number, 7).err());
+    assert!(matches!(invite(), Some(AccessError::Denied(_))), "the person asked not to be written to");
+    let who = Participant { subject: now, hospital: north.clone() };
+    let page = || house.with(|ctx| participant::choices(&ctx.access, &who)).expect("reads");
+    assert!(page().withdrawals.iter().any(|w| w.state.seq == seq && w.stands));
+    let signed = house.with(|ctx| ctx.access.now()).expect("ledger time").millis() + 1;
+    let directive = Directive {
+        source: Source::Participant,
+        signed: Signed::at(almoner_model::Timestamp::from_millis(signed)),
+        ..paper("participant", day(2026, 1, 1), Provision::permit([Duo::HealthResearch]))
+    };
+    let lifting = NewConsent { whose: Whose::Subject(now), directive, lifts: Some(seq) };
+    house.with(|ctx| consent::record(&ctx.access, &house.act(), &north, lifting)).expect("lifts it");
+    assert!(page().withdrawals.iter().all(|w| !w.stands));
+    assert!(invite().is_none(), "may be written to again");
 }

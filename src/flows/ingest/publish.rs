@@ -405,6 +405,10 @@ fn counted_version(run: &Run<'_>, facts: &Facts) -> Result<u32, IngestError> {
         Err(CatalogError::NoDataset(_)) => return Ok(run.version),
         latest => latest?,
     };
+    // The same people and facts under other concepts: nobody comes or goes by that, if the version before showed its own.
+    if run.mode == Mode::Remap && latest.manifest.counted_version == latest.manifest.version {
+        return Ok(run.version);
+    }
     let shown = catalog.version(&run.dataset, latest.manifest.counted_version)?;
     let mut people = Vec::new();
     for bucket in shown.buckets() {

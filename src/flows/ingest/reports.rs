@@ -127,9 +127,12 @@ fn dropped(out: &mut String, columns: &Value) {
     let Some(columns) = columns.as_object().filter(|columns| !columns.is_empty()) else { return };
     say!(
         out,
-        "Source values that are not `VOCABULARY:code` of a known vocabulary were dropped while tables were read (load a"
+        "Source values were dropped while tables were read where they are neither `VOCABULARY:code` of"
     );
-    say!(out, "SOURCE_TO_CONCEPT_MAP to keep what they mean):");
+    say!(
+        out,
+        "a known vocabulary nor the code of a concept that their row names and a loaded vocabulary knows:"
+    );
     say!(out);
     say!(out, "| column | values dropped |");
     say!(out, "|---|---:|");

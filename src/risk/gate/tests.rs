@@ -419,3 +419,15 @@ proptest! {
         }
     }
 }
+
+/// Classes of 100 living and of 4 and 6 who died: at k = 5 the four would be left out, which is more than one in twenty of
+/// those who died and less of all.
+#[test]
+fn those_who_died_are_not_left_out_to_keep_the_others() {
+    let (counts, of_class) = ([100, 4, 6], [0, 1, 2]);
+    let dead = [(1, 4), (2, 6)];
+    assert!(!keeps_the_dead(&dead, &counts, &of_class, 5, 50_000));
+    assert!(keeps_the_dead(&dead, &counts, &of_class, 4, 50_000));
+    assert!(keeps_the_dead(&dead, &counts, &of_class, 5, 400_000), "where so many may be left out");
+    assert!(keeps_the_dead(&[], &counts, &of_class, 5, 0), "nobody died, or the table is withheld");
+}

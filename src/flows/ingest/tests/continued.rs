@@ -201,6 +201,7 @@ fn a_vocabulary_that_comes_later_maps_the_dataset_anew() {
     let version = house.catalog.latest(&before.dataset).expect("there");
     version.verify().expect("intact");
     assert_eq!(version.manifest.mode, Mode::Remap);
+    assert_eq!(version.manifest.counted_version, 2, "the catalogue shows the concepts");
     assert_eq!(version.manifest.vocabulary, Some(loaded.loaded.sha256));
     let events = |tables: &BTreeMap<String, u64>| -> u64 {
         let derived = ["condition_era", "drug_era", "observation_period"];
