@@ -63,7 +63,10 @@ fn encodings_are_looked_through() {
 
 #[test]
 fn a_number_is_no_zip_code_and_a_word_no_birth_date_unless_a_text_says_so() {
-    assert!(forms("manifest.json", b"{\"bytes\":60637}").is_empty());
+    for number in ["{\"bytes\":60637}", "{\n  \"bytes\": 60637,\n  \"rows\": 2\n}"] {
+        assert!(forms("manifest.json", number.as_bytes()).is_empty(), "{number}");
+    }
+    found("a.log", "lives in 60637, a town", "postalCode", "text");
     found("manifest.json", "{\"zip\":\"60637\"}", "postalCode", "text");
     found("a.log", "born 1961-04-30, ", "birthDate", "text");
 }

@@ -298,7 +298,13 @@ fn whole_token(bytes: &[u8], start: usize, end: usize) -> bool {
     !in_word(before) && !in_word(bytes.get(end))
 }
 
+/// Whether a text says `start..end` by itself: between quotes, blanks or tabs. A number of a JSON document is a size or a
+/// count, as a column of numbers is.
 fn quoted(bytes: &[u8], start: usize, end: usize) -> bool {
+    let before = bytes[..start].trim_ascii_end();
+    if before.ends_with(b"\":") {
+        return false;
+    }
     let quote = |b: Option<&u8>| matches!(b, Some(b'"' | b'\'' | b'\t' | b'>' | b'<' | b' ' | b',' | b'T'));
     quote(start.checked_sub(1).and_then(|at| bytes.get(at))) && quote(bytes.get(end))
 }
