@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use almoner_deid::{Declares, Profile, ProfileError, Zip3};
-use almoner_model::{Code, ContributorId, DatasetId, Tables};
+use almoner_model::{Code, ContributorId, DatasetId, ReleaseId, Tables};
 
 use super::access::{AccessContext, AccessError};
 use super::permitted::{PermittedIn, PermittedSubjects};
@@ -114,6 +114,15 @@ pub enum DataError {
         /// The dataset.
         dataset: DatasetId,
     },
+    /// The project has dates of another kind of the same people.
+    #[error(
+        "release {release} of this project gave dates of another kind (true, moved or years only), and both kinds of one person \
+         would tell by how much dates were moved: keep to its profile, or create a project of its own"
+    )]
+    OtherDates {
+        /// The earlier release.
+        release: ReleaseId,
+    },
     /// Dates of the datasets were not moved alike.
     #[error(
         "datasets '{}' and '{}' do not keep one person's dates on one timeline (moved and true dates, or moved by different \
@@ -147,7 +156,7 @@ impl DataError {
             Self::Execute(e) => e.kind(),
             Self::Release(e) => e.kind(),
             Self::Nobody { .. } => ErrorKind::Denied,
-            Self::Weaker { .. } | Self::Timelines { .. } => ErrorKind::Invalid,
+            Self::Weaker { .. } | Self::Timelines { .. } | Self::OtherDates { .. } => ErrorKind::Invalid,
         }
     }
 

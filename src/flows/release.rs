@@ -19,7 +19,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use almoner_deid::Profile;
+use almoner_deid::{Declares, Profile};
 use almoner_model::{Code, DatasetId, Digest, ReleaseId, RequestId, Seq, SubjectId};
 use serde::Serialize;
 use serde_json::json;
@@ -117,7 +117,9 @@ pub fn explain(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<
         Ok(_) => Ok(Explanation { permitted: true, reasons: Vec::new() }),
         Err(DataError::Access(AccessError::Refused(refusal))) => no(refusal.reasons),
         Err(DataError::Nobody { reasons }) => no(reasons),
-        Err(other @ (DataError::Weaker { .. } | DataError::Timelines { .. })) => no(vec![other.to_string()]),
+        Err(
+            other @ (DataError::Weaker { .. } | DataError::Timelines { .. } | DataError::OtherDates { .. }),
+        ) => no(vec![other.to_string()]),
         Err(other) => Err(other),
     }
 }
@@ -187,7 +189,7 @@ impl Case {
         Ok(Self { permit, question, permitted, project_ordinal })
     }
 
-    /// The profile of the release, if it is at least as strict as each dataset's.
+    /// The profile of the release, if it is at least as strict as each dataset's and gives dates as earlier ones did.
     fn profile(&self, ctx: &DataContext<'_>) -> Result<Profile, DataError> {
         let profile = named(ctx, &self.permit.grant().profile)?;
         for (dataset, own) in self.profiles_at_ingest(ctx)? {
@@ -195,7 +197,13 @@ impl Case {
                 return Err(DataError::Weaker { profile: profile.name().to_owned(), dataset });
             }
         }
+        earlier::one_kind_of_dates(ctx, self, profile.declares().after(self.declared()?))?;
         Ok(profile)
+    }
+
+    /// What the versions declare, taken together.
+    fn declared(&self) -> Result<Declares, DataError> {
+        self.question.declared().ok_or_else(|| DataError::failed("a request without datasets"))
     }
 
     /// The profile that each dataset was published under.
@@ -249,7 +257,7 @@ fn build(
     let position = |table: &String| {
         ctx.tables.index_of(table).ok_or_else(|| AccessError::invalid("/tables", "a table is not canonical"))
     };
-    let had = earlier::earlier(ctx, case, id)?;
+    let had = earlier::earlier(ctx, case, &profile, &rekey, &members)?;
     let (measured_with, had): (Vec<ReleaseId>, Vec<Earlier>) = had.into_iter().unzip();
     let order = Order {
         tables: ctx.tables,
@@ -257,7 +265,7 @@ fn build(
         rekey: &rekey,
         project_ordinal: case.project_ordinal,
         profile: &profile,
-        declared: question.declared().ok_or_else(|| DataError::failed("a request without datasets"))?,
+        declared: case.declared()?,
         zip3: Arc::clone(ctx.zip3),
         reference_date: permit.at().date(),
         sources: &question.sources,
@@ -416,15 +424,18 @@ fn append(
         k: [manifest.risk.k_required, manifest.risk.k_measured],
         as_of,
     });
-    let releases = topic::releases(&manifest.project);
-    let topics = vec![topic::request(&manifest.request), topic::project(&manifest.project), releases.clone()];
+    // Another release to the same recipient, or to everyone, is measured together with this one.
+    let releases = topic::releases(&manifest.recipient);
+    let mut topics =
+        vec![topic::request(&manifest.request), topic::project(&manifest.project), releases.clone()];
+    topics.extend((manifest.tier == earlier::PUBLIC).then(|| topic::PUBLIC_RELEASES.to_owned()));
     let mut new = entry(&event, act.event_id(0), act, None, topics)?;
     new.decision = Some("released".into());
     new.as_of = Some(as_of);
     new.policy = case.permit.decision().policies().get("house").copied();
     let at = |topic, as_of| Precondition { topic, as_of };
-    // Another release to the same recipient is measured together with this one.
-    let mut unchanged = vec![at(topic::request(&manifest.request), as_of), at(releases, as_of)];
+    let asked = [topic::request(&manifest.request), releases, topic::PUBLIC_RELEASES.to_owned()];
+    let mut unchanged: Vec<Precondition> = asked.into_iter().map(|topic| at(topic, as_of)).collect();
     // A contract or legal basis that changed meanwhile is asked again.
     unchanged.extend(case.question.contributors().iter().map(|c| at(topic::contributor(c), as_of)));
     for _ in 0..APPENDS {

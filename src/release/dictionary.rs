@@ -109,7 +109,7 @@ fn gate(told: &Told<'_>) -> String {
     );
     if told.gate.earlier > 0 {
         out.push_str(
-            " It was measured together with the earlier releases of this project to this recipient.",
+            " It was measured together with earlier releases that the recipient has (`risk.measured_with` in release.json).",
         );
     }
     for table in told.withheld {

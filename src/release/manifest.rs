@@ -155,7 +155,8 @@ pub struct RiskEntry {
     pub k_measured: u32,
     /// People left out to reach it.
     pub persons_suppressed: u64,
-    /// Earlier releases to this recipient in this project that it was measured together with.
+    /// Earlier releases that it was measured together with: those of this project to this recipient, and of its others and
+    /// of everyone those whose dates are the same.
     pub measured_with: Vec<ReleaseId>,
     /// The gate's whole report.
     pub report: serde_json::Value,

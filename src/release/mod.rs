@@ -13,8 +13,9 @@ pub mod package;
 mod references;
 pub mod rekey;
 mod restating;
+pub mod told;
 
-use almoner_model::DatasetId;
+use almoner_model::{DatasetId, ReleaseId};
 
 use crate::error::ErrorKind;
 
@@ -41,6 +42,9 @@ pub enum ReleaseError {
     /// The gate refused: measured against required, and what other class sizes would cost.
     #[error(transparent)]
     Refused(Box<crate::risk::Refused>),
+    /// An earlier release that this one is to be measured with does not read as what its manifest says.
+    #[error("release {0}, which this one is to be measured with, cannot be read; run `almoner verify`")]
+    Earlier(ReleaseId),
     /// A file of the package cannot be written.
     #[error("the package cannot be written ({0})")]
     Write(std::io::ErrorKind),

@@ -86,23 +86,12 @@ impl Classes {
     /// # Errors
     /// [`TooManyValues`].
     pub fn generalise(&self, levels: &[Option<&Hierarchy>]) -> Result<(Vec<u64>, Vec<u32>), TooManyValues> {
-        self.generalise_each(|_, attribute| levels[attribute])
-    }
-
-    /// As [`Self::generalise`], by hierarchies that `level` chooses for the codes of a class and an attribute.
-    ///
-    /// # Errors
-    /// [`TooManyValues`].
-    pub(super) fn generalise_each<'h>(
-        &self,
-        level: impl Fn(&[u32], usize) -> Option<&'h Hierarchy>,
-    ) -> Result<(Vec<u64>, Vec<u32>), TooManyValues> {
         let radix = radix(&self.cards)?;
         let mut index: HashMap<u128, u32> = HashMap::new();
         let (mut sizes, mut of_class) = (Vec::new(), Vec::with_capacity(self.len()));
         for (class, count) in self.counts.iter().enumerate() {
             let codes = self.codes(class);
-            let general = |(at, code): (usize, &u32)| level(codes, at).map_or(*code, |l| l[*code as usize]);
+            let general = |(at, code): (usize, &u32)| levels[at].map_or(*code, |l| l[*code as usize]);
             let key = number(&radix, codes.iter().enumerate().map(general));
             let next = sizes.len() as u32;
             let general = *index.entry(key).or_insert(next);

@@ -25,8 +25,8 @@ use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
 use super::classes::{Classes, Hierarchy, RiskReport, report};
-use super::history::{Earlier, History};
-use super::people::{BIRTH, Birth, DEATH, ETHNICITY, PLACE, People, RACE, RiskError, SEEN, SEX, declared};
+use super::history::{Earlier, numbers};
+use super::people::{BIRTH, Birth, DEATH, ETHNICITY, PLACE, People, RACE, RiskError, SEX, declared};
 use super::population::Population;
 use super::recoding::{Place, Recoding};
 
@@ -183,7 +183,7 @@ const ETHNICITY_COST: [u64; 2] = [0, 60_000];
 const DEATH_COST: [u64; 2] = [0, 120_000];
 
 /// A level of each attribute.
-pub(super) type Node = [usize; 6];
+type Node = [usize; 6];
 
 fn price(node: &Node) -> u64 {
     BIRTH_COST[node[BIRTH]]
@@ -258,18 +258,12 @@ impl Lattice {
         nodes
     }
 
-    /// What a release at `node` tells, together with what the recipient has: classes that differ in [`SEEN`] stay apart.
-    fn generalise(
-        &self,
-        classes: &Classes,
-        node: &Node,
-        history: &History,
-    ) -> Result<(Vec<u64>, Vec<u32>), RiskError> {
-        Ok(classes.generalise_each(|codes, attribute| {
-            let own = *node.get(attribute)?;
-            let level = history.level(codes[SEEN], attribute, own);
-            level.checked_sub(1).map(|l| &self.levels[attribute][l])
-        })?)
+    /// What a release at `node` tells. What earlier ones told ([`SEEN`](super::people::SEEN)) stays as it is.
+    fn generalise(&self, classes: &Classes, node: &Node) -> Result<(Vec<u64>, Vec<u32>), RiskError> {
+        let level =
+            |attribute: usize, level: &usize| level.checked_sub(1).map(|l| &self.levels[attribute][l]);
+        let own = node.iter().enumerate().map(|(attribute, l)| level(attribute, l));
+        Ok(classes.generalise(&own.chain([None]).collect::<Vec<_>>())?)
     }
 }
 
@@ -283,7 +277,6 @@ fn search(
     people: &People,
     classes: &Classes,
     lattice: &Lattice,
-    history: &History,
     rules: GateRules,
     sizes: &[u32],
 ) -> Result<Vec<Best>, RiskError> {
@@ -299,7 +292,7 @@ fn search(
         if !best.iter().any(open) {
             break;
         }
-        let (counts, of_class) = lattice.generalise(classes, &node, history)?;
+        let (counts, of_class) = lattice.generalise(classes, &node)?;
         let dead = if node[DEATH] == 0 { dead.as_slice() } else { &[] };
         for best in best.iter_mut().filter(|b| open(b)) {
             if !keeps_the_dead(dead, &counts, &of_class, best.k, rules.suppression_limit_ppm) {
@@ -340,10 +333,9 @@ pub fn gate(
     population: &Population,
     earlier: &[Earlier],
 ) -> Result<Gated, Refused> {
-    let history = History::new(people, earlier);
-    let (classes, of_person) = people.classed(&history.of_person)?;
+    let (classes, of_person) = people.classed(&numbers(people, earlier))?;
     let lattice = Lattice::new(people);
-    let found = search(people, &classes, &lattice, &history, rules, &[rules.k, 3, 5, 11])?;
+    let found = search(people, &classes, &lattice, rules, &[rules.k, 3, 5, 11])?;
     let before = classes.report(&population.sizes(people, &classes), population.estimator());
     let costs: Vec<Cost> = found[1..]
         .iter()
@@ -358,7 +350,7 @@ pub fn gate(
         let (required, measured) = (rules.k, before.smallest_class);
         return Err(Refused::ClassSize { required, measured, before: Box::new(before), costs });
     };
-    let (counts, of_class) = lattice.generalise(&classes, &node, &history)?;
+    let (counts, of_class) = lattice.generalise(&classes, &node)?;
     let small = |general: u32| counts[general as usize] < u64::from(rules.k);
     let suppressed = people.pick(|at| small(of_class[of_person[at] as usize]));
     let after = after(&counts, &of_class, &classes, rules.k, &population.sizes(people, &classes), population);

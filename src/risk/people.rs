@@ -36,7 +36,7 @@ pub(super) const RACE: usize = 3;
 pub(super) const ETHNICITY: usize = 4;
 pub(super) const DEATH: usize = 5;
 pub(super) const WIDTH: usize = 6;
-/// Behind them, where the gate has it: in which earlier releases the person is.
+/// Behind them, where the gate has it: the number of what earlier releases told of the person.
 pub(super) const SEEN: usize = WIDTH;
 
 /// Which columns of the person table make which attribute. The columns of an attribute are one: they are classed together,
@@ -250,6 +250,12 @@ impl People {
             rows.push(*seen);
         }
         Ok(Classes::of_rows(WIDTH + 1, &rows)?)
+    }
+
+    /// Each `person_id` with the number of its class, as they are: equal numbers, equal in everything that is known here.
+    pub(super) fn class_of_each(&self) -> Result<Vec<(i64, u32)>, RiskError> {
+        let (_, of_each) = Classes::of_rows(WIDTH, &self.rows)?;
+        Ok(self.ids.iter().copied().zip(of_each).collect())
     }
 
     /// Their `person_id`s, by position.

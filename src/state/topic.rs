@@ -35,8 +35,11 @@ pub fn counts(recipient: &RecipientId) -> String {
     format!("counts:{recipient}")
 }
 
-/// The releases of a project.
-pub fn releases(id: &ProjectId) -> String {
+/// Releases that anyone may have.
+pub const PUBLIC_RELEASES: &str = "public-releases";
+
+/// The releases to a recipient, in all its projects.
+pub fn releases(id: &RecipientId) -> String {
     format!("releases:{id}")
 }
 

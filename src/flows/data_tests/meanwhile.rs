@@ -171,17 +171,6 @@ fn a_member_who_withdraws_while_it_is_built_is_not_in_a_release() {
 }
 
 #[test]
-fn a_second_release_of_a_project_is_measured_with_the_first() {
-    let house = house(0..0);
-    house.legal_bases();
-    let wanted = house.approved("diabetes", "uni");
-    let build = || house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built").release;
-    let (first, second) = (build(), build());
-    let with = |id| house.with(|ctx| release::manifest_of(ctx, id)).expect("reads").risk.measured_with;
-    assert_eq!((with(&first), with(&second)), (vec![], vec![first.clone()]));
-}
-
-#[test]
 fn people_read_at_once_said_what_each_says_alone() {
     let house = house(0..3);
     house.with(|ctx| {

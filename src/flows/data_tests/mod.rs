@@ -6,6 +6,7 @@ mod downloads;
 mod meanwhile;
 mod proven;
 mod timelines;
+mod together;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -201,14 +202,23 @@ impl House {
 
     /// A request that everyone concerned has approved.
     fn approved(&self, project: &str, recipient: &str) -> almoner_model::RequestId {
+        self.approved_with(project, recipient, |_| ())
+    }
+
+    /// A request that everyone concerned has approved, as `change` makes it.
+    fn approved_with(
+        &self,
+        project: &str,
+        recipient: &str,
+        change: impl FnOnce(&mut RequestSubmitted),
+    ) -> almoner_model::RequestId {
         self.with(|ctx| {
             let access = &ctx.access;
-            let id: almoner_model::RequestId = format!("r-{project}").parse().expect("slug");
             if super::request::project(access, &project.parse().expect("slug")).is_err() {
                 self.project(project, recipient);
             }
-            let body = RequestSubmitted {
-                request: id.clone(),
+            let mut body = RequestSubmitted {
+                request: format!("r-{project}").parse().expect("slug"),
                 project: project.parse().expect("slug"),
                 recipient: recipient.parse().expect("slug"),
                 purpose: Duo::HealthResearch,
@@ -228,6 +238,8 @@ impl House {
                     expires: Date::from_ymd(2030, 1, 1).expect("valid"),
                 },
             };
+            change(&mut body);
+            let id = body.request.clone();
             request::submit(access, &self.act(), &self.tables, body, COHORT).expect("submitted");
             let terms = TermsSigned {
                 request: id.clone(),
@@ -260,12 +272,21 @@ impl House {
     }
 
     fn legal_bases(&self) {
+        self.legal_bases_for("date-shifted", "expert_determination");
+    }
+
+    /// That safe-harbor data may go too.
+    fn attested(&self) {
+        self.legal_bases_for("safe-harbor", "safe_harbor_attestation");
+    }
+
+    fn legal_bases_for(&self, profile: &str, kind: &str) {
         for hospital in ["north", "south"] {
             let basis = LegalBasisRecorded {
-                id: format!("basis-{hospital}"),
+                id: format!("basis-{hospital}-{profile}"),
                 contributor: hospital.parse().expect("slug"),
-                kind: "expert_determination".into(),
-                profile: "date-shifted".into(),
+                kind: kind.into(),
+                profile: profile.into(),
                 recipient: None,
                 project: None,
                 by: "Expert".into(),
@@ -273,7 +294,7 @@ impl House {
                 scope: "all".into(),
                 document: Digest::of(b""),
                 expires: Date::from_ymd(2030, 1, 1),
-                no_actual_knowledge: false,
+                no_actual_knowledge: profile == "safe-harbor",
             };
             self.with(|ctx| decide::record_legal_basis(&ctx.access, &self.act(), basis, b"determination"))
                 .expect("recorded");

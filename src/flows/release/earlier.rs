@@ -1,42 +1,116 @@
-//! What a recipient has already: the earlier releases of a project, where people have the same pseudonyms.
+//! What a recipient has already: the earlier releases of a project to it, and those of its other projects and of everyone
+//! that show people on the same dates.
 
-use almoner_model::ReleaseId;
+use std::collections::{BTreeMap, BTreeSet};
 
-use super::{Case, manifest_of, members, package_folder};
-use crate::flows::access::AccessError;
+use almoner_deid::{Declares, Profile};
+use almoner_model::{Digest, ReleaseId, SubjectId};
+
+use super::{Case, manifest_of, members, named, package_folder};
+use crate::flows::access::{AccessError, SamePeople};
 use crate::flows::question::{DataContext, DataError};
+use crate::release::manifest::Manifest;
+use crate::release::package::pseudonym;
+use crate::release::rekey::Rekey;
+use crate::release::{ReleaseError, told};
 use crate::risk::Earlier;
 use crate::state::{read, records};
 
-/// The releases of the case's project to its recipient that stand in the ledger before the decision, in their order.
+/// The tier of releases that anyone may have.
+pub(super) const PUBLIC: &str = "public";
+
+/// Refuses if an earlier release of the project to its recipient has dates of another kind than `declares`.
+///
+/// # Errors
+/// [`DataError::OtherDates`]; a conflict while one is being completed; if one cannot be read.
+pub(super) fn one_kind_of_dates(
+    ctx: &DataContext<'_>,
+    case: &Case,
+    declares: Declares,
+) -> Result<(), DataError> {
+    let kind = |of: Declares| (of.date_precision, of.shifted);
+    let of_project = |r: &records::Release| r.body.project == case.permit.wanted().project;
+    for (record, manifest) in finished(ctx, case)?.iter().filter(|(r, _)| of_project(r)) {
+        if record.body.recipient == case.permit.wanted().recipient
+            && kind(manifest.declares) != kind(declares)
+        {
+            return Err(DataError::OtherDates { release: record.body.release.clone() });
+        }
+    }
+    Ok(())
+}
+
+/// The releases that stand in the ledger before the decision, in their order, and that are read beside the new one: all of
+/// the project to its recipient, where people have the same pseudonyms; and where `profile` leaves dates as they lie in the
+/// dataset, all such releases to the recipient and public ones, where they have the same dates. People are found again by
+/// who they are. `found` are the subjects of the new release, ascending.
 ///
 /// # Errors
 /// A conflict while one is being completed; if one cannot be read.
 pub(super) fn earlier(
     ctx: &DataContext<'_>,
     case: &Case,
-    id: &ReleaseId,
+    profile: &Profile,
+    rekey: &Rekey,
+    found: &[i64],
 ) -> Result<Vec<(ReleaseId, Earlier)>, DataError> {
+    let same = ctx.access.same_people()?;
     let wanted = case.permit.wanted();
+    let moves = |profile: &Profile| profile.declares().shifted;
+    let mut out = Vec::new();
+    for (record, manifest) in finished(ctx, case)? {
+        let body = &record.body;
+        let may_have = body.recipient == wanted.recipient || manifest.tier == PUBLIC;
+        let same_ids = body.recipient == wanted.recipient && body.project == wanted.project;
+        let same_dates = || Ok::<_, DataError>(!moves(profile) && !moves(&named(ctx, &manifest.profile)?));
+        if same_ids || (may_have && same_dates()?) {
+            out.push((body.release.clone(), one(ctx, &record, &manifest, rekey, (&same, found))?));
+        }
+    }
+    Ok(out)
+}
+
+/// All earlier releases, each with its manifest.
+fn finished(ctx: &DataContext<'_>, case: &Case) -> Result<Vec<(records::Release, Manifest)>, DataError> {
     let mut all: Vec<records::Release> = read::all(&ctx.access.state(), "release")?;
-    all.retain(|r| r.body.project == wanted.project && r.body.recipient == wanted.recipient);
-    all.retain(|r| r.body.release != *id && r.origin.seq < case.permitted.as_of);
+    all.retain(|r| r.origin.seq < case.permitted.as_of);
     all.sort_by_key(|r| r.origin.seq);
-    let of = |r: &records::Release| {
-        let release = &r.body.release;
+    let mut out = Vec::with_capacity(all.len());
+    for record in all {
+        let release = &record.body.release;
         if !package_folder(ctx.releases, release).exists() {
             return Err(AccessError::Conflict(format!("release {release} is not complete; try again")).into());
         }
-        let report = manifest_of(ctx, release)?.risk.report;
-        let recoding = serde_json::from_value(report["recoding"].clone());
-        let recoding =
-            recoding.map_err(|_| DataError::failed("the report of an earlier release does not read"))?;
-        let people: Result<Vec<i64>, _> =
-            members(ctx, release)?.members.iter().map(|m| m.pseudonym.parse::<i64>()).collect();
-        let mut people =
-            people.map_err(|_| DataError::failed("a member of an earlier release has no number"))?;
-        people.sort_unstable();
-        Ok((release.clone(), Earlier { recoding, people }))
-    };
-    all.iter().map(of).collect()
+        let manifest = manifest_of(ctx, release)?;
+        if Digest::of(manifest.to_bytes()?) != record.body.manifest {
+            return Err(ReleaseError::Earlier(release.clone()).into());
+        }
+        out.push((record, manifest));
+    }
+    Ok(out)
+}
+
+fn one(
+    ctx: &DataContext<'_>,
+    record: &records::Release,
+    manifest: &Manifest,
+    rekey: &Rekey,
+    (same, found): (&SamePeople, &[i64]),
+) -> Result<Earlier, DataError> {
+    let release = &record.body.release;
+    let broken = || ReleaseError::Earlier(release.clone());
+    let mut now: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
+    for member in members(ctx, release)?.members {
+        let mut ids = BTreeSet::new();
+        for id in member.also.iter().chain([&member.subject]) {
+            let subject = id.parse().ok().and_then(|n| SubjectId::new(n).ok()).ok_or_else(broken)?;
+            ids.extend(same.of(subject));
+        }
+        ids.retain(|id| found.binary_search(&id.get()).is_ok());
+        let ids = ids.into_iter().map(|id| pseudonym(rekey, id)).collect::<Result<Vec<_>, _>>()?;
+        now.insert(member.pseudonym.parse().map_err(|_| broken())?, ids);
+    }
+    let people = told::people(&package_folder(ctx.releases, release), manifest, ctx.tables)?;
+    let of = |id: i64| now.get(&id).cloned().unwrap_or_default();
+    Ok(Earlier::new(&people, of).map_err(ReleaseError::risk)?)
 }

@@ -1,6 +1,6 @@
 //! The gate against brute force over its lattice, and what leaves measured again.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
 use almoner_deid::{Zip3, arrow_schema};
@@ -104,16 +104,25 @@ fn run(people: &[Person], k: u32) -> Result<Gated, Refused> {
     gate(&add(people), &tables(), GateRules::new(k), &Population::Unknown, &[])
 }
 
-/// What leaves, measured again from the recoded batches.
-fn remeasured(people: &[Person], gated: &Gated) -> RiskReport {
+/// What leaves, read again from the recoded batches.
+fn left(people: &[Person], gated: &Gated, with_deaths: bool) -> People {
     let tables = tables();
     let (person, death) = batches(people);
     let spec = |name: &str| tables.get(name).expect("canonical").clone();
     let person = gated.apply(&spec("person"), &person).expect("the table").expect("people always leave");
     let death = gated.apply(&spec("death"), &death).expect("the table");
     let mut out = People::new(&tables, false).expect("known");
-    out.add(&person, death.as_ref()).expect("the table");
-    crate::risk::measure(&out, &Population::Unknown).expect("few values")
+    out.add(&person, death.filter(|_| with_deaths).as_ref()).expect("the table");
+    out
+}
+
+fn earlier(people: &People) -> Earlier {
+    Earlier::new(people, |id| [id]).expect("few values")
+}
+
+/// What leaves, measured again.
+fn remeasured(people: &[Person], gated: &Gated) -> RiskReport {
+    crate::risk::measure(&left(people, gated, true), &Population::Unknown).expect("few values")
 }
 
 fn crowd(n: usize) -> Vec<Person> {
@@ -369,7 +378,7 @@ proptest! {
             who.iter().map(|(id, _)| *id).filter(|id| !gated.suppressed.contains(id)).collect()
         };
         let had = leave(&of(&joined), &first);
-        let earlier = Earlier { recoding: first.recoding, people: had.clone() };
+        let earlier = earlier(&left(&people, &first, true).only(&had));
         let second = of(&withdrawn);
         let Ok(now) = gated(&second, k, &[earlier]) else { return Ok(()) };
         let (before, after) = (told(&people, &first), told(&people, &now));
@@ -382,6 +391,11 @@ proptest! {
     }
 }
 
+/// A release of `people` that was recoded so, whatever a gate would have said of it.
+fn recoded(people: &[Person], recoding: Recoding) -> Gated {
+    Gated { recoding, suppressed: BTreeSet::new(), ..run(people, 1).expect("any class will do") }
+}
+
 #[test]
 fn another_recoding_of_the_same_people_is_measured_on_both() {
     // One release tells the years and not the sex, as if more had been asked of it; the next would tell the sex, with bands
@@ -391,12 +405,78 @@ fn another_recoding_of_the_same_people_is_measured_on_both() {
         .collect();
     let alone = run(&people, 8).expect("reachable");
     assert!(alone.suppressed.is_empty() && alone.recoding.sex, "{:?}", alone.recoding);
-    let recoding = Recoding { birth_date: false, sex: false, ..Recoding::NONE };
-    let earlier = Earlier { recoding, people: (1..=80).collect() };
-    let both = gate(&add(&people), &tables(), GateRules::new(8), &Population::Unknown, &[earlier]);
+    let first = recoded(&people, Recoding { birth_date: false, sex: false, ..Recoding::NONE });
+    let had = earlier(&left(&people, &first, true));
+    let both = gate(&add(&people), &tables(), GateRules::new(8), &Population::Unknown, &[had]);
     let both = both.expect("reachable");
     assert!(!both.recoding.sex, "the years are known, so the sex is withheld");
     assert_eq!(both.report.earlier, 1);
+}
+
+/// Twenty dead and twenty alive, alike but for a race that few of each have.
+fn dead_and_alive() -> Vec<Person> {
+    let person = |i: usize| Person {
+        year: 1950,
+        race: if (i % 20 < 3) == (i < 20) { "1002-5" } else { "2106-3" },
+        died: (i < 20).then_some(18_000),
+        ..Person::default()
+    };
+    (0..40).map(person).collect()
+}
+
+#[test]
+fn deaths_that_an_earlier_release_told_count_in_one_without_them() {
+    let people = dead_and_alive();
+    let first = recoded(&people, Recoding { race: false, ..Recoding::NONE });
+    let mut survivors_or_not = People::new(&tables(), false).expect("known");
+    survivors_or_not.add(&batches(&people).0, None).expect("the table");
+    let gated = |had: Earlier| {
+        gate(&survivors_or_not, &tables(), GateRules::new(5), &Population::Unknown, &[had])
+            .expect("reachable")
+    };
+    let told = gated(earlier(&left(&people, &first, true)));
+    assert!(!told.recoding.race, "three of the twenty dead have that race");
+    let untold = gated(earlier(&left(&people, &first, false)));
+    assert!(untold.recoding.race && untold.suppressed.is_empty(), "{:?}", untold.report);
+}
+
+#[test]
+fn deaths_that_no_earlier_release_told_are_withheld_by_themselves() {
+    let people = dead_and_alive();
+    let first = recoded(&people, Recoding::NONE);
+    let had = earlier(&left(&people, &first, false));
+    let both = gate(&add(&people), &tables(), GateRules::new(5), &Population::Unknown, &[had]);
+    let both = both.expect("without the dates of death nobody is rarer than before");
+    assert!(!both.recoding.death && both.suppressed.is_empty(), "{:?}", both.recoding);
+}
+
+#[test]
+fn values_that_differ_from_an_earlier_release_tell_people_apart() {
+    // Since the first release, one moved away: the recipient sees who.
+    let mut people = crowd(40);
+    for person in &mut people {
+        person.year = 1950;
+    }
+    let had = earlier(&left(&people, &recoded(&people, Recoding::NONE), true));
+    people[7].state = Some("MO");
+    let gated =
+        gate(&add(&people), &tables(), GateRules::new(5), &Population::Unknown, &[had]).expect("reachable");
+    assert!(gated.recoding.place == Place::Withheld || gated.suppressed == BTreeSet::from([8]), "{gated:?}");
+    assert!(gated.report.after.smallest_class >= 5);
+}
+
+#[test]
+fn a_person_whom_an_earlier_release_had_as_two_is_like_nobody_else() {
+    let people = crowd(40).into_iter().map(|p| Person { year: 1950, ..p }).collect::<Vec<_>>();
+    let released = left(&people, &recoded(&people, Recoding::NONE), true);
+    let mut rare = people.clone();
+    rare[1].year = 1951;
+    let other = left(&rare, &recoded(&rare, Recoding::NONE), true);
+    let as_two = Earlier::new(&other, |id| if id <= 2 { vec![1] } else { vec![id] }).expect("few values");
+    let gated =
+        |had| gate(&released, &tables(), GateRules::new(5), &Population::Unknown, &[had]).expect("reachable");
+    assert_eq!(gated(as_two).suppressed, BTreeSet::from([1, 2]));
+    assert!(gated(earlier(&released)).suppressed.is_empty());
 }
 
 proptest! {
