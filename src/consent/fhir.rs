@@ -504,7 +504,8 @@ fn period(value: &Value, denies: bool) -> Option<Period> {
         Some(Some(Timestamp::from_millis(end.millis() - 1 + after)))
     };
     let (from, until) = (edge("start", false)?, edge("end", true)?);
-    (value.is_object() && from.or(until).is_some()).then_some(Period { from, until })
+    let in_order = from.zip(until).is_none_or(|(from, until)| from <= until);
+    (value.is_object() && from.or(until).is_some() && in_order).then_some(Period { from, until })
 }
 
 fn data_period(value: &Value) -> Option<DataPeriod> {
@@ -515,7 +516,8 @@ fn data_period(value: &Value) -> Option<DataPeriod> {
         Some(Some(if end { last_day(given) } else { given.date }))
     };
     let (from, until) = (edge("start", false)?, edge("end", true)?);
-    (value.is_object() && from.or(until).is_some()).then_some(DataPeriod { from, until })
+    let in_order = from.zip(until).is_none_or(|(from, until)| from <= until);
+    (value.is_object() && from.or(until).is_some() && in_order).then_some(DataPeriod { from, until })
 }
 
 fn last_day(given: PartialDate) -> Date {

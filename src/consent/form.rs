@@ -53,6 +53,9 @@ pub enum FormError {
     /// A form that permits or denies nothing.
     #[error("form {0} says nothing: give it a rule that permits or denies")]
     Empty(String),
+    /// A rule that would never apply.
+    #[error("form {0}, rules{1}: {2}")]
+    Rules(String, String, &'static str),
 }
 
 impl Forms {
@@ -68,6 +71,9 @@ impl Forms {
             let name = form.name();
             if !speaks(&form.rules) {
                 return Err(FormError::Empty(name));
+            }
+            if let Err(flaw) = form.rules.check() {
+                return Err(FormError::Rules(name, flaw.pointer, flaw.reason));
             }
             if !seen.insert(name.clone()) {
                 return Err(FormError::Twice(name));
@@ -135,7 +141,11 @@ fn after_years(date: Date, years: u32) -> Option<Timestamp> {
 fn end_permissions(node: &mut Provision, until: Timestamp) {
     if node.effect == Effect::Permit {
         let period = node.period.get_or_insert_with(Period::default);
-        period.until = Some(period.until.map_or(until, |u| u.min(until)));
+        let until = period.until.map_or(until, |u| u.min(until));
+        period.until = Some(until);
+        if period.from.is_some_and(|from| until < from) {
+            (node.effect, node.period) = (Effect::Silent, None);
+        }
     }
     for child in &mut node.provisions {
         end_permissions(child, until);

@@ -472,6 +472,7 @@ fn consent_entry(
     if directive.signed.is_after(ctx.now()?) {
         return Err(AccessError::invalid("/signed", "the day of the signature lies in the future"));
     }
+    directive.rules.check().map_err(|f| AccessError::invalid(&format!("/rules{}", f.pointer), f.reason))?;
     let directive =
         serde_json::to_value(directive).map_err(|_| AccessError::Failed("a directive is not JSON".into()))?;
     let event =

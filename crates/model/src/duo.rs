@@ -53,6 +53,19 @@ duo! {
 }
 
 impl Duo {
+    /// Whether it is a permission, a kind of use; the others modify one.
+    pub const fn is_permission(self) -> bool {
+        matches!(
+            self,
+            Self::NoRestriction
+                | Self::GeneralResearch
+                | Self::HealthResearch
+                | Self::DiseaseResearch
+                | Self::PopulationResearch
+                | Self::ClinicalCare
+        )
+    }
+
     /// Whether a permission for `self` covers a use for `purpose`: the same term or a narrower one.
     pub fn covers(self, purpose: Self) -> bool {
         let mut at = Some(purpose);

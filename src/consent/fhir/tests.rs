@@ -146,6 +146,8 @@ fn what_is_not_understood_is_never_a_permission() {
         serde_json::json!({"type": "permit", "action": [{"coding": [{"code": "collect"}]}]}),
         serde_json::json!({"type": "permit", "period": {"end": "someday"}}),
         serde_json::json!({"type": "permit", "dataPeriod": {}}),
+        serde_json::json!({"type": "permit", "period": {"start": "2022", "end": "2019"}}),
+        serde_json::json!({"type": "permit", "dataPeriod": {"start": "2022", "end": "2019"}}),
         serde_json::json!({"type": "permit", "modifierExtension": [{"url": "x"}]}),
         serde_json::json!({"type": "permit", "somethingNew": true}),
         serde_json::json!({"type": "maybe"}),
@@ -159,6 +161,16 @@ fn what_is_not_understood_is_never_a_permission() {
     let mut unknown_rule = consent("active", Value::Null);
     unknown_rule["policyRule"]["coding"][0]["code"] = "cric".into();
     assert!(!verdict(directive(&unknown_rule), &wanted).permit);
+}
+
+#[test]
+fn a_denial_for_a_time_that_ends_before_it_begins_denies() {
+    let wanted = use_at("2021-01-01T00:00:00Z", &["person"]);
+    let years = serde_json::json!({"start": "2022", "end": "2019"});
+    for key in ["period", "dataPeriod"] {
+        let denial = serde_json::json!({"type": "permit", "provision": [{"type": "deny", key: years}]});
+        assert!(!verdict(directive(&consent("active", denial)), &wanted).permit, "{key}");
+    }
 }
 
 #[test]

@@ -113,6 +113,16 @@ fn consents_that_are_sent_again_have_the_entries_that_they_have() {
     let future = house.post("/v1/consents", &manager, &json!({"consent": consent("2099-01-01")})).expect(422);
     assert!(future.text.contains("future") && future.text.contains("/signed"), "{}", future.text);
 
+    for (rules, pointer) in [
+        (json!({"effect": "deny", "purposes": ["DUO:0000046"]}), "/rules/purposes/0"),
+        (json!({"effect": "deny", "data": {"from": "2025-01-01", "until": "2000-01-01"}}), "/rules/data"),
+    ] {
+        let never =
+            json!({"record_number": "mr-2", "document": "broad", "signed": "2026-03-15", "rules": rules});
+        let refused = house.post("/v1/consents", &manager, &json!({"consent": never})).expect(422);
+        assert!(refused.text.contains(pointer), "a denial that denies nothing: {}", refused.text);
+    }
+
     let forms = "[[form]]\nid='refusal'\nversion='1'\n[form.rules]\neffect='deny'\n";
     let digest = "ab".repeat(32);
     let list = format!(

@@ -13,12 +13,14 @@
 //! Here, and not in the root package, so that `almoner-verify` applies the same rules without the data engine.
 
 pub mod category;
+pub mod check;
 pub mod directive;
 pub mod evaluate;
 pub mod purpose;
 pub mod ranges;
 
 pub use category::{Category, CategorySet};
+pub use check::Flaw;
 pub use directive::{
     Coverage, DataPeriod, Directive, DirectiveState, Effect, FormRef, Period, Provision, Signed, Source,
     Status, SubjectState, WithdrawalMode, WithdrawalState,
