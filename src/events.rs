@@ -6,6 +6,7 @@
 
 use std::collections::BTreeMap;
 
+use almoner_model::consent::CategorySet;
 use almoner_model::{
     ContributorId, DatasetId, Date, Digest, Duo, ProjectId, RecipientId, ReleaseId, RequestId, Seq, Timestamp,
 };
@@ -385,6 +386,10 @@ pub struct CountAnswered {
     pub project: ProjectId,
     /// What for.
     pub purpose: Duo,
+    /// What the recipient binds itself to.
+    pub modifiers: Vec<Duo>,
+    /// The categories of data that whoever is counted must have permitted.
+    pub required: CategorySet,
     /// The cohort definition, a blob.
     pub cohort: Digest,
     /// Dataset versions that were read.

@@ -1,22 +1,23 @@
 //! Counts: how many permitted people meet a definition. Protected, logged before it is said.
 //!
 //! Protection, the same for everyone and said with every answer:
-//! - fewer than [`SMALLEST_CELL`] people are never told apart;
-//! - a number is moved by up to 3 and rounded to a multiple of 5, by a keyed function of *who* is counted: the same people
-//!   always give the same answer, so asking again or otherwise does not average it away;
+//! - a number is moved by up to 3, by a keyed function of *who* is counted: the same people always give the same answer, so
+//!   asking again or otherwise does not average it away;
+//! - what is then fewer than [`SMALLEST_CELL`] people is not told apart, nor are fewer than that however they were moved, so
+//!   the edge of the cell does not tell one person; other numbers are rounded to a multiple of 5;
 //! - for a recipient, in whichever of its projects, a cohort that differs from one counted before by fewer than
 //!   [`SMALLEST_CELL`] people gets that one's answer, so two counts cannot be subtracted to see a few. That holds of cohorts
 //!   which got another's answer too; one that is near such a cohort and not near the one whose answer it was is refused,
-//!   since no answer would tell nobody apart and be near the truth. What is kept for it is how many there were and a sketch
-//!   of keyed hashes, not a list.
+//!   since no answer would tell nobody apart and be near the truth. That tells that it is near one, so it is logged as an
+//!   answer is. What is kept is how many there were and a sketch of keyed hashes, not a list.
 //!
 //! Counts of one recipient follow one another: an answer is made with all earlier ones known, and appended with the
 //! precondition that no other came in between. Its sketch is written before the append under the act's own event id, and
 //! counts only once that event is in the ledger: a crash in between leaves a sketch that nobody looks at.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use almoner_model::{ContributorId, DatasetId, Digest, Duo, ProjectId, RecipientId, Seq};
+use almoner_model::{ContributorId, DatasetId, Digest, Duo, ProjectId, RecipientId, Seq, SubjectId};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
@@ -26,9 +27,9 @@ use sha2::{Digest as _, Sha256};
 use siphasher::sip128::SipHasher24;
 
 use super::Act;
-use super::access::{AccessError, entry};
+use super::access::{AccessContext, AccessError, entry};
 use super::decide::may_count;
-use super::permitted::permitted_subjects;
+use super::permitted::{append_unless_less_is_permitted, permitted_subjects};
 use super::question::{DataContext, DataError, Question};
 use crate::cohort::execute;
 use crate::consent::{CategorySet, Purpose, Use};
@@ -81,10 +82,10 @@ pub enum Shown {
 /// How an answer was protected.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Protection {
-    /// Fewer people than this are never told apart.
+    /// Fewer people than this are never told apart, and up to 3 more sometimes are not.
     pub smallest_cell: u64,
     /// The greatest difference of "about" from the true number, those counted before included; "fewer than 11" stands for
-    /// at most twice ten.
+    /// at most 23.
     pub error_max: u64,
     /// The same in words.
     pub how: &'static str,
@@ -111,10 +112,14 @@ pub struct CountAnswer {
     pub seq: Seq,
 }
 
-const HOW: &str = "Fewer than 11 people are not told apart. Other numbers are moved by up to 3 by a keyed function of who is \
-    counted and rounded to a multiple of 5; the same people always give the same answer. A cohort that differs from one \
-    counted before for this recipient by fewer than 11 people gets that one's answer, so a number is up to 15 from the true \
-    one, and 'fewer than 11' is at most 20.";
+const HOW: &str = "A number is moved by up to 3 by a keyed function of who is counted; the same people always give the same \
+    answer. What is then fewer than 11 is not told apart, and never fewer than 11 people are; other numbers are rounded to a \
+    multiple of 5. A cohort that differs from one counted before for this recipient by fewer than 11 people gets that one's \
+    answer, so a number is up to 15 from the true one, and 'fewer than 11' is at most 23. A cohort that is near one that got \
+    another's answer, and not near that other, is refused.";
+
+const REFUSED: &str = "counted before for this recipient were cohorts that differ from this one by a few people, and from one \
+    another by more: no answer tells nobody apart";
 
 /// How often a count is made again because somebody withdrew, or a contributor's rules changed, meanwhile.
 const ATTEMPTS: usize = 3;
@@ -171,15 +176,14 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
         as_of: permitted.as_of,
         seq: 0,
     };
-    (answer.count, answer.seq) = say(ctx, act, recipient, &members, &|count, as_of| {
-        let answer = CountAnswer { count, ..answer.clone() };
-        log(ctx, act, (request, recipient), &answer, &contributors, as_of)
-    })?;
+    let asked = Asked { request, wanted: &wanted, contributors: &contributors, members: &members };
+    (answer.count, answer.seq) =
+        say(ctx, act, recipient, &members, &|count, as_of| asked.log(ctx, act, count, &answer, as_of))?;
     Ok(answer)
 }
 
-/// Protects the number of `members`, ascending, and logs it by `log`, which is given the answer and the ledger size that the
-/// recipient's earlier answers were read at. Gives the answer and its position.
+/// Protects the number of `members`, ascending, and logs it by `log`, which is given the answer (`None`: refused) and the
+/// ledger size that the recipient's earlier answers were read at. Gives the answer and its position.
 ///
 /// # Errors
 /// Those of `log`; a conflict if no answer would tell nobody apart, or if so much is asked for the recipient that its turn does
@@ -189,81 +193,129 @@ pub(super) fn say(
     act: &Act,
     recipient: &RecipientId,
     members: &[i64],
-    log: &dyn Fn(Shown, Seq) -> Result<Seq, DataError>,
+    log: &dyn Fn(Option<Shown>, Seq) -> Result<Seq, DataError>,
 ) -> Result<(Shown, Seq), DataError> {
     let (own, sketch) = (act.event_id(0), Sketch::of(ctx.keys, members));
     for _ in 0..TURNS {
         let as_of = ctx.access.store.size();
-        let inherited = inherited(ctx, recipient, members.len(), &sketch, &own)?;
-        let (origin, count) = inherited.unwrap_or_else(|| (own.clone(), shown(ctx.keys, members)));
-        let kept = json!({
-            "sketch": STANDARD.encode(sketch.bytes()), "persons": members.len(), "count": count, "origin": origin,
-        });
-        let key = format!("{recipient}/{own}");
-        ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(kept) }])?;
+        let answer = match near(ctx, recipient, members.len(), &sketch, &own)? {
+            Near::Nothing => Some((own.clone(), shown(ctx.keys, members))),
+            Near::Answered { origin, count } => Some((origin, count)),
+            Near::Inherited => None,
+        };
+        if let Some((origin, count)) = &answer {
+            let kept = json!({
+                "sketch": STANDARD.encode(sketch.bytes()), "persons": members.len(), "count": count, "origin": origin,
+            });
+            let key = format!("{recipient}/{own}");
+            ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(kept) }])?;
+        }
+        let count = answer.map(|(_, count)| count);
         match log(count, as_of) {
             Err(DataError::Access(AccessError::Store(StoreError::Precondition { topic, .. })))
                 if topic == topic::counts(recipient) => {}
-            other => return Ok((count, other?)),
+            other => return Ok((count.ok_or_else(|| AccessError::Conflict(REFUSED.into()))?, other?)),
         }
     }
     Err(AccessError::Conflict("many counts are asked for this recipient at once; count again".into()).into())
 }
 
-/// Logs the answer; durable on return. Gives its position. `as_of` is the size at which the recipient's earlier answers were
-/// read.
-fn log(
-    ctx: &DataContext<'_>,
-    act: &Act,
-    (request, recipient): (&CountRequest, &RecipientId),
-    answer: &CountAnswer,
-    contributors: &[ContributorId],
-    as_of: Seq,
-) -> Result<Seq, DataError> {
-    let own = act.event_id(0);
-    let said = serde_json::to_vec(&(&own, answer.count, &answer.datasets, answer.cohort, answer.as_of));
-    let said = said.map_err(|_| DataError::failed("an answer is not JSON"))?;
-    let event = Event::CountAnswered(CountAnswered {
-        project: request.project.clone(),
-        purpose: request.purpose,
-        cohort: answer.cohort,
-        datasets: answer.datasets.clone(),
-        // There are few answers: a digest without a key would tell which it was.
-        answer: Digest(hmac(ctx.keys.scoped(label::COUNT_NOISE, ANSWER).as_slice(), &said)),
-        as_of: answer.as_of,
-    });
-    let counts = topic::counts(recipient);
-    let mut new = entry(&event, own, act, None, vec![topic::project(&request.project), counts.clone()])?;
-    new.as_of = Some(answer.as_of);
-    // Whoever withdrew while the data was read is not counted, and a rule that changed is asked again.
-    let decided = answer.as_of;
-    let mut unchanged = vec![
-        Precondition { topic: topic::WITHDRAWAL.to_owned(), as_of: decided },
-        Precondition { topic: counts, as_of },
-    ];
-    unchanged
-        .extend(contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of: decided }));
-    let appended = ctx.access.store.append(vec![new], &unchanged)?;
-    appended.last().map(|a| a.seq).ok_or_else(|| DataError::failed("the store acknowledged nothing"))
-}
-
-/// The answer that the recipient had for nearly the same people, with the act that it was made for; earlier acts but `own`.
+/// What was answered by the entry at `seq`; `None` if it was refused.
 ///
 /// # Errors
-/// [`AccessError::Conflict`] if all cohorts near this one have answers of cohorts that are not.
-fn inherited(
+/// If the store fails.
+pub fn answered(
+    ctx: &AccessContext<'_>,
+    recipient: &RecipientId,
+    seq: Seq,
+) -> Result<Option<Shown>, AccessError> {
+    let Some(entry) = ctx.store.entry(seq)? else { return Ok(None) };
+    if entry.leaf.decision.as_deref() == Some("refused") {
+        return Ok(None);
+    }
+    let kept = ctx.store.get_primary(KIND, &format!("{recipient}/{}", entry.leaf.event_id))?;
+    Ok(kept.and_then(|value| Counted::read(&value)).map(|counted| counted.count))
+}
+
+/// What was counted, for the entry.
+struct Asked<'a> {
+    request: &'a CountRequest,
+    wanted: &'a Use,
+    contributors: &'a [ContributorId],
+    /// Who is counted, ascending.
+    members: &'a [i64],
+}
+
+impl Asked<'_> {
+    /// Logs the answer, or that it is refused; durable on return. Gives its position. `as_of` is the size at which the
+    /// recipient's earlier answers were read. Whoever permits less since the data was read is not counted, and a rule that
+    /// changed is asked again.
+    fn log(
+        &self,
+        ctx: &DataContext<'_>,
+        act: &Act,
+        count: Option<Shown>,
+        answer: &CountAnswer,
+        as_of: Seq,
+    ) -> Result<Seq, DataError> {
+        let (request, decided) = (self.request, answer.as_of);
+        let own = act.event_id(0);
+        let said = serde_json::to_vec(&(&own, count, &answer.datasets, answer.cohort, decided));
+        let said = said.map_err(|_| DataError::failed("an answer is not JSON"))?;
+        let event = Event::CountAnswered(CountAnswered {
+            project: request.project.clone(),
+            purpose: request.purpose,
+            modifiers: request.modifiers.clone(),
+            required: self.wanted.required,
+            cohort: answer.cohort,
+            datasets: answer.datasets.clone(),
+            // There are few answers: a digest without a key would tell which it was.
+            answer: Digest(hmac(ctx.keys.scoped(label::COUNT_NOISE, ANSWER).as_slice(), &said)),
+            as_of: decided,
+        });
+        let counts = topic::counts(&self.wanted.recipient);
+        let mut new = entry(&event, own, act, None, vec![topic::project(&request.project), counts.clone()])?;
+        new.as_of = Some(decided);
+        new.decision = Some(if count.is_some() { "answered" } else { "refused" }.into());
+        let mut unchanged = vec![Precondition { topic: counts, as_of }];
+        let rules = self.contributors.iter().map(topic::contributor);
+        unchanged.extend(rules.map(|topic| Precondition { topic, as_of: decided }));
+        let counted =
+            |ids: &BTreeSet<SubjectId>| ids.iter().any(|id| self.members.binary_search(&id.get()).is_ok());
+        append_unless_less_is_permitted(
+            &ctx.access,
+            new,
+            &unchanged,
+            (self.wanted, self.contributors, decided),
+            counted,
+        )
+    }
+}
+
+/// What the recipient was told before of nearly the same people.
+enum Near {
+    /// Nothing.
+    Nothing,
+    /// An answer, with the act that it was made for.
+    Answered { origin: String, count: Shown },
+    /// Only answers that were made for cohorts which are not near.
+    Inherited,
+}
+
+/// What the recipient was told of nearly the same people, by earlier acts but `own`.
+fn near(
     ctx: &DataContext<'_>,
     recipient: &RecipientId,
     persons: usize,
     sketch: &Sketch,
     own: &str,
-) -> Result<Option<(String, Shown)>, DataError> {
+) -> Result<Near, DataError> {
     let prefix = format!("{recipient}/");
     let mut after: Option<String> = None;
-    let mut near: Vec<Counted> = Vec::new();
+    let mut found = Near::Nothing;
     loop {
         let page = ctx.access.store.scan_primary(KIND, &prefix, after.as_deref(), 200)?;
-        let Some((last, _)) = page.last() else { break };
+        let Some((last, _)) = page.last() else { return Ok(found) };
         after = Some(last.clone());
         for (key, value) in &page {
             let event = &key[prefix.len()..];
@@ -274,20 +326,11 @@ fn inherited(
                 && ctx.access.store.find_event(event)?.is_some()
             {
                 if earlier.origin == event {
-                    return Ok(Some((earlier.origin, earlier.count)));
+                    return Ok(Near::Answered { origin: earlier.origin, count: earlier.count });
                 }
-                near.push(earlier);
+                found = Near::Inherited;
             }
         }
-    }
-    match near.is_empty() {
-        true => Ok(None),
-        false => Err(AccessError::Conflict(
-            "counted before for this recipient were cohorts that differ from this one by a few people, and from one \
-             another by more: no answer tells nobody apart"
-                .into(),
-        )
-        .into()),
     }
 }
 
@@ -328,6 +371,9 @@ fn shown(keys: &Keyring, members: &[i64]) -> Shown {
     let bits = prf(keys.key(label::COUNT_NOISE).as_slice(), &digest.finalize());
     let noise = (bits % (2 * NOISE_MAX as u64 + 1)) as i64 - NOISE_MAX;
     let moved = members.len() as i64 + noise;
+    if moved < SMALLEST_CELL as i64 {
+        return Shown::FewerThan(SMALLEST_CELL);
+    }
     let rounded = (moved + ROUND / 2).div_euclid(ROUND) * ROUND;
     Shown::About(rounded.max(SMALLEST_CELL as i64 / ROUND * ROUND + ROUND) as u64)
 }
@@ -381,7 +427,6 @@ impl Sketch {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use std::collections::BTreeSet;
 
     fn keys() -> Keyring {
         Keyring::from_root(&[5; 32])
@@ -389,20 +434,26 @@ mod tests {
 
     #[test]
     fn answers_are_near_the_truth_and_hide_small_groups() {
-        let mut errors = BTreeSet::new();
-        for n in 0..400i64 {
-            let members: Vec<i64> = (1..=n).collect();
+        let (mut errors, mut at_edge) = (BTreeSet::new(), (false, false));
+        for n in (0..400i64).chain((0..99).map(|n| 8 + n % 9)) {
+            let shift = n * 1000;
+            let members: Vec<i64> = (1 + shift..=n + shift).collect();
             match shown(&keys(), &members) {
-                Shown::FewerThan(cell) => assert!(n < 11 && cell == 11),
+                Shown::FewerThan(cell) => {
+                    assert!(n < 14 && cell == 11);
+                    at_edge.0 |= n >= 11;
+                }
                 Shown::About(about) => {
                     assert!(n >= 11 && about % 5 == 0 && about >= 15, "{n} shown as {about}");
                     assert!((about as i64 - n).abs() <= 5, "{n} shown as {about}");
+                    at_edge.1 |= n < 14;
                     errors.insert(about as i64 - n);
                 }
             }
             assert_eq!(shown(&keys(), &members), shown(&keys(), &members));
         }
         assert!(errors.len() >= 9, "{errors:?}");
+        assert_eq!(at_edge, (true, true), "the edge is not the same for everyone");
     }
 
     #[test]

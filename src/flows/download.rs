@@ -20,7 +20,7 @@ use super::Act;
 use super::access::{AccessError, entry};
 use super::decide::still_permitted;
 use super::evidence::wanted;
-use super::permitted::Sayings;
+use super::permitted::{Sayings, append_unless_less_is_permitted};
 use super::question::{DataContext, DataError};
 use super::release::{manifest_of, members, package_folder};
 use crate::consent::{DateRanges, Use, Verdict, evaluate};
@@ -102,20 +102,23 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
     let request = read::request(&ctx.access.state(), &done.body.request)?;
     let request = request.ok_or(AccessError::Unknown("request"))?;
     still_permitted(&ctx.access, &request, as_of)?;
-    check_members(ctx, &done, &request, as_of)?;
+    let (wanted, people) = check_members(ctx, &done, &request, as_of)?;
     let download = act.event_id(0);
     let event =
         Event::DownloadOpened(DownloadOpened { download: download.clone(), release: release.clone(), as_of });
     let mut new = entry(&event, act.event_id(0), act, None, vec![topic::request(&done.body.request)])?;
     new.as_of = Some(as_of);
-    let mut topics = vec![topic::WITHDRAWAL.to_owned(), topic::request(&done.body.request)];
-    topics.extend(request.contributors.iter().map(topic::contributor));
-    let unchanged: Vec<Precondition> =
-        topics.into_iter().map(|topic| Precondition { topic, as_of }).collect();
-    let appended = store.append(vec![new], &unchanged)?;
-    let opened = appended.last().ok_or_else(|| DataError::failed("the store acknowledged nothing"))?;
+    let rules = request.contributors.iter().map(topic::contributor);
+    let unchanged: Vec<Precondition> = rules
+        .chain([topic::request(&done.body.request)])
+        .map(|topic| Precondition { topic, as_of })
+        .collect();
+    let members = |ids: &BTreeSet<SubjectId>| !ids.is_disjoint(&people);
+    let decided = (&wanted, request.contributors.as_slice(), as_of);
+    let seq = append_unless_less_is_permitted(&ctx.access, new, &unchanged, decided, members)?;
+    let opened = store.entry(seq)?.ok_or_else(|| DataError::failed("an entry is missing"))?;
     let capability = URL_SAFE_NO_PAD.encode(ctx.access.entropy.bytes32());
-    let expires = Timestamp::from_millis(opened.time.millis() + MINUTES * 60_000);
+    let expires = Timestamp::from_millis(opened.leaf.time.millis() + MINUTES * 60_000);
     let record = Capability {
         download: download.clone(),
         release: release.clone(),
@@ -125,7 +128,7 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
     };
     write(ctx, &capability, &record)?;
     let files = files(ctx, release)?;
-    Ok(OpenDownload { download, capability, expires, release: release.clone(), seq: opened.seq, files })
+    Ok(OpenDownload { download, capability, expires, release: release.clone(), seq, files })
 }
 
 fn write(ctx: &DataContext<'_>, capability: &str, record: &Capability) -> Result<(), DataError> {
@@ -135,18 +138,20 @@ fn write(ctx: &DataContext<'_>, capability: &str, record: &Capability) -> Result
 }
 
 /// Refuses if a member, under whatever id, no longer permits all that they permitted when the release was built: for any
-/// hospital whose data of theirs may be in it. Everyone is judged again, since what was said once may have run out.
+/// hospital whose data of theirs may be in it. Everyone is judged again, since what was said once may have run out. Gives the
+/// use and everyone's ids.
 fn check_members(
     ctx: &DataContext<'_>,
     done: &records::Release,
     request: &records::Request,
     as_of: Seq,
-) -> Result<(), DataError> {
+) -> Result<(Use, BTreeSet<SubjectId>), DataError> {
     let permit = manifest_of(ctx, &done.body.release)?.ledger.permit;
     let then = wanted(ctx, request, permit)?;
     let now = Use { at: ctx.access.now()?, ..then.clone() };
     let (mut before, mut after) =
         (Sayings::new(ctx.access, done.body.as_of)?, Sayings::new(ctx.access, as_of)?);
+    let mut people = BTreeSet::new();
     for member in members(ctx, &done.body.release)?.members {
         let parse = |text: &String| text.parse().ok().and_then(|n| SubjectId::new(n).ok());
         let known: Option<BTreeSet<SubjectId>> =
@@ -158,15 +163,16 @@ fn check_members(
         let ids = after.ids(subject);
         let (said_then, said_now) = (before.of_ids(&known)?, after.of_ids(&ids)?);
         let less = |holder| {
-            let (then, now) = (evaluate(&said_then, holder, &then), evaluate(&said_now, holder, &now));
-            permits_less(&then, &now, done.origin.time.date())
+            let (before, after) = (evaluate(&said_then, holder, &then), evaluate(&said_now, holder, &now));
+            permits_less(&before, &after, done.origin.time.date())
         };
         if request.contributors.iter().any(less) {
             let reason = "a person in this release withdrew or permits less now; build a new release, which goes by that";
             return Err(DataError::Nobody { reasons: vec![reason.into()] });
         }
+        people.extend(ids);
     }
-    Ok(())
+    Ok((now, people))
 }
 
 /// Whether `now` leaves out anything that `then` did not, of what a release built on `built` can hold: data up to that day.

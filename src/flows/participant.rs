@@ -12,7 +12,7 @@ use super::access::{AccessContext, AccessError};
 use super::consent::said_by;
 use super::permitted::Sayings;
 use super::release::MEMBER_KIND;
-use crate::consent::{self, Category, CategorySet, Directive, Purpose, Use, WithdrawalMode, WithdrawalState};
+use crate::consent::{self, CategorySet, Directive, Purpose, Use, WithdrawalMode, WithdrawalState};
 use crate::events::{ConsentRecorded, RequestSubmitted};
 use crate::state::records::{Count, Logged, Release, subject_key};
 use crate::state::{read, topic};
@@ -148,10 +148,10 @@ pub fn counted_by(ctx: &AccessContext<'_>, who: &Participant) -> Result<Vec<Coun
     for Logged { body, origin } in counts {
         let Some(project) = read::project(&ctx.state(), &body.project)? else { continue };
         let wanted = Use {
-            purpose: Purpose::of(body.purpose, []),
+            purpose: Purpose::of(body.purpose, body.modifiers.iter().copied()),
             recipient: project.body.recipient,
             project: body.project.clone(),
-            required: CategorySet::EMPTY.with(Category::Demographics),
+            required: body.required,
             delivered: CategorySet::EMPTY,
             at: origin.time,
         };

@@ -40,7 +40,7 @@ use crate::release::manifest::{DatasetEntry, FORMAT, FileEntry, LedgerRef, Manif
 use crate::release::members::Members;
 use crate::release::package::write_file;
 use crate::release::rekey::Rekey;
-use crate::risk::{Earlier, GateRules};
+use crate::risk::{Earlier, GateRules, ToldCost, ToldReport, told_left_out};
 use crate::state::records::{self, subject_key};
 use crate::state::{read, topic};
 use crate::store::{Precondition, Store, StoreError, Write};
@@ -284,7 +284,7 @@ fn build(
         }
         other => other?,
     };
-    let list = said::list_members(ctx, case, &rekey, id, &built.persons)?;
+    let list = said::list_members(ctx, case, &rekey, id, &built)?;
     let manifest = manifest(ctx, case, (id, measured_with), &profile, built, &list, &package)?;
     let bytes = manifest.to_bytes()?;
     let digest = Digest::of(&bytes);
@@ -332,6 +332,7 @@ fn refuse(
 pub fn measured(refusal: &crate::risk::Refused) -> serde_json::Value {
     match refusal {
         crate::risk::Refused::ClassSize { required, measured, costs, .. } => {
+            let costs: Vec<ToldCost> = costs.iter().map(ToldCost::from).collect();
             json!({"required": required, "measured": measured, "costs": costs})
         }
         crate::risk::Refused::Risk(reason) => json!({"reason": reason.to_string()}),
@@ -370,7 +371,7 @@ fn manifest(
         manifest: v.digest,
         legal_basis: permit.grant().legal_bases.get(&v.manifest.contributor).cloned().unwrap_or_default(),
     };
-    let report = serde_json::to_value(&built.gate).map_err(|_| ReleaseError::Tables)?;
+    let report = serde_json::to_value(ToldReport::from(&built.gate)).map_err(|_| ReleaseError::Tables)?;
     Ok(Manifest {
         format: FORMAT.into(),
         release: id.clone(),
@@ -391,7 +392,7 @@ fn manifest(
         risk: RiskEntry {
             k_required: permit.grant().k_min,
             k_measured: u32::try_from(built.gate.after.smallest_class).unwrap_or(u32::MAX),
-            persons_suppressed: built.gate.suppressed,
+            persons_suppressed: told_left_out(built.gate.suppressed),
             measured_with,
             report,
         },

@@ -15,7 +15,7 @@ use arrow::datatypes::Int64Type;
 use super::ReleaseError;
 use super::extract::{ExtractReport, Extraction};
 use super::manifest::FileEntry;
-use super::package::{Writer, pseudonym, rekeyed};
+use super::package::{Writer, Written, pseudonym, rekeyed};
 use super::rekey::{Rekey, offset_days};
 use crate::cohort::execute::{OffsetDays, Permitted, Source, groups};
 use crate::keys::Keyring;
@@ -77,6 +77,8 @@ pub struct Built {
     pub deid: DeidReport,
     /// What the gate did.
     pub gate: GateReport,
+    /// By table, the rows of people whom it left out.
+    pub left_out: BTreeMap<String, u64>,
 }
 
 impl Order<'_> {
@@ -123,12 +125,12 @@ impl Order<'_> {
         for id in &gated.suppressed {
             delivered.remove(id);
         }
-        let files = writer.finish(dir, &wanted, &gated, self.concepts)?;
+        let Written { files, left_out } = writer.finish(dir, &wanted, &gated, self.concepts)?;
         let mut persons: Vec<SubjectId> = delivered.into_values().collect();
         persons.sort_unstable();
         let death_withheld = wanted.contains(&death) && !gated.recoding.death;
         let withheld = death_withheld.then(|| "death".to_owned()).into_iter().collect();
-        Ok(Built { files, withheld, persons, declares, extract, deid, gate: gated.report })
+        Ok(Built { files, withheld, persons, declares, extract, deid, gate: gated.report, left_out })
     }
 
     fn extraction(&self, wanted: BTreeSet<usize>) -> Extraction<'_> {

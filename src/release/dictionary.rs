@@ -8,7 +8,7 @@ use almoner_model::{ColumnSpec, DatasetId, DatePrecision, Tables};
 use serde_json::{Value, json};
 
 use super::manifest::{ColumnEntry, FileEntry};
-use crate::risk::GateReport;
+use crate::risk::{GateReport, told_left_out};
 
 /// What a dictionary tells of.
 #[derive(Clone, Copy)]
@@ -47,10 +47,6 @@ pub fn dictionary(told: &Told<'_>) -> (Vec<u8>, Vec<u8>) {
         if let Some(start) = &spec.start {
             let _ = write!(text, " and {start}");
         }
-        if file.rows_left_out > 0 {
-            let _ =
-                write!(text, "; {} rows of people whom the gate left out are not here", file.rows_left_out);
-        }
         if file.rows_restating > 0 {
             let n = file.rows_restating;
             let _ =
@@ -66,12 +62,12 @@ pub fn dictionary(told: &Told<'_>) -> (Vec<u8>, Vec<u8>) {
         }
         listed.push(json!({
             "table": spec.table, "cdm": spec.cdm, "file": file.path, "rows": rows,
-            "rows_left_out": file.rows_left_out, "rows_restating": file.rows_restating, "columns": columns,
+            "rows_restating": file.rows_restating, "columns": columns,
         }));
     }
     let all = json!({
         "format": "almoner-dictionary/1", "profile": told.profile.name(), "dates": dates, "gate": gate,
-        "persons_left_out": told.gate.suppressed, "tables_withheld": told.withheld, "tables": listed,
+        "persons_left_out": told_left_out(told.gate.suppressed), "tables_withheld": told.withheld, "tables": listed,
     });
     let mut machine = serde_json::to_vec_pretty(&all).unwrap_or_default();
     machine.push(b'\n');
@@ -99,13 +95,23 @@ fn dates(declares: Declares) -> String {
     }
 }
 
+fn left_out(people: u64) -> String {
+    match told_left_out(people) {
+        Some(0) => "Nobody was left out.".to_owned(),
+        Some(people) => format!("To reach it, {people} people were left out."),
+        None => "To reach it, fewer than 11 people were left out.".to_owned(),
+    }
+}
+
 /// What the gate did, in a paragraph.
 fn gate(told: &Told<'_>) -> String {
     let GateReport { rules, after, suppressed, .. } = told.gate;
     let mut out = format!(
         "The gate asked for classes of at least {} people who are alike in what can tell who they are; the smallest here \
-         has {}. To reach it, {suppressed} people were left out.",
-        rules.k, after.smallest_class
+         has {}. {}",
+        rules.k,
+        after.smallest_class,
+        left_out(*suppressed)
     );
     if told.gate.earlier > 0 {
         out.push_str(

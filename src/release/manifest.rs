@@ -74,9 +74,6 @@ pub struct FileEntry {
     /// Rows, of a table.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rows: Option<u64>,
-    /// Rows of people whom the gate left out.
-    #[serde(skip_serializing_if = "is_zero", default)]
-    pub rows_left_out: u64,
     /// Rows that say again what the gate generalised or withheld in the person table, and so are not here.
     #[serde(skip_serializing_if = "is_zero", default)]
     pub rows_restating: u64,
@@ -97,7 +94,7 @@ impl FileEntry {
         columns: Vec<ColumnEntry>,
     ) -> Result<Self, ReleaseError> {
         let (sha256, bytes) = digest_file(&dir.join(&path))?;
-        Ok(Self { path, sha256, bytes, rows, rows_left_out: 0, rows_restating: 0, columns })
+        Ok(Self { path, sha256, bytes, rows, rows_restating: 0, columns })
     }
 }
 
@@ -153,12 +150,12 @@ pub struct RiskEntry {
     pub k_required: u32,
     /// Least class size reached.
     pub k_measured: u32,
-    /// People left out to reach it.
-    pub persons_suppressed: u64,
+    /// People left out to reach it; null if they are fewer than 11 and not nobody: whoever is left out is rare.
+    pub persons_suppressed: Option<u64>,
     /// Earlier releases that it was measured together with: those of this project to this recipient, and of its others and
     /// of everyone those whose dates are the same.
     pub measured_with: Vec<ReleaseId>,
-    /// The gate's whole report.
+    /// The gate's report on what left. Boards can read what it measured before.
     pub report: serde_json::Value,
 }
 

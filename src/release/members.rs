@@ -1,7 +1,9 @@
-//! The members of a release: who is in it under which pseudonym, by which directives. Kept encrypted beside the package,
-//! never in it; the release's ledger entry commits to all of them by one root.
+//! The members of a release: who is in it under which pseudonym, by which directives; and what the gate measured and did,
+//! which tells of those who are not in it. Kept encrypted beside the package, never in it; the release's ledger entry commits to all of them by one root.
 //!
 //! The salts come from a keyed function of (release, subject), so that a release can be computed again.
+
+use std::collections::BTreeMap;
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
@@ -14,17 +16,29 @@ use sha2::Sha256;
 use super::ReleaseError;
 use super::rekey::Rekey;
 use crate::keys::{Keyring, label};
+use crate::risk::GateReport;
 
 /// Label of the salts' key.
 const SALT: &str = "release-member-salt/v1";
 
 /// The members, ascending by pseudonym.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Members {
     /// Of which release.
     pub release: ReleaseId,
     /// The list.
     pub members: Vec<Member>,
+    /// What the gate did, for boards: it says how many were left out however few they are.
+    pub gate: Gate,
+}
+
+/// The gate's whole report.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct Gate {
+    /// Its report.
+    pub report: GateReport,
+    /// By table, the rows of people whom it left out.
+    pub rows_left_out: BTreeMap<String, u64>,
 }
 
 impl Members {
@@ -37,6 +51,7 @@ impl Members {
         rekey: &Rekey,
         release: &ReleaseId,
         people: impl IntoIterator<Item = (SubjectId, Vec<SubjectId>, Vec<Seq>)>,
+        gate: Gate,
     ) -> Result<Self, ReleaseError> {
         let key = keys.scoped(SALT, release.as_str());
         let mut members = Vec::new();
@@ -57,7 +72,7 @@ impl Members {
         }
         members.sort_by_key(|(pseudonym, _)| *pseudonym);
         let members = members.into_iter().map(|(_, member)| member).collect();
-        Ok(Self { release: release.clone(), members })
+        Ok(Self { release: release.clone(), members, gate })
     }
 
     /// The root that the ledger entry commits to.
@@ -100,7 +115,23 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::risk::{GateRules, Recoding, RiskReport};
     use almoner_model::SeededEntropy;
+
+    fn gate() -> Gate {
+        let report = GateReport {
+            rules: GateRules::new(5),
+            quasi_identifiers: Vec::new(),
+            before: RiskReport::default(),
+            after: RiskReport::default(),
+            recoding: Recoding::NONE,
+            suppressed: 1,
+            loss_ppm: 0,
+            costs: Vec::new(),
+            earlier: 0,
+        };
+        Gate { report, rows_left_out: BTreeMap::from([("measurement".to_owned(), 3)]) }
+    }
 
     #[test]
     fn members_open_only_for_their_release_and_their_root_binds_each_part() {
@@ -112,18 +143,18 @@ mod tests {
         let (a, b): (ReleaseId, ReleaseId) = ("a".parse().expect("slug"), "b".parse().expect("slug"));
         let people =
             |n: i64| (1..=n).map(|id| (SubjectId::new(id).expect("in range"), vec![], vec![id as u64]));
-        let members = Members::new(&keys, &rekey, &a, people(5)).expect("made");
+        let members = Members::new(&keys, &rekey, &a, people(5), gate()).expect("made");
         let sealed = members.seal(&keys, &SeededEntropy::new(1)).expect("sealed");
         assert_eq!(Members::open(&keys, &a, &sealed).expect("opens"), members);
         assert!(Members::open(&keys, &b, &sealed).is_err());
         assert_ne!(
             members.root().expect("root"),
-            Members::new(&keys, &rekey, &b, people(5)).expect("made").root().expect("root"),
+            Members::new(&keys, &rekey, &b, people(5), gate()).expect("made").root().expect("root"),
             "salts"
         );
         assert_ne!(
             members.root().expect("root"),
-            Members::new(&keys, &rekey, &a, people(4)).expect("made").root().expect("root")
+            Members::new(&keys, &rekey, &a, people(4), gate()).expect("made").root().expect("root")
         );
         let mut other = members.clone();
         other.members[0].directives = vec![99];

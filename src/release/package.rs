@@ -39,6 +39,15 @@ const RANGES_MAX: u64 = 32;
 /// Rows in a row group.
 const ROW_GROUP_ROWS: usize = 128 * 1024;
 
+/// The tables of a package as they were written.
+#[derive(Debug, Default)]
+pub struct Written {
+    /// Their files.
+    pub files: Vec<FileEntry>,
+    /// By table, the rows of people whom the gate left out.
+    pub left_out: BTreeMap<String, u64>,
+}
+
 /// Writes the tables of one package.
 pub struct Writer<'a> {
     tables: &'a Tables,
@@ -108,7 +117,7 @@ impl<'a> Writer<'a> {
         wanted: &BTreeSet<usize>,
         gated: &Gated,
         concepts: &dyn Fn(&Code) -> Vec<i64>,
-    ) -> Result<Vec<FileEntry>, ReleaseError> {
+    ) -> Result<Written, ReleaseError> {
         for (_, mut writer) in std::mem::take(&mut self.open) {
             writer.finish().map_err(|_| ReleaseError::Write(std::io::ErrorKind::Other))?;
         }
@@ -130,7 +139,12 @@ impl<'a> Writer<'a> {
             }
         }
         fs::remove_dir_all(&self.spill)?;
-        outputs.into_iter().map(|output| output.finish(dir, gated)).collect()
+        let mut written = Written::default();
+        for output in outputs {
+            written.left_out.insert(output.spec.table.clone(), output.left_out);
+            written.files.push(output.finish(dir, gated)?);
+        }
+        Ok(written)
     }
 
     /// The rows of a table in one range of pseudonyms, in the order they came; `None` without rows.
@@ -220,7 +234,7 @@ impl<'a> Output<'a> {
         });
         let columns = columns.collect();
         let file = FileEntry::of(dir, self.path, Some(self.rows), columns)?;
-        Ok(FileEntry { rows_left_out: self.left_out, rows_restating: self.restating, ..file })
+        Ok(FileEntry { rows_restating: self.restating, ..file })
     }
 }
 

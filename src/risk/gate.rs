@@ -102,6 +102,61 @@ pub struct GateReport {
     pub earlier: usize,
 }
 
+/// From how many people on a report for recipients says how many were left out.
+const TOLD_FROM: u64 = 11;
+
+/// How many were left out, as recipients are told: not where they are few, for who is left out is who is rare.
+pub fn told_left_out(people: u64) -> Option<u64> {
+    (people == 0 || people >= TOLD_FROM).then_some(people)
+}
+
+/// A cost as recipients are told it.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct ToldCost {
+    /// The class size.
+    pub k: u32,
+    /// The cheapest recoding, or `None` if there is none within the limit.
+    pub recoding: Option<Recoding>,
+    /// People left out under it; `None` if they are fewer than 11 and not nobody.
+    pub suppressed: Option<u64>,
+}
+
+impl From<&Cost> for ToldCost {
+    fn from(cost: &Cost) -> Self {
+        Self { k: cost.k, recoding: cost.recoding, suppressed: told_left_out(cost.suppressed) }
+    }
+}
+
+/// The report as recipients get it: without the people as they came, whose risk would show those who were left out.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ToldReport {
+    /// The rules.
+    pub rules: GateRules,
+    /// The declared quasi-identifiers.
+    pub quasi_identifiers: Vec<String>,
+    /// Risk of what leaves.
+    pub after: RiskReport,
+    /// The recoding.
+    pub recoding: Recoding,
+    /// What other class sizes would cost.
+    pub costs: Vec<ToldCost>,
+    /// Earlier releases that it was measured together with.
+    pub earlier: usize,
+}
+
+impl From<&GateReport> for ToldReport {
+    fn from(report: &GateReport) -> Self {
+        Self {
+            rules: report.rules,
+            quasi_identifiers: report.quasi_identifiers.clone(),
+            after: report.after.clone(),
+            recoding: report.recoding,
+            costs: report.costs.iter().map(ToldCost::from).collect(),
+            earlier: report.earlier,
+        }
+    }
+}
+
 /// The gate let the release pass, changed so.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Gated {

@@ -26,7 +26,9 @@ mod population;
 mod recoding;
 
 pub use classes::{Classes, Hierarchy, RiskReport, TooManyValues};
-pub use gate::{Cost, GateReport, GateRules, Gated, Refused, Tier, gate, required_k};
+pub use gate::{
+    Cost, GateReport, GateRules, Gated, Refused, Tier, ToldCost, ToldReport, gate, required_k, told_left_out,
+};
 pub use history::Earlier;
 pub use people::{People, RiskError};
 pub use population::Population;

@@ -167,6 +167,8 @@ fn a_delegate_decides_and_does_not_delegate_again() {
     assert_eq!(status(&at), "pending");
     at.say("request.decided", decision("c", "approved", None)).expect("the delegate decides");
     assert_eq!(status(&at), "approved");
+    at.say("request.decided", decision("a", "revoked", None)).expect("who delegated can take it back");
+    assert_eq!(status(&at), "revoked");
 }
 
 #[test]

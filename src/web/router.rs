@@ -47,6 +47,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         // Releases leave
         .service(releases::build::build).service(releases::list::list).service(releases::show::read)
         .service(releases::manifest::manifest).service(releases::evidence::evidence_pack)
+        .service(releases::gate::gate).service(releases::downloads::downloads)
         .service(releases::recalls::recalls)
         .service(releases::download::download).service(downloads::fetch::fetch)
         .service(downloads::describe::describe).service(downloads::close::close)

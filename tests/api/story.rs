@@ -128,6 +128,7 @@ fn from_two_hospitals_to_a_release_and_one_without_who_withdrew() {
     assert!(count["about"].as_u64().is_some_and(|n| (15..=25).contains(&n)), "{count}");
     let listed = house.get("/v1/counts", Some(&researcher)).expect(200).json();
     assert_eq!(listed["items"][0]["seq"], count["seq"]);
+    what_was_counted(&house, &count);
 
     house.post("/v1/requests", &researcher, &request("r-1")).expect(201);
     let early = house.post("/v1/requests/r-1/permits", &researcher, &json!({})).expect(201).json();
@@ -138,6 +139,8 @@ fn from_two_hospitals_to_a_release_and_one_without_who_withdrew() {
     clear_the_way(&house, "r-1");
     let now = house.post("/v1/requests/r-1/permits", &researcher, &json!({})).expect(201).json();
     assert_eq!(now["effect"], "permit", "{now}");
+    let read = || house.get("/v1/requests/r-1", Some(&researcher)).expect(200).json()["permit"].clone();
+    assert_eq!(read()["effect"], "permit");
 
     let job = release(&house, &researcher, "r-1");
     assert_eq!(job["state"], "done", "{job}");
@@ -147,6 +150,7 @@ fn from_two_hospitals_to_a_release_and_one_without_who_withdrew() {
     assert_eq!(manifest["persons"], first["persons"]);
     assert!(manifest["risk"]["k_measured"].as_u64() >= Some(5), "{}", manifest["risk"]);
     download(&house, &researcher, &id);
+    what_a_board_sees(&house, &id, &manifest);
     let members = evidence(&house, &id, first["persons"].as_u64().expect("a number"));
 
     // Somebody of the release withdraws on paper: the next download is refused, the next release is without them.
@@ -162,6 +166,36 @@ fn from_two_hospitals_to_a_release_and_one_without_who_withdrew() {
     house.post(&format!("/v1/releases/{second}/downloads"), &researcher, &json!({})).expect(201);
     let all = house.get("/v1/releases?limit=1", Some(&researcher)).expect(200).json();
     assert!(all["items"].as_array().is_some_and(|i| i.len() == 1) && all["next"].is_string(), "{all}");
+}
+
+/// Boards read what was counted and what was answered; hospitals what was counted of theirs.
+fn what_was_counted(house: &House, count: &Value) {
+    let read = |role: &str, scope: &[&str]| {
+        let listed = house.get("/v1/counts", Some(&house.token(role, scope))).expect(200).json();
+        listed["items"][0].clone()
+    };
+    for (role, scope) in [("board", HOSPITALS[0]), ("contributor", HOSPITALS[0]), ("researcher", "weight")] {
+        let seen = read(role, &[scope]);
+        assert_eq!(seen["cohort_definition"], cohort(), "{role}");
+        let answer = if role == "contributor" { &Value::Null } else { &count["about"] };
+        assert_eq!((&seen["about"], &seen["fewer_than"]), (answer, &Value::Null), "{role}");
+    }
+    assert_eq!(read("board", &["elsewhere"]), Value::Null);
+}
+
+/// Boards read who was left out in full and when the recipient took the data; the recipient is not told of few.
+fn what_a_board_sees(house: &House, id: &str, manifest: &Value) {
+    let path = format!("/v1/releases/{id}/gate");
+    house.get(&path, Some(&house.token("board", &[HOSPITALS[0]]))).expect(403);
+    let gate = house.get(&path, Some(&house.token("board", &HOSPITALS))).expect(200).json();
+    let left_out = gate["report"]["suppressed"].as_u64().expect("a number");
+    let told = &manifest["risk"]["persons_suppressed"];
+    assert_eq!(*told, if (1..11).contains(&left_out) { Value::Null } else { left_out.into() });
+    assert!(gate["rows_left_out"]["person"] == left_out && manifest["risk"]["report"]["before"].is_null());
+    let board = house.token("board", &[HOSPITALS[0]]);
+    let downloads = house.get(&format!("/v1/releases/{id}/downloads"), Some(&board)).expect(200).json();
+    let first = &downloads["items"][0];
+    assert!(first["bytes_sent"].as_u64() > Some(8) && first["closed"].is_string(), "{downloads}");
 }
 
 /// Opens, fetches by ranges, and closes.

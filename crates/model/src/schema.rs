@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use schemars::{JsonSchema, Schema, SchemaGenerator, json_schema};
 
-use crate::consent::Statement;
+use crate::consent::{Category, CategorySet, Statement};
 use crate::{
     ContributorId, DatasetId, Date, Digest, Duo, ProjectId, RecipientId, ReleaseId, RequestId, SubjectId,
     Timestamp,
@@ -42,6 +42,10 @@ described! {
     Timestamp, "Timestamp", json_schema!({"type": "string", "format": "date-time"});
     Date, "Date", json_schema!({"type": "string", "format": "date"});
     Duo, "Duo", json_schema!({"type": "string", "enum": Duo::ALL.iter().map(|d| d.id()).collect::<Vec<_>>()});
+    CategorySet, "CategorySet", json_schema!({
+        "type": "array", "uniqueItems": true,
+        "items": {"type": "string", "enum": Category::ALL.iter().map(|c| serde_json::json!(c)).collect::<Vec<_>>()},
+    });
     Statement, "Statement", json_schema!({
         "type": "string", "enum": Statement::ALL.iter().map(|s| serde_json::json!(s)).collect::<Vec<_>>(),
     });

@@ -1,6 +1,7 @@
 //! Downloads: open while everybody in the release and every rule still permits it, counted, closed with a total.
 
 use super::*;
+use crate::consent::Category;
 use crate::flows::access::PeopleError;
 use crate::flows::participant::{self, Participant};
 use crate::flows::{invitation, withdraw};
@@ -214,6 +215,40 @@ fn a_repeated_count_or_download_is_answered_and_logged_again() {
     let count = || house.with(|ctx| count::count(ctx, &act, &request)).expect("answered");
     let (first, second) = (count(), count());
     assert!(second.seq > first.seq && second.count == first.count);
+}
+
+#[test]
+fn a_participant_sees_the_counts_that_could_count_them_and_no_others() {
+    let house = ready();
+    let hospital: almoner_model::ContributorId = "north".parse().expect("slug");
+    let conditional = Provision {
+        conditions: vec![Duo::NonCommercial],
+        provisions: vec![Provision { categories: vec![Category::Drugs], ..Provision::new(Effect::Deny) }],
+        ..Provision::permit([Duo::HealthResearch])
+    };
+    house.record("north", "north-30", paper("form:broad", day(2026, 1, 1), conditional));
+    let counts = |modifiers: &[Duo], definition: &str| {
+        let request = CountRequest {
+            project: "diabetes".parse().expect("slug"),
+            purpose: Duo::HealthResearch,
+            modifiers: modifiers.to_vec(),
+            definition: definition.as_bytes().to_vec(),
+            datasets: datasets(),
+        };
+        house.with(|ctx| {
+            count::count(ctx, &house.act(), &request).expect("answered");
+            let subject = ctx.access.people.find_record(&hospital, &Sensitive::new("north-30".into()));
+            let subject = subject.expect("reads").expect("known");
+            let who = Participant { subject, hospital: hospital.clone() };
+            let seen = participant::counted_by(&ctx.access, &who).expect("reads");
+            seen.iter().map(|c| c.counts).sum::<u64>()
+        })
+    };
+    let conditions = r#"{"name": "c", "all": [{"domain": "condition", "concepts": [201826]}]}"#;
+    let drugs = r#"{"name": "d", "all": [{"domain": "drug", "concepts": [201826]}]}"#;
+    assert_eq!(counts(&[], conditions), 0, "the recipient was not bound to the condition");
+    assert_eq!(counts(&[Duo::NotForProfitNonCommercial], conditions), 1, "it was");
+    assert_eq!(counts(&[Duo::NotForProfitNonCommercial], drugs), 1, "drugs are denied");
 }
 
 #[test]

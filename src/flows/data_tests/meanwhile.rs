@@ -111,6 +111,60 @@ fn a_count_that_another_overtook_is_answered_like_it() {
     assert_eq!(said.expect("answered").count, other, "the difference shows {more} people");
 }
 
+/// A count of `house`, with `meanwhile` done before its first append.
+fn overtaken(house: &Arc<House>, meanwhile: impl FnOnce(&House) + Send + 'static) -> count::CountAnswer {
+    let there = Arc::clone(house);
+    let first: Box<dyn FnOnce() + Send> = Box::new(move || meanwhile(&there));
+    let between = Interposed { inner: Arc::clone(&house.store), first: Mutex::new(Some(first)) };
+    let request = CountRequest {
+        project: "diabetes".parse().expect("slug"),
+        purpose: Duo::HealthResearch,
+        modifiers: Vec::new(),
+        definition: COHORT.to_vec(),
+        datasets: datasets(),
+    };
+    house.with_store(&between, |ctx| count::count(ctx, &house.act(), &request)).expect("answered")
+}
+
+fn refuses(house: &House, number: &str) -> u64 {
+    house.record("north", number, paper("form:later", day(2026, 1, 1), Provision::new(Effect::Deny)))
+}
+
+#[test]
+fn whoever_refuses_while_a_count_reads_is_not_counted_and_who_was_not_does_not_hold_it_up() {
+    let house = Arc::new(house(0..0));
+    let size = house.store.size();
+    let answer = overtaken(&house, |house| {
+        refuses(house, "north-30");
+    });
+    assert_eq!(answer.as_of, size + 1, "decided again");
+    let size = house.store.size();
+    let answer = overtaken(&house, |house| {
+        refuses(house, "north-2");
+        house.consents_of("north", 0..2);
+    });
+    assert_eq!((answer.as_of, answer.seq), (size, size + 3), "of people who were not counted");
+}
+
+#[test]
+fn whoever_refuses_while_a_download_is_opened_stops_it() {
+    let house = Arc::new(house(0..0));
+    house.legal_bases();
+    let wanted = house.approved("diabetes", "uni");
+    let built = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built").release;
+    let open = |number: &'static str| {
+        let there = Arc::clone(&house);
+        let first: Box<dyn FnOnce() + Send> = Box::new(move || {
+            refuses(&there, number);
+        });
+        let between = Interposed { inner: Arc::clone(&house.store), first: Mutex::new(Some(first)) };
+        house.with_store(&between, |ctx| download::open(ctx, &house.act(), &built))
+    };
+    open("north-2").expect("who is not in it does not matter");
+    let refused = open("north-30").expect_err("a member");
+    assert!(matches!(refused, DataError::Nobody { .. }), "{refused}");
+}
+
 /// Does something each time the list of members is sealed: when a release is built and not yet in the ledger.
 struct AtSeal<'h> {
     house: &'h House,

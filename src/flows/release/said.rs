@@ -9,7 +9,8 @@ use crate::consent::{Use, Verdict, evaluate};
 use crate::flows::access::AccessError;
 use crate::flows::permitted::{Sayings, said_between};
 use crate::flows::question::{DataContext, DataError};
-use crate::release::members::Members;
+use crate::release::build::Built;
+use crate::release::members::{Gate, Members};
 use crate::release::rekey::Rekey;
 use crate::state::topic;
 use crate::store::StoreError;
@@ -26,14 +27,14 @@ pub(super) fn list_members(
     case: &Case,
     rekey: &Rekey,
     id: &ReleaseId,
-    persons: &[SubjectId],
+    built: &Built,
 ) -> Result<Members, DataError> {
     let as_of = case.permitted.as_of;
     let wanted: &Use = case.permit.wanted();
     let holders = case.question.contributors();
     let mut sayings = Sayings::new(ctx.access, as_of)?;
-    let mut people = Vec::with_capacity(persons.len());
-    for part in persons.chunks(AT_ONCE) {
+    let mut people = Vec::with_capacity(built.persons.len());
+    for part in built.persons.chunks(AT_ONCE) {
         sayings.prepare(part.iter().copied())?;
         for subject in part {
             let said = sayings.of(*subject)?;
@@ -47,7 +48,8 @@ pub(super) fn list_members(
             people.push((*subject, also, directives.into_iter().collect()));
         }
     }
-    Ok(Members::new(ctx.keys, rekey, id, people)?)
+    let gate = Gate { report: built.gate.clone(), rows_left_out: built.left_out.clone() };
+    Ok(Members::new(ctx.keys, rekey, id, people, gate)?)
 }
 
 /// Refuses if what a member said at a ledger position from the decision up to `to` changes what they permit; what others

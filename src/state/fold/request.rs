@@ -57,8 +57,8 @@ impl Step<'_> {
         }
         let before = request.last_word(&e.contributor).map(|d| d.body.decision.as_str());
         match (e.decision.as_str(), before) {
-            ("revoked", Some("approved")) => {}
-            ("revoked", _) => return self.reject("only an approval can be revoked"),
+            ("revoked", Some("approved" | "delegated")) => {}
+            ("revoked", _) => return self.reject("only an approval or a delegation can be revoked"),
             (_, Some(_)) => return self.reject("this committee has decided"),
             ("delegated", None) => self.check_delegation(&request, &e, delegates(&e.contributor))?,
             ("approved" | "refused", None) if e.delegate.is_none() => {}

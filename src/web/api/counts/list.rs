@@ -4,9 +4,11 @@ use std::collections::BTreeMap;
 
 use actix_web::{get, web};
 use serde::Serialize;
+use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::flows::count::{self, Shown};
 use crate::state::{read, records};
 use crate::web::answer::{Page, Paging, blocking};
 use crate::web::auth::roles::ReadCounts;
@@ -14,7 +16,7 @@ use crate::web::auth::{Caller, Principal, Role};
 use crate::web::error::Problem;
 use crate::web::schema::{DuoTerm, Instant, Sha256Hex, Slug};
 
-/// A count that was answered. The answer itself is not kept, only its digest.
+/// A count that was answered, or refused.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AnsweredCount {
     /// Its entry in the ledger.
@@ -28,34 +30,60 @@ pub struct AnsweredCount {
     /// What for.
     #[schema(value_type = DuoTerm)]
     pub purpose: String,
+    /// What the recipient bound itself to: DUO modifiers.
+    #[schema(value_type = Vec<DuoTerm>)]
+    pub modifiers: Vec<String>,
     /// SHA-256 of the cohort definition.
     #[schema(value_type = Sha256Hex)]
     pub cohort: String,
+    /// The cohort definition itself: who was counted.
+    #[schema(value_type = Option<Object>)]
+    pub cohort_definition: Option<Value>,
+    /// The answer: about this many people. Null if it was otherwise, or for a contributor, who sees that its data was counted
+    /// and not what was found at others.
+    pub about: Option<u64>,
+    /// The answer: fewer than this many.
+    pub fewer_than: Option<u64>,
     /// Dataset versions that were read.
     pub datasets: BTreeMap<String, u32>,
-    /// SHA-256 of the protected answer.
+    /// Keyed digest of the protected answer, as the ledger has it.
     #[schema(value_type = Sha256Hex)]
     pub answer: String,
     /// Ledger size at which consent was evaluated.
     pub as_of: u64,
 }
 
-impl From<records::Count> for AnsweredCount {
-    fn from(r: records::Count) -> Self {
-        Self {
-            seq: r.origin.seq,
-            answered: r.origin.time.to_string(),
-            project: r.body.project.to_string(),
-            purpose: r.body.purpose.to_string(),
-            cohort: r.body.cohort.to_string(),
-            datasets: r.body.datasets.iter().map(|(d, v)| (d.to_string(), *v)).collect(),
-            answer: r.body.answer.to_string(),
-            as_of: r.body.as_of,
-        }
-    }
+fn view(app: &App, caller: &Principal, r: records::Count) -> Result<AnsweredCount, Problem> {
+    let ctx = app.access();
+    let definition = ctx.documents.get(&r.body.cohort).map_err(Problem::fault)?;
+    let project = read::project(&ctx.state(), &r.body.project)?.ok_or_else(Problem::not_found)?;
+    let answer = match caller.role {
+        Role::Contributor => None,
+        _ => count::answered(&ctx, &project.body.recipient, r.origin.seq)?,
+    };
+    let (about, fewer_than) = match answer {
+        Some(Shown::About(n)) => (Some(n), None),
+        Some(Shown::FewerThan(n)) => (None, Some(n)),
+        None => (None, None),
+    };
+    Ok(AnsweredCount {
+        seq: r.origin.seq,
+        answered: r.origin.time.to_string(),
+        project: r.body.project.to_string(),
+        purpose: r.body.purpose.to_string(),
+        modifiers: r.body.modifiers.iter().map(ToString::to_string).collect(),
+        cohort: r.body.cohort.to_string(),
+        cohort_definition: definition.and_then(|bytes| serde_json::from_slice(&bytes).ok()),
+        about,
+        fewer_than,
+        datasets: r.body.datasets.iter().map(|(d, v)| (d.to_string(), *v)).collect(),
+        answer: r.body.answer.to_string(),
+        as_of: r.body.as_of,
+    })
 }
 
-/// Lists counts in the order of the ledger: researchers see their projects', contributors and boards those of their data.
+/// Lists counts in the order of the ledger, with what was asked and, but for contributors, answered: researchers see their
+/// projects', contributors and boards those of their data.
 #[utoipa::path(
     tag = "counts",
     operation_id = "list_counts",
@@ -80,13 +108,13 @@ pub async fn list(
             after = Some(last.clone());
             for (key, count) in page {
                 if may_see(app, &principal, &count)? {
-                    rows.push((key, count));
+                    rows.push((key, view(app, &principal, count)?));
                 }
             }
         }
         Ok::<_, Problem>(rows)
     });
-    Ok(web::Json(paging.page(rows.await?, AnsweredCount::from)))
+    Ok(web::Json(paging.page(rows.await?, |count| count)))
 }
 
 fn may_see(app: &App, caller: &Principal, count: &records::Count) -> Result<bool, Problem> {

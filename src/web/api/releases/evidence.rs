@@ -4,9 +4,9 @@ use actix_web::{get, web};
 use almoner_ledger::evidence::Pack;
 use almoner_model::ReleaseId;
 
-use super::find;
+use super::{covers_all, find};
 use crate::app::App;
-use crate::flows::{evidence, request};
+use crate::flows::evidence;
 use crate::web::answer::Turns;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::ReadEvidence;
@@ -32,13 +32,8 @@ pub async fn evidence_pack(
     let principal = caller.clone();
     let pack = turns.take(&app, move |app| {
         let release = find(app, &principal, &id)?;
-        let request = request::show(&app.access(), &release.body.request)?;
-        if !request.contributors.iter().all(|c| principal.covers_contributor(c)) {
-            return Err(Problem::denied(
-                "The pack opens consents of contributors that your token is not for.",
-            ));
-        }
-        Ok(app.with_data(|ctx| evidence::evidence(ctx, &id))?)
+        covers_all(app, &principal, &release)?;
+        Ok::<_, Problem>(app.with_data(|ctx| evidence::evidence(ctx, &id))?)
     });
     Ok(web::Json(pack.await?))
 }

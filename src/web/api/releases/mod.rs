@@ -5,6 +5,7 @@ use serde_json::Value;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::flows::request;
 use crate::state::{read, records};
 use crate::web::auth::{Principal, Role};
 use crate::web::error::Problem;
@@ -12,7 +13,9 @@ use crate::web::schema::{Instant, Sha256Hex, Slug};
 
 pub mod build;
 pub mod download;
+pub mod downloads;
 pub mod evidence;
+pub mod gate;
 pub mod list;
 pub mod manifest;
 pub mod recalls;
@@ -92,4 +95,13 @@ fn may_see(app: &App, caller: &Principal, release: &records::Release) -> Result<
 fn find(app: &App, caller: &Principal, id: &almoner_model::ReleaseId) -> Result<records::Release, Problem> {
     let release = read::release(&app.access().state(), id)?.ok_or_else(Problem::not_found)?;
     if may_see(app, caller, &release)? { Ok(release) } else { Err(Problem::not_found()) }
+}
+
+/// Refuses whoever may not see what concerns the people of every hospital in the release.
+fn covers_all(app: &App, caller: &Principal, release: &records::Release) -> Result<(), Problem> {
+    let request = request::show(&app.access(), &release.body.request)?;
+    if request.contributors.iter().all(|c| caller.covers_contributor(c)) {
+        return Ok(());
+    }
+    Err(Problem::denied("This tells of patients of contributors that your token is not for."))
 }

@@ -73,7 +73,8 @@ pub struct Request {
     pub decisions: Value,
     /// Whether the recipient signed the terms.
     pub terms_signed: bool,
-    /// The last decision on a permit, with its reasons.
+    /// The last decision on a permit, with its reasons; null if none was made since something was last said about the
+    /// request.
     #[schema(value_type = Option<Object>)]
     pub permit: Option<Value>,
     /// When it was submitted.
@@ -84,6 +85,9 @@ pub struct Request {
 fn view(app: &App, record: &records::Request) -> Result<Request, Problem> {
     let body = &record.submitted.body;
     let permit = read::permit(&app.access().state(), &body.request)?;
+    let words = record.decisions.values().flatten().map(|d| d.origin.seq);
+    let last_word = words.chain(record.terms.as_ref().map(|t| t.origin.seq)).max();
+    let permit = permit.filter(|p| last_word.is_none_or(|last| p.origin.seq > last));
     let definition = app.access().documents.get(&body.cohort).map_err(Problem::fault)?;
     let texts = |ids: &[almoner_model::ContributorId]| ids.iter().map(ToString::to_string).collect();
     Ok(Request {
