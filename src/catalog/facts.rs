@@ -7,9 +7,10 @@
 //! people with a code is shown as a count shows it, moved by a keyed function of *who* they are and rounded; one person more
 //! moves it anew, up or down, and says nothing. Whether a code is listed goes by the moved number, and rows by code are not
 //! shown, since one person can have many. That a number moved at all would still say that somebody with the code came or
-//! went: so a version's own numbers are shown only when enough people did ([`Facts::changed`], `counted_version`).
+//! went: so a version's own numbers are shown only when enough people came, went or have other numbers of rows
+//! ([`Facts::changed`], `counted_version`); to its contributor they always are.
 
-use std::collections::{BTreeMap, HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
 
 use almoner_deid::DeidBatch;
 use almoner_model::{Date, TableOrigin, TableSpec, Tables};
@@ -101,19 +102,36 @@ struct TableFacts {
 pub struct Facts {
     tables: BTreeMap<String, TableFacts>,
     days: Option<(i32, i32)>,
-    /// Those who have a person row.
-    people: Vec<i64>,
+    people: HashMap<i64, Rows>,
+}
+
+/// A digest of how many rows a person has in each table.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct Rows(u64);
+
+impl Rows {
+    /// With `rows` of a table.
+    fn add(&mut self, table: u64, rows: usize) {
+        self.0 = self.0.wrapping_add(mixed((table ^ rows as u64).cast_signed()));
+    }
+}
+
+/// Adds to `people` the rows of a table, which lie in one run for each person.
+pub fn add_rows(people: &mut HashMap<i64, Rows>, table: &str, persons: &[i64]) {
+    let name =
+        table.bytes().fold(0, |hash: u64, b| hash.wrapping_mul(1 << 20 | 0x1b3).wrapping_add(u64::from(b)))
+            << 32;
+    for run in persons.chunk_by(|a, b| a == b) {
+        people.entry(run[0]).or_default().add(name, run.len());
+    }
 }
 
 impl Facts {
-    /// How many people are in this version and not in `before`, or the other way round.
-    pub fn changed(&self, before: impl IntoIterator<Item = i64>) -> u64 {
-        let now: HashSet<i64> = self.people.iter().copied().collect();
-        let (mut stayed, mut left) = (0, 0);
-        for person in before {
-            if now.contains(&person) { stayed += 1 } else { left += 1 }
-        }
-        now.len() as u64 - stayed + left
+    /// How many people are in this version and not in `before`, or the other way round, or have other numbers of rows.
+    pub fn changed(&self, before: &HashMap<i64, Rows>) -> u64 {
+        let same = before.iter().filter(|(person, rows)| self.people.get(person) == Some(rows)).count();
+        let both = before.keys().filter(|person| self.people.contains_key(person)).count();
+        (self.people.len() + before.len() - both - same) as u64
     }
 
     /// Counts one bucket's tables.
@@ -134,9 +152,7 @@ impl Facts {
         let Some(persons) = int(Some("person_id")).map(|p| p.values()) else { return };
         let facts = self.tables.entry(spec.table.clone()).or_default();
         facts.rows += rows.num_rows() as u64;
-        if spec.table == "person" {
-            self.people.extend(persons);
-        }
+        add_rows(&mut self.people, &spec.table, persons);
         facts.persons += persons.chunk_by(|a, b| a == b).count() as u64;
         let (start, end) = (day(spec.start.as_deref()), day(spec.end.as_deref()));
         if let (Some(start), TableOrigin::Mapped) = (start, spec.origin) {

@@ -7,7 +7,7 @@
 
 mod facts;
 
-pub use facts::Facts;
+pub use facts::{Facts, Rows, add_rows};
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -112,7 +112,7 @@ pub struct Listing {
     pub profile: String,
     /// What the data says of itself.
     pub declares: Declares,
-    /// The version that the numbers are of: an earlier one, so long as few people joined or left since.
+    /// The version that the numbers are of: an earlier one, so long as few people changed since.
     pub counted_version: u32,
     /// People in it; `None` where fewer than the smallest cell.
     pub persons: Option<u64>,
@@ -220,24 +220,28 @@ impl Catalog {
         Ok(DatasetVersion::open(&self.blobs, dataset, version, &published.body.manifest)?)
     }
 
-    /// All datasets, in their latest versions.
+    /// All datasets, in their latest versions; with the numbers of these where `own` holds of the contributor.
     ///
     /// # Errors
     /// As [`Self::latest`].
-    pub fn list(&self) -> Result<Vec<Listing>, CatalogError> {
+    pub fn list(&self, own: &dyn Fn(&ContributorId) -> bool) -> Result<Vec<Listing>, CatalogError> {
         let records = self.records()?;
-        records.iter().map(|r| Ok(self.listed(self.latest(&r.dataset)?)?.0)).collect()
+        records.iter().map(|r| Ok(self.listed(self.latest(&r.dataset)?, own)?.0)).collect()
     }
 
-    /// One dataset in full.
+    /// One dataset in full; `own` as in [`Self::list`].
     ///
     /// # Errors
     /// As [`Self::latest`].
-    pub fn describe(&self, dataset: &DatasetId) -> Result<Description, CatalogError> {
+    pub fn describe(
+        &self,
+        dataset: &DatasetId,
+        own: &dyn Fn(&ContributorId) -> bool,
+    ) -> Result<Description, CatalogError> {
         let record = self.record(dataset)?.ok_or_else(|| CatalogError::NoDataset(dataset.clone()))?;
         let version = self.latest(dataset)?;
         let digest = version.digest;
-        let (listing, counted) = self.listed(version)?;
+        let (listing, counted) = self.listed(version, own)?;
         let shown = |table: &str| listing.tables.get(table).is_some_and(Option::is_some);
         let contents = counted.catalog.tables.iter().filter(|(table, _)| shown(table));
         Ok(Description {
@@ -250,10 +254,14 @@ impl Catalog {
     }
 
     /// How a version is listed, and the manifest that its numbers are of.
-    fn listed(&self, version: DatasetVersion) -> Result<(Listing, Manifest), CatalogError> {
+    fn listed(
+        &self,
+        version: DatasetVersion,
+        own: &dyn Fn(&ContributorId) -> bool,
+    ) -> Result<(Listing, Manifest), CatalogError> {
         let manifest = version.manifest;
         let counted = match manifest.counted_version {
-            own if own == manifest.version => manifest.clone(),
+            shown if shown == manifest.version || own(&manifest.contributor) => manifest.clone(),
             shown => self.version(&manifest.dataset, shown)?.manifest,
         };
         Ok((listing(&manifest, &counted), counted))

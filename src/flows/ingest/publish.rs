@@ -1,7 +1,7 @@
 //! From gathered rows to a published version: bucket by bucket through derive, de-identification and risk to files, then
 //! the manifest, then the ledger.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::path::Path;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -18,7 +18,7 @@ use super::changes::int;
 use super::export::{Mapped, reclassify};
 use super::people::Found;
 use super::{Consents, IngestError, IngestSummary, Lines, Run, Stopped, entry, reports};
-use crate::catalog::{CatalogError, Facts, SMALLEST_CELL};
+use crate::catalog::{CatalogError, Facts, SMALLEST_CELL, add_rows};
 use crate::dataset::{
     FORMAT, FileEntry, Manifest, Mode, ProfileEntry, ReportEntry, TableEntry, VersionWriter,
 };
@@ -410,12 +410,16 @@ fn counted_version(run: &Run<'_>, facts: &Facts) -> Result<u32, IngestError> {
         return Ok(run.version);
     }
     let shown = catalog.version(&run.dataset, latest.manifest.counted_version)?;
-    let mut people = Vec::new();
-    for bucket in shown.buckets() {
-        let rows = shown.bucket("person", bucket, Some(&["person_id"]))?;
-        people.extend(rows.iter().filter_map(|r| int(r, "person_id")).flat_map(|p| p.values().to_vec()));
+    let mut people = HashMap::new();
+    for table in shown.manifest.tables.keys() {
+        for bucket in shown.buckets() {
+            let rows = shown.bucket(table, bucket, Some(&["person_id"]))?;
+            if let Some(persons) = rows.as_ref().and_then(|r| int(r, "person_id")) {
+                add_rows(&mut people, table, persons.values());
+            }
+        }
     }
-    let few = facts.changed(people) < SMALLEST_CELL;
+    let few = facts.changed(&people) < SMALLEST_CELL;
     Ok(if few { latest.manifest.counted_version } else { run.version })
 }
 

@@ -279,6 +279,36 @@ fn a_code_for_two_concepts_makes_two_rows_however_often_it_is_mapped() {
     assert_eq!(rows(&changed, "condition_occurrence"), before.tables["condition_occurrence"]);
 }
 
+/// The dataset as its contributor, or somebody else, sees it.
+fn shown(house: &House, own: bool) -> crate::catalog::Description {
+    house.catalog.describe(&"north".parse().expect("a slug"), &|_| own).expect("there")
+}
+
+#[test]
+fn a_catalogue_shows_what_enough_people_got_anew_and_its_contributor_everything() {
+    let house = House::new();
+    let first = tempfile::tempdir().expect("a folder");
+    export(first.path(), 0..20);
+    house.ingest(first.path(), "north").expect("published");
+    let rows = |own| {
+        let described = shown(&house, own);
+        (described.listing.counted_version, described.listing.tables["condition_occurrence"])
+    };
+    let before = rows(false).1.expect("shown");
+    let more = |people: std::ops::Range<u32>| {
+        let dir = tempfile::tempdir().expect("a folder");
+        let lines: Vec<String> =
+            people.map(|n| condition(&format!("later-{n}"), &format!("p{n}"), "38341003", None)).collect();
+        write(dir.path(), "Condition.ndjson", &lines);
+        incremental(&house, dir.path(), "date-shifted").expect("published");
+    };
+    more(0..10);
+    assert_eq!(rows(false), (1, Some(before)), "of ten people it would tell");
+    assert_eq!(rows(true), (2, Some(before + 10)), "its contributor knows them");
+    more(10..11);
+    assert_eq!(rows(false), (3, Some(before + 11)));
+}
+
 #[test]
 fn a_catalogue_shows_nobody_come_or_go() {
     let house = House::new();
@@ -286,7 +316,7 @@ fn a_catalogue_shows_nobody_come_or_go() {
         let dir = tempfile::tempdir().expect("a folder");
         export(dir.path(), people);
         house.ingest(dir.path(), "north").expect("published");
-        let described = house.catalog.describe(&"north".parse().expect("a slug")).expect("there");
+        let described = shown(&house, false);
         (described.listing.version, described.listing.counted_version, described.listing.persons, described)
     };
     let (.., first) = listed(0..20);

@@ -20,13 +20,14 @@ use crate::web::error::Problem;
 )]
 #[get("/v1/datasets")]
 pub async fn list(
-    _caller: Caller<ReadDatasets>,
+    caller: Caller<ReadDatasets>,
     app: web::Data<App>,
     paging: web::Query<Paging>,
 ) -> Result<web::Json<Page<Dataset>>, Problem> {
     let (after, limit) = (paging.after()?, paging.limit()?);
+    let principal = caller.clone();
     let rows = blocking(&app, move |app| {
-        let all = app.catalog.list()?.into_iter();
+        let all = app.catalog.list(&|contributor| principal.speaks_for(contributor))?.into_iter();
         let rest = all.filter(|l| after.as_deref().is_none_or(|a| l.dataset.as_str() > a)).take(limit + 1);
         rest.map(|l| Ok((l.dataset.to_string(), Dataset::of(&l)?))).collect::<Result<Vec<_>, Problem>>()
     });

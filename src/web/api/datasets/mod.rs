@@ -29,8 +29,8 @@ pub struct Dataset {
     pub created: String,
     /// The de-identification profile.
     pub profile: String,
-    /// The version that the numbers are of: so long as fewer than 11 people joined or left, the one that was shown before, so
-    /// that nobody is seen to come or go.
+    /// The version that the numbers are of: so long as fewer than 11 people joined, left or have other numbers of rows, the
+    /// one that was shown before, so that nobody is seen to change. Whoever speaks for the contributor sees the latest.
     pub counted_version: u32,
     /// People; null where fewer than 11.
     pub persons: Option<u64>,

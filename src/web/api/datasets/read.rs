@@ -52,7 +52,7 @@ pub async fn read(
 ) -> Result<web::Json<DatasetInFull>, Problem> {
     let principal = caller.clone();
     let full = blocking(&app, move |app| {
-        let d = app.catalog.describe(&id)?;
+        let d = app.catalog.describe(&id, &|contributor| principal.speaks_for(contributor))?;
         let own = principal.speaks_for(&d.listing.contributor);
         Ok::<_, Problem>(DatasetInFull {
             dataset: Dataset::of(&d.listing)?,
