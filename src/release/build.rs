@@ -125,7 +125,8 @@ impl Order<'_> {
         for id in &gated.suppressed {
             delivered.remove(id);
         }
-        let Written { files, left_out } = writer.finish(dir, &wanted, &gated, self.concepts)?;
+        let Written { files, left_out } =
+            writer.finish(dir, &wanted, &gated, self.profile.ages(), self.concepts)?;
         let mut persons: Vec<SubjectId> = delivered.into_values().collect();
         persons.sort_unstable();
         let death_withheld = wanted.contains(&death) && !gated.recoding.death;

@@ -14,7 +14,7 @@ use std::io::{BufReader, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use almoner_deid::arrow_schema;
+use almoner_deid::{Ages, arrow_schema};
 use almoner_model::{Code, IdentifierClass, SubjectId, TableSpec, Tables};
 use arrow::array::{Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
@@ -106,8 +106,8 @@ impl<'a> Writer<'a> {
 
     /// Sorts, recodes as the gate says, nulls references to what does not leave, and writes `tables/<table>.parquet` below
     /// `dir` for each wanted table (also without rows) that the gate does not withhold, and removes the spill files.
-    /// `gated` knows people by their pseudonyms. Rows that restate what the gate changed stay behind; `concepts` gives those
-    /// of a code, where a vocabulary knows it.
+    /// `gated` knows people by their pseudonyms. Rows that restate what the gate changed stay behind: `ages` tell a birth, and
+    /// `concepts` gives those of another code, where a vocabulary knows it.
     ///
     /// # Errors
     /// [`ReleaseError`] if a file cannot be written.
@@ -116,13 +116,14 @@ impl<'a> Writer<'a> {
         dir: &Path,
         wanted: &BTreeSet<usize>,
         gated: &Gated,
+        ages: &Ages,
         concepts: &dyn Fn(&Code) -> Vec<i64>,
     ) -> Result<Written, ReleaseError> {
         for (_, mut writer) in std::mem::take(&mut self.open) {
             writer.finish().map_err(|_| ReleaseError::Write(std::io::ErrorKind::Other))?;
         }
         fs::create_dir_all(dir.join("tables"))?;
-        let restating = Restating::new(&gated.recoding, concepts);
+        let restating = Restating::new(&gated.recoding, ages, concepts);
         let mut outputs = Vec::new();
         for &table in wanted {
             let spec = spec(self.tables, table)?;
@@ -206,7 +207,7 @@ impl<'a> Output<'a> {
         rows: &RecordBatch,
         gated: &Gated,
         leaving: &Leaving,
-        restating: &Restating,
+        restating: &Restating<'_>,
     ) -> Result<(), ReleaseError> {
         let sorted = sorted(self.spec, rows)?;
         let all = sorted.num_rows();

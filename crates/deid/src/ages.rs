@@ -115,6 +115,16 @@ impl Ages {
         self
     }
 
+    /// The codes of results that tell an age or a birth, as source values are written (`VOCABULARY:code`).
+    pub fn codes(&self) -> impl Iterator<Item = &str> {
+        self.age.codes.iter().chain(&self.birth.codes).map(String::as_str)
+    }
+
+    /// The concepts of results that tell an age or a birth.
+    pub fn concepts(&self) -> impl Iterator<Item = i64> + '_ {
+        self.age.concepts.iter().chain(&self.birth.concepts).copied()
+    }
+
     /// The text of the compiled-in list, for the digest of profiles that use it.
     pub(crate) const fn text() -> &'static str {
         EMBEDDED
