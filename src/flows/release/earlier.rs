@@ -2,11 +2,12 @@
 //! that show people on the same dates.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::fs;
 
 use almoner_deid::{Declares, Profile};
 use almoner_model::{Digest, ReleaseId, SubjectId};
 
-use super::{Case, manifest_of, members, named, package_folder};
+use super::{Case, members, named, package_folder};
 use crate::flows::access::{AccessError, SamePeople};
 use crate::flows::question::{DataContext, DataError};
 use crate::release::manifest::Manifest;
@@ -29,12 +30,9 @@ pub(super) fn one_kind_of_dates(
     declares: Declares,
 ) -> Result<(), DataError> {
     let kind = |of: Declares| (of.date_precision, of.shifted);
-    let of_project = |r: &records::Release| r.body.project == case.permit.wanted().project;
-    for (record, manifest) in finished(ctx, case)?.iter().filter(|(r, _)| of_project(r)) {
-        if record.body.recipient == case.permit.wanted().recipient
-            && kind(manifest.declares) != kind(declares)
-        {
-            return Err(DataError::OtherDates { release: record.body.release.clone() });
+    for record in before(ctx, case)? {
+        if same_ids(case, &record) && kind(finished(ctx, &record)?.declares) != kind(declares) {
+            return Err(DataError::OtherDates { release: record.body.release });
         }
     }
     Ok(())
@@ -55,39 +53,57 @@ pub(super) fn earlier(
     found: &[i64],
 ) -> Result<Vec<(ReleaseId, Earlier)>, DataError> {
     let same = ctx.access.same_people()?;
-    let wanted = case.permit.wanted();
-    let moves = |profile: &Profile| profile.declares().shifted;
     let mut out = Vec::new();
-    for (record, manifest) in finished(ctx, case)? {
-        let body = &record.body;
-        let may_have = body.recipient == wanted.recipient || manifest.tier == PUBLIC;
-        let same_ids = body.recipient == wanted.recipient && body.project == wanted.project;
-        let same_dates = || Ok::<_, DataError>(!moves(profile) && !moves(&named(ctx, &manifest.profile)?));
-        if same_ids || (may_have && same_dates()?) {
-            out.push((body.release.clone(), one(ctx, &record, &manifest, rekey, (&same, found))?));
+    for record in before(ctx, case)? {
+        if same_ids(case, &record) || same_dates(ctx, case, profile, &record)? {
+            let manifest = finished(ctx, &record)?;
+            let had = one(ctx, &record, &manifest, rekey, (&same, found))?;
+            out.push((record.body.release, had));
         }
     }
     Ok(out)
 }
 
-/// All earlier releases, each with its manifest.
-fn finished(ctx: &DataContext<'_>, case: &Case) -> Result<Vec<(records::Release, Manifest)>, DataError> {
+/// Whether people have the same pseudonyms in an earlier release.
+fn same_ids(case: &Case, record: &records::Release) -> bool {
+    let wanted = case.permit.wanted();
+    record.body.recipient == wanted.recipient && record.body.project == wanted.project
+}
+
+/// Whether the recipient may have an earlier release, and people have the same dates in it.
+fn same_dates(
+    ctx: &DataContext<'_>,
+    case: &Case,
+    profile: &Profile,
+    record: &records::Release,
+) -> Result<bool, DataError> {
+    let moves = |profile: &Profile| profile.declares().shifted;
+    let request = read::request(&ctx.access.state(), &record.body.request)?;
+    let asked = request.ok_or(AccessError::Unknown("request"))?.submitted.body;
+    let may_have = record.body.recipient == case.permit.wanted().recipient || asked.tier == PUBLIC;
+    Ok(may_have && !moves(profile) && !moves(&named(ctx, &asked.profile)?))
+}
+
+/// All earlier releases.
+fn before(ctx: &DataContext<'_>, case: &Case) -> Result<Vec<records::Release>, DataError> {
     let mut all: Vec<records::Release> = read::all(&ctx.access.state(), "release")?;
     all.retain(|r| r.origin.seq < case.permitted.as_of);
     all.sort_by_key(|r| r.origin.seq);
-    let mut out = Vec::with_capacity(all.len());
-    for record in all {
-        let release = &record.body.release;
-        if !package_folder(ctx.releases, release).exists() {
-            return Err(AccessError::Conflict(format!("release {release} is not complete; try again")).into());
-        }
-        let manifest = manifest_of(ctx, release)?;
-        if Digest::of(manifest.to_bytes()?) != record.body.manifest {
-            return Err(ReleaseError::Earlier(release.clone()).into());
-        }
-        out.push((record, manifest));
+    Ok(all)
+}
+
+/// The manifest of an earlier release, as the ledger names it.
+fn finished(ctx: &DataContext<'_>, record: &records::Release) -> Result<Manifest, DataError> {
+    let release = &record.body.release;
+    if !package_folder(ctx.releases, release).exists() {
+        return Err(AccessError::Conflict(format!("release {release} is not complete; try again")).into());
     }
-    Ok(out)
+    let broken = || ReleaseError::Earlier(release.clone());
+    let bytes = fs::read(package_folder(ctx.releases, release).join("release.json")).map_err(|_| broken())?;
+    if Digest::of(&bytes) != record.body.manifest {
+        return Err(broken().into());
+    }
+    Ok(serde_json::from_slice(&bytes).map_err(|_| broken())?)
 }
 
 fn one(
