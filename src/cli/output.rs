@@ -66,13 +66,21 @@ impl Output {
         };
     }
 
-    /// A progress bar where standard error is a terminal, else silence.
+    /// A progress bar where standard error is a terminal, else only what the work waits for.
     pub fn progress(self) -> Box<dyn Progress> {
-        if !self.json && io::stderr().is_terminal() {
-            Box::new(Bars::default())
-        } else {
-            Box::new(crate::jobs::Silent)
-        }
+        if !self.json && io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Waits) }
+    }
+}
+
+/// Says only, on standard error, that the work waits and why.
+struct Waits;
+
+impl Progress for Waits {
+    fn stage(&self, _: &'static str, _: Option<u64>, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn waiting(&self, why: &str) {
+        // A closed standard error must not stop the work.
+        let _ = writeln!(io::stderr(), "{why}");
     }
 }
 
@@ -116,6 +124,13 @@ impl Progress for Bars {
             if let Some(bar) = bar {
                 bar.inc(n);
             }
+        });
+    }
+
+    fn waiting(&self, why: &str) {
+        self.with(|bar| match bar {
+            Some(bar) => bar.println(why),
+            None => drop(writeln!(io::stderr(), "{why}")),
         });
     }
 }
