@@ -298,7 +298,6 @@ impl Shared {
             .app_data(self.in_progress.clone())
             .app_data(self.operations.clone())
             .app_data(self.turns.clone())
-            .app_data(extract::json(self.app.config.http.body_bytes_max))
             .app_data(extract::path())
             .app_data(extract::query())
             .app_data(web::PayloadConfig::new(self.app.config.http.body_bytes_max));
