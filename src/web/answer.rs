@@ -103,7 +103,7 @@ impl<T: Serialize> Responder for Accepted<T> {
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// In order of their keys.
+    /// In order of their keys; jobs newest first.
     pub items: Vec<T>,
     /// Pass as `cursor` to get the next page; null at the end.
     #[serde(skip_serializing_if = "Option::is_none")]
