@@ -377,6 +377,22 @@ mod tests {
     }
 
     #[test]
+    fn the_example_of_the_manual_is_a_configuration() {
+        let page = include_str!("../docs/operate.md");
+        let examples: Vec<&str> =
+            page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let [example] = examples[..] else { panic!("{} examples", examples.len()) };
+        let config = Config::read(example, []).expect("valid");
+        config.check().expect("TLS belongs to its address");
+        let table: toml::Table = example.parse().expect("TOML");
+        let schema = Config::schema();
+        let keys = schema["properties"].as_object().expect("keys").keys();
+        let unsaid: Vec<&String> = keys.filter(|key| !table.contains_key(key.as_str())).collect();
+        assert!(unsaid.is_empty(), "sections without an example: {unsaid:?}");
+        assert_eq!(table["log"]["level"].as_str(), Some(Log::default().level.as_str()), "called the default");
+    }
+
+    #[test]
     fn what_is_unknown_is_refused() {
         assert!(Config::read("[http]\nlisten_on = '127.0.0.1:1'", []).is_err());
         assert!(Config::read("hppt = 1", []).is_err());
