@@ -164,6 +164,7 @@ fn with_certificate(name: &str, ca: bool, place: &Path) -> (House, PathBuf) {
 }
 
 #[test]
+#[expect(clippy::disallowed_methods, reason = "that nothing was waited for is what is tested")]
 fn what_cannot_get_better_by_waiting_ends_at_once_and_says_what_to_do() {
     let place = tempfile::tempdir().expect("folder");
     let (right, right_cert) = with_certificate("localhost", false, place.path());
