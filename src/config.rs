@@ -90,7 +90,7 @@ pub struct Log {
 
 impl Default for Log {
     fn default() -> Self {
-        Self { format: LogFormat::Text, level: "info".into() }
+        Self { format: LogFormat::Text, level: "info,actix_server=warn".into() }
     }
 }
 
@@ -374,6 +374,22 @@ mod tests {
         assert_eq!(config.http.listen.port(), 2);
         assert_eq!((config.http.workers, config.http.behind_proxy, config.jobs.at_once), (3, true, 5));
         assert_eq!((config.root_key, config.log.format), (Some("/b".into()), LogFormat::Text));
+    }
+
+    #[test]
+    fn the_example_of_the_manual_is_a_configuration() {
+        let page = include_str!("../docs/operate.md");
+        let examples: Vec<&str> =
+            page.split("```toml\n").skip(1).filter_map(|rest| rest.split("```").next()).collect();
+        let [example] = examples[..] else { panic!("{} examples", examples.len()) };
+        let config = Config::read(example, []).expect("valid");
+        config.check().expect("TLS belongs to its address");
+        let table: toml::Table = example.parse().expect("TOML");
+        let schema = Config::schema();
+        let keys = schema["properties"].as_object().expect("keys").keys();
+        let unsaid: Vec<&String> = keys.filter(|key| !table.contains_key(key.as_str())).collect();
+        assert!(unsaid.is_empty(), "sections without an example: {unsaid:?}");
+        assert_eq!(table["log"]["level"].as_str(), Some(Log::default().level.as_str()), "called the default");
     }
 
     #[test]

@@ -40,7 +40,7 @@ pub fn run(args: DemoArgs, globals: &Globals) -> Result<(), CliError> {
         if globals.data == Path::new(DEFAULT_DATA) { "./almoner-demo".into() } else { globals.data.clone() };
     let options = Options { data, patients: args.patients, seed: args.seed, listen: args.listen };
     let since = Instant::now();
-    let (mut story, serving) = demo::run(&options, output).map_err(failed)?;
+    let (mut story, serving) = demo::run(&options, output.clone()).map_err(failed)?;
     story.seconds = (since.elapsed().as_secs_f64() * 10.0).round() / 10.0;
     output.result(&story, if args.exit { Story::told } else { Story::told_with_addresses })?;
     if args.exit {

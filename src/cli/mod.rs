@@ -1,14 +1,17 @@
 //! The command line: one file per command, each with its arguments and a `run` that makes one flow call and says the
 //! result.
 //!
-//! With `--json` a command writes exactly one JSON object on standard output; otherwise text for people. Progress and
-//! errors go to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+//! With `--json` a command writes exactly one JSON object on standard output, its result or `{"error": …}`; otherwise text
+//! for people. Progress and the sentence of an error go to standard error. Exit codes: 0 done, 1 refused or failed, 2 wrong
+//! usage.
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
 
 use clap::{Args, Parser, Subcommand};
+use serde_json::json;
 
 use crate::app::{App, Folder, OpenError};
 use crate::config::{Config, ConfigError};
@@ -62,9 +65,13 @@ pub struct Globals {
     /// Root key file [default: the data folder's path with .key appended]
     #[arg(long, global = true, value_name = "FILE")]
     pub root_key: Option<PathBuf>,
-    /// Write one JSON object to standard output instead of text
+    /// Write one JSON object to standard output instead of text: the result, or {"error": {"kind", "detail", "details"}}, of
+    /// which the sentence also goes to standard error
     #[arg(long, global = true)]
     pub json: bool,
+    /// Whether a result is on standard output.
+    #[arg(skip)]
+    told: Arc<AtomicBool>,
 }
 
 /// The commands.
@@ -121,6 +128,16 @@ pub enum CliError {
 }
 
 impl CliError {
+    /// As `--json` says it.
+    fn object(&self) -> serde_json::Value {
+        match self {
+            Self::Usage(message) => json!({"error": {"kind": "usage", "detail": message, "details": null}}),
+            Self::Failed { kind, message, details } => {
+                json!({"error": {"kind": kind, "detail": message, "details": details}})
+            }
+        }
+    }
+
     /// A failure of `kind`.
     pub fn failed(kind: ErrorKind, message: impl ToString) -> Self {
         Self::Failed { kind, message: message.to_string(), details: None }
@@ -207,13 +224,13 @@ impl Globals {
 
     /// Where results and progress go.
     pub fn output(&self) -> Output {
-        Output::new(self.json)
+        Output::new(self.json, Arc::clone(&self.told))
     }
 }
 
 /// Runs the program: reads the command line, runs one command, says how it went.
 pub fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli = Cli::try_parse().unwrap_or_else(|misuse| misused(&misuse));
     let output = cli.globals.output();
     match run(cli) {
         Ok(()) => ExitCode::SUCCESS,
@@ -222,6 +239,16 @@ pub fn main() -> ExitCode {
             ExitCode::from(if matches!(error, CliError::Usage(_)) { 2 } else { 1 })
         }
     }
+}
+
+/// A command line that is none, or that asks for help or the version. What `--json` would have meant is honoured here too.
+fn misused(misuse: &clap::Error) -> ! {
+    if misuse.use_stderr() && std::env::args_os().any(|arg| arg == "--json") {
+        let sentence = misuse.kind().as_str().unwrap_or("the command line is not one");
+        let error = CliError::Usage(sentence.to_owned());
+        let _ = Output::new(true, Arc::default()).document(&error.object());
+    }
+    misuse.exit()
 }
 
 fn run(cli: Cli) -> Result<(), CliError> {

@@ -1,78 +1,94 @@
-//! What a command says: results on standard output (text or one JSON object), progress and errors on standard error.
+//! What a command says: results on standard output (text or one JSON object), progress and errors on standard error. With
+//! `--json` an error is also the one JSON object on standard output, where the command has not yet said a result there.
 
 use std::io::{self, IsTerminal, Write};
-use std::sync::Mutex;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use indicatif::{ProgressBar, ProgressStyle};
 use serde::Serialize;
-use serde_json::json;
 
 use super::CliError;
 use crate::jobs::{Progress, Unit};
 
 /// Where results and progress go.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Output {
     json: bool,
+    /// Whether a result is on standard output.
+    told: Arc<AtomicBool>,
 }
 
 impl Output {
-    /// JSON for machines, or text for people.
-    pub const fn new(json: bool) -> Self {
-        Self { json }
+    /// JSON for machines, or text for people. `told` is shared by all that write for one command.
+    pub const fn new(json: bool, told: Arc<AtomicBool>) -> Self {
+        Self { json, told }
+    }
+
+    /// The same place, for what is JSON whether asked for or not.
+    pub fn document(&self, value: &serde_json::Value) -> Result<(), CliError> {
+        self.line(&format!("{value:#}"))
     }
 
     /// Whether results are JSON.
-    pub const fn json(self) -> bool {
+    pub const fn json(&self) -> bool {
         self.json
     }
 
     /// Says the result: `value` as one JSON object, or the text that `human` makes.
     ///
     /// # Errors
-    /// If standard output is closed.
-    pub fn result<T: Serialize>(self, value: &T, human: impl FnOnce(&T) -> String) -> Result<(), CliError> {
-        let mut out = io::stdout().lock();
+    /// If standard output cannot be written. That nobody reads it (`| head`) is no error of the command's.
+    pub fn result<T: Serialize>(&self, value: &T, human: impl FnOnce(&T) -> String) -> Result<(), CliError> {
         if self.json {
-            let text = serde_json::to_string(value).map_err(io::Error::other)?;
-            writeln!(out, "{text}")?;
+            self.line(&serde_json::to_string(value).map_err(io::Error::other)?)
         } else {
-            let text = human(value);
-            writeln!(out, "{}", text.trim_end())?;
+            self.line(human(value).trim_end())
         }
-        Ok(out.flush()?)
+    }
+
+    fn line(&self, text: &str) -> Result<(), CliError> {
+        self.told.store(true, Ordering::Relaxed);
+        let mut out = io::stdout().lock();
+        match writeln!(out, "{text}").and_then(|()| out.flush()) {
+            Err(e) if e.kind() != io::ErrorKind::BrokenPipe => Err(e.into()),
+            _ => Ok(()),
+        }
     }
 
     /// A line for people while work goes on; nothing with `--json`.
-    pub fn note(self, line: &str) {
+    pub fn note(&self, line: &str) {
         if !self.json {
             // A closed standard error must not stop the work.
             let _ = writeln!(io::stderr(), "{line}");
         }
     }
 
-    /// Says why a command failed.
-    pub fn failure(self, error: &CliError) {
-        let mut err = io::stderr().lock();
-        let _ = match error {
-            _ if !self.json => writeln!(err, "almoner: {error}"),
-            CliError::Usage(message) => {
-                writeln!(err, "{}", json!({"error": {"kind": "usage", "detail": message}}))
-            }
-            CliError::Failed { kind, message, details } => {
-                writeln!(err, "{}", json!({"error": {"kind": kind, "detail": message, "details": details}}))
-            }
-        };
+    /// Says why a command failed: a sentence on standard error, and with `--json` an object on standard output too.
+    pub fn failure(&self, error: &CliError) {
+        // There is nowhere left to say that standard output or error is closed.
+        let _ = writeln!(io::stderr(), "almoner: {error}");
+        if self.json && !self.told.load(Ordering::Relaxed) {
+            let _ = self.line(&error.object().to_string());
+        }
     }
 
-    /// A progress bar where standard error is a terminal, else silence.
-    pub fn progress(self) -> Box<dyn Progress> {
-        if !self.json && io::stderr().is_terminal() {
-            Box::new(Bars::default())
-        } else {
-            Box::new(crate::jobs::Silent)
-        }
+    /// A progress bar where standard error is a terminal, else only what the work waits for.
+    pub fn progress(&self) -> Box<dyn Progress> {
+        if !self.json && io::stderr().is_terminal() { Box::new(Bars::default()) } else { Box::new(Waits) }
+    }
+}
+
+/// Says only, on standard error, that the work waits and why.
+struct Waits;
+
+impl Progress for Waits {
+    fn stage(&self, _: &'static str, _: Option<u64>, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn waiting(&self, why: &str) {
+        // A closed standard error must not stop the work.
+        let _ = writeln!(io::stderr(), "{why}");
     }
 }
 
@@ -116,6 +132,13 @@ impl Progress for Bars {
             if let Some(bar) = bar {
                 bar.inc(n);
             }
+        });
+    }
+
+    fn waiting(&self, why: &str) {
+        self.with(|bar| match bar {
+            Some(bar) => bar.println(why),
+            None => drop(writeln!(io::stderr(), "{why}")),
         });
     }
 }

@@ -2,7 +2,7 @@
 
 use clap::{Args, ValueEnum};
 
-use super::{CliError, Globals, Output};
+use super::{CliError, Globals};
 use crate::config::Config;
 
 /// Arguments.
@@ -30,7 +30,7 @@ pub enum SchemaOf {
 ///
 /// # Errors
 /// If standard output is closed.
-pub fn run(args: SchemaArgs, _globals: &Globals) -> Result<(), CliError> {
+pub fn run(args: SchemaArgs, globals: &Globals) -> Result<(), CliError> {
     let value = match args.of {
         SchemaOf::Config => Config::schema(),
         SchemaOf::Openapi => {
@@ -40,7 +40,7 @@ pub fn run(args: SchemaArgs, _globals: &Globals) -> Result<(), CliError> {
             let schemas = crate::events::Event::schemas();
             let Some(dir) = &args.to else {
                 let all = schemas.into_iter().map(|(kind, schema)| (kind.to_owned(), schema)).collect();
-                return Output::new(false).result(&serde_json::Value::Object(all), |v| format!("{v:#}"));
+                return globals.output().document(&serde_json::Value::Object(all));
             };
             for (kind, schema) in schemas {
                 std::fs::write(dir.join(format!("{kind}.json")), format!("{schema:#}\n"))?;
@@ -48,5 +48,5 @@ pub fn run(args: SchemaArgs, _globals: &Globals) -> Result<(), CliError> {
             return Ok(());
         }
     };
-    Output::new(false).result(&value, |v| format!("{v:#}"))
+    globals.output().document(&value)
 }

@@ -17,7 +17,7 @@ use crate::web::ServeError;
 /// Arguments.
 #[derive(Debug, Args)]
 pub struct ServeArgs {
-    /// Address and port [default: http.listen of the configuration]
+    /// IP address and port [default: http.listen of the configuration]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
     /// TLS ends at a proxy in front of this server

@@ -26,7 +26,8 @@ pub struct Step<'s> {
 impl Screen {
     /// Lines go where `output` says.
     pub fn new(output: Output) -> Self {
-        Self { output, terminal: !output.json() && std::io::stderr().is_terminal() }
+        let terminal = !output.json() && std::io::stderr().is_terminal();
+        Self { output, terminal }
     }
 
     /// Begins a step. `total` is how many units it has, if it has many.

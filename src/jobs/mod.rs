@@ -28,6 +28,8 @@ use live::Live;
 pub use progress::{Progress, Recorded, Silent, Unit};
 
 const KIND: &str = "job";
+/// Jobs that are read at a time when all are looked through.
+const SCANNED: usize = 500;
 
 /// Where a job is in its life.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
@@ -229,14 +231,30 @@ impl Jobs {
         Ok(self.shared.read(id)?.map(|record| self.shared.with_progress(record)))
     }
 
-    /// Jobs in order of their ids, after `after`.
+    /// The newest `limit` jobs that `wanted` names, newest first, each with the key of its place in this order; only those
+    /// behind the place `after`.
     ///
     /// # Errors
     /// If the store fails.
-    pub fn list(&self, after: Option<&str>, limit: usize) -> Result<Vec<JobRecord>, StoreError> {
-        let rows = self.shared.store.scan_primary(KIND, "", after, limit)?;
-        let records = rows.into_iter().filter_map(|(_, value)| serde_json::from_value(value).ok());
-        Ok(records.map(|record| self.shared.with_progress(record)).collect())
+    pub fn newest(
+        &self,
+        wanted: impl Fn(&JobRecord) -> bool,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<(String, JobRecord)>, StoreError> {
+        let mut newest: Vec<(String, JobRecord)> = Vec::new();
+        let mut last: Option<String> = None;
+        loop {
+            let rows = self.shared.store.scan_primary(KIND, "", last.as_deref(), SCANNED)?;
+            let Some((key, _)) = rows.last() else { break };
+            last = Some(key.clone());
+            let records = rows.into_iter().filter_map(|(_, value)| serde_json::from_value(value).ok());
+            let placed = records.filter(&wanted).map(|record| (place(&record), record));
+            newest.extend(placed.filter(|(place, _)| after.is_none_or(|after| place.as_str() < after)));
+            newest.sort_by(|(a, _), (b, _)| b.cmp(a));
+            newest.truncate(limit);
+        }
+        Ok(newest.into_iter().map(|(place, job)| (place, self.shared.with_progress(job))).collect())
     }
 
     /// Asks a job to stop at its next safe place. A job that ended stays as it is.
@@ -370,6 +388,11 @@ impl Shared {
     fn ended_early(&self) -> JobState {
         if self.stopping.load(Ordering::Acquire) { JobState::Interrupted } else { JobState::Cancelled }
     }
+}
+
+/// Where a job stands in the order of time: later ones are greater.
+fn place(job: &JobRecord) -> String {
+    format!("{:016}/{}", job.created.millis(), job.id)
 }
 
 /// A fault says nothing but under which job the log has more.

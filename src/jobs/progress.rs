@@ -10,6 +10,8 @@ pub trait Progress: Send + Sync {
     fn stage(&self, name: &'static str, total: Option<u64>, unit: Unit);
     /// `n` more units of the present stage are done.
     fn advance(&self, n: u64);
+    /// The work waits for something outside, and tries again: why, in one line.
+    fn waiting(&self, _: &str) {}
     /// Whether the work should stop at the next safe place.
     fn cancelled(&self) -> bool {
         false

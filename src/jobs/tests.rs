@@ -123,5 +123,25 @@ fn a_restart_marks_what_it_cut_short_and_the_same_id_can_be_asked_again() {
 
     place.clock.advance_days(31);
     let jobs = place.jobs(1);
-    assert_eq!(jobs.list(None, 9).expect("store").len(), 0, "forgotten after their time");
+    assert_eq!(jobs.newest(|_| true, None, 9).expect("store").len(), 0, "forgotten after their time");
+}
+
+#[test]
+fn jobs_are_listed_newest_first_page_by_page_whatever_their_ids() {
+    let place = Place::new();
+    let jobs = place.jobs(1);
+    let asked = ["c", "a", "d", "b", "hidden", "e"];
+    for id in asked {
+        jobs.submit(job(id), Box::new(|_| Ok(json!(1)))).expect("queued");
+        ended(&jobs, id);
+        place.clock.advance_millis(1);
+    }
+    let (mut seen, mut after) = (Vec::new(), None);
+    loop {
+        let page = jobs.newest(|job| job.id != "hidden", after.as_deref(), 2).expect("store");
+        let Some((last, _)) = page.last() else { break };
+        after = Some(last.clone());
+        seen.extend(page.into_iter().map(|(_, job)| job.id));
+    }
+    assert_eq!(seen, ["e", "b", "d", "a", "c"]);
 }

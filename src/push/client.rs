@@ -2,6 +2,7 @@
 
 use std::net::IpAddr;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use serde_json::Value;
@@ -10,7 +11,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use zeroize::Zeroizing;
 
 use super::state::State;
-use super::{PushError, at};
+use super::{PushError, at, reach};
 use crate::error::ErrorKind;
 
 /// A server that is spoken to with a token.
@@ -18,6 +19,9 @@ pub struct Server {
     base: String,
     token: Zeroizing<String>,
     agent: ureq::Agent,
+    host: String,
+    /// Whether anything at its address ever answered.
+    answered: AtomicBool,
 }
 
 impl Server {
@@ -51,7 +55,7 @@ impl Server {
         let agent = ureq::Agent::config_builder()
             .http_status_as_error(false)
             .max_redirects(0)
-            .timeout_connect(Some(Duration::from_secs(10)))
+            .timeout_connect(Some(Duration::from_secs(5)))
             .timeout_global(Some(Duration::from_secs(300)))
             .tls_config(tls.build())
             .build()
@@ -60,6 +64,8 @@ impl Server {
             base: url.trim_end_matches('/').to_owned(),
             token: Zeroizing::new(token.to_owned()),
             agent,
+            host: host.to_owned(),
+            answered: AtomicBool::new(false),
         })
     }
 
@@ -71,7 +77,7 @@ impl Server {
     /// `GET`, as JSON.
     ///
     /// # Errors
-    /// [`PushError::Unreachable`] or the server's problem.
+    /// [`PushError::Unreachable`], [`PushError::Unusable`], or the server's problem.
     pub fn get(&self, path: &str) -> Result<Value, PushError> {
         self.call("GET", path, &[], "", &[])
     }
@@ -115,7 +121,9 @@ impl Server {
             }
             self.agent.run(request.body(body).map_err(built)?)
         };
-        let mut answer = answer.map_err(|e| PushError::Unreachable(e.to_string()))?;
+        let answered = self.answered.load(Ordering::Relaxed);
+        let mut answer = answer.map_err(|e| reach::why(&e, &self.host, answered))?;
+        self.answered.store(true, Ordering::Relaxed);
         let status = answer.status().as_u16();
         let text = answer.body_mut().with_config().limit(256 << 20).read_to_vec();
         let text = text.map_err(|e| PushError::Unreachable(e.to_string()))?;

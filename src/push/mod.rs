@@ -23,6 +23,7 @@ use crate::intake::canonical_name;
 use crate::jobs::{Progress, Unit};
 
 mod client;
+mod reach;
 mod state;
 
 pub use client::Server;
@@ -32,6 +33,8 @@ use state::State;
 const PIECE: u64 = 8 << 20;
 /// How often a job that a restart of the server cut short is asked for again.
 const COMMITS: u32 = 20;
+/// Longest silence between two attempts to reach the server.
+const WAIT_MAX: Duration = Duration::from_secs(5);
 /// Folders deeper than this are not followed.
 const DEPTH_MAX: usize = 16;
 
@@ -75,6 +78,9 @@ pub enum PushError {
     /// A file changed while it was sent.
     #[error("{} changed while it was being sent; push again when the export is complete", .0.display())]
     Changed(PathBuf),
+    /// What answers, or nothing, at the address: it stays so however long one waits.
+    #[error("{0}")]
+    Unusable(String),
     /// The server cannot be reached.
     #[error("the server cannot be reached ({0}); the same command goes on where this one stopped")]
     Unreachable(String),
@@ -130,14 +136,14 @@ pub fn push(push: &Push, progress: &dyn Progress) -> Result<Value, PushError> {
     let mut state = State::find_or_make(&push.state, &push.server, &declared)?;
     let mut commits = 0;
     loop {
-        let Some(upload) = open(push, &mut state, &declared)? else { continue };
+        let Some(upload) = open(push, &mut state, &declared, progress)? else { continue };
         if upload["published"] == true {
             // The job ended after this client had gone, or its server stopped between publishing and saying so.
             state.remove();
             return Ok(upload["result"].clone());
         }
         send(push, &state, &upload, &files, progress)?;
-        let committed = commit(push, &state)?;
+        let committed = commit(push, &state, progress)?;
         match follow(push, &committed["id"], progress) {
             Ok(result) => {
                 state.remove();
@@ -211,9 +217,14 @@ fn declaration(push: &Push, files: &[Local]) -> Value {
 }
 
 /// The upload, declared where it is not yet. `None` if it had run out and must be declared anew.
-fn open(push: &Push, state: &mut State, declared: &Value) -> Result<Option<Value>, PushError> {
+fn open(
+    push: &Push,
+    state: &mut State,
+    declared: &Value,
+    progress: &dyn Progress,
+) -> Result<Option<Value>, PushError> {
     if let Some(id) = &state.upload {
-        match push.patiently(|| push.server.get(&format!("/v1/uploads/{id}"))) {
+        match push.patiently(progress, || push.server.get(&format!("/v1/uploads/{id}"))) {
             Err(e) if e.status() == 404 => {
                 state.renew()?;
                 return Ok(None);
@@ -221,7 +232,7 @@ fn open(push: &Push, state: &mut State, declared: &Value) -> Result<Option<Value
             other => return other.map(Some),
         }
     }
-    let upload = push.patiently(|| push.server.post("/v1/uploads", Some(declared), state))?;
+    let upload = push.patiently(progress, || push.server.post("/v1/uploads", Some(declared), state))?;
     let id = upload["id"].as_str().ok_or_else(strange)?;
     state.opened(id)?;
     Ok(Some(upload))
@@ -243,7 +254,7 @@ fn send(
         while offset < file.bytes {
             let piece = read(&mut open, offset, file)?;
             let path = format!("/v1/uploads/{id}/files/{ordinal}?offset={offset}");
-            let received = match push.patiently(|| push.server.patch(&path, &piece, state)) {
+            let received = match push.patiently(progress, || push.server.patch(&path, &piece, state)) {
                 Ok(answer) => answer["received"].as_u64(),
                 Err(PushError::Problem { status: 409, measured, .. }) if measured["received"].is_u64() => {
                     measured["received"].as_u64()
@@ -266,9 +277,9 @@ fn read(open: &mut File, offset: u64, file: &Local) -> Result<Vec<u8>, PushError
     if piece.len() as u64 == wanted { Ok(piece) } else { Err(PushError::Changed(file.path.clone())) }
 }
 
-fn commit(push: &Push, state: &State) -> Result<Value, PushError> {
+fn commit(push: &Push, state: &State, progress: &dyn Progress) -> Result<Value, PushError> {
     let id = state.upload.as_deref().unwrap_or_default();
-    push.patiently(|| push.server.post_keyed(&format!("/v1/uploads/{id}/commit"), state))
+    push.patiently(progress, || push.server.post_keyed(&format!("/v1/uploads/{id}/commit"), state))
 }
 
 /// Follows a job to its end.
@@ -276,7 +287,7 @@ fn follow(push: &Push, job: &Value, progress: &dyn Progress) -> Result<Value, Pu
     let id = job.as_str().ok_or_else(strange)?;
     let mut seen = crate::cli::owner::Seen::default();
     loop {
-        let job = push.patiently(|| push.server.get(&format!("/v1/jobs/{id}")))?;
+        let job = push.patiently(progress, || push.server.get(&format!("/v1/jobs/{id}")))?;
         seen.tell(&job["progress"], progress);
         match job["state"].as_str() {
             Some("queued" | "running") => thread::sleep(Duration::from_millis(300)),
@@ -295,18 +306,26 @@ fn job_over(kind: ErrorKind, detail: &str) -> PushError {
 }
 
 impl Push {
-    /// Tries again while the server cannot be reached or is not ready, ever slower, as long as there is patience.
-    fn patiently<T>(&self, call: impl Fn() -> Result<T, PushError>) -> Result<T, PushError> {
+    /// Tries again while the server cannot be reached or is not ready, ever slower, as long as there is patience; `progress`
+    /// hears of each wait.
+    fn patiently<T>(
+        &self,
+        progress: &dyn Progress,
+        call: impl Fn() -> Result<T, PushError>,
+    ) -> Result<T, PushError> {
         let (mut wait, mut waited) = (Duration::from_millis(200), Duration::ZERO);
         while waited < self.patience {
-            match call() {
-                Err(PushError::Unreachable(_) | PushError::Problem { status: 502..=504, .. }) => {
-                    thread::sleep(wait)
+            let why = match call() {
+                Err(PushError::Unreachable(why)) => format!("{} is not reached ({why})", self.server.base()),
+                Err(PushError::Problem { status: status @ 502..=504, .. }) => {
+                    format!("{} is not ready ({status})", self.server.base())
                 }
                 other => return other,
-            }
+            };
+            progress.waiting(&format!("{why}; trying again in {:.1} seconds", wait.as_secs_f32()));
+            thread::sleep(wait);
             waited += wait;
-            wait = (wait * 2).min(Duration::from_secs(10));
+            wait = (wait * 2).min(WAIT_MAX);
         }
         call()
     }

@@ -32,18 +32,23 @@ pub enum Place {
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Serialize, Deserialize)]
 pub struct Recoding {
     /// Whether month, day and datetime of birth stay, if the profile left them.
+    #[serde(rename = "birth_date_kept")]
     pub birth_date: bool,
     /// Years of birth are given in bands of this many years, by their first year; 0 withholds them (year 0).
     pub birth_years: u32,
     /// How much of the place stays.
     pub place: Place,
     /// Whether sex stays.
+    #[serde(rename = "sex_kept")]
     pub sex: bool,
     /// Whether race stays.
+    #[serde(rename = "race_kept")]
     pub race: bool,
     /// Whether ethnicity stays.
+    #[serde(rename = "ethnicity_kept")]
     pub ethnicity: bool,
     /// Whether the death table stays.
+    #[serde(rename = "death_kept")]
     pub death: bool,
     /// The year of birth that stands for everyone of 90 or older, where the profile top-coded ages; these people keep it,
     /// and no band of the others begins before it.
@@ -180,5 +185,21 @@ impl Recoding {
                 }
             }
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Who reads a manifest has no page beside it: a member that is `true` must say by its name what is so.
+    #[test]
+    fn what_a_manifest_says_of_a_recoding_reads_by_itself() {
+        let told = serde_json::to_value(Recoding::NONE).expect("JSON");
+        let told = told.as_object().expect("members");
+        for (name, value) in told {
+            assert_eq!(value.is_boolean(), name.ends_with("_kept"), "{name}");
+        }
+        assert_eq!(told["death_kept"], true);
     }
 }

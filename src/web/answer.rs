@@ -11,7 +11,7 @@ use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use super::api::jobs::Job;
-use super::error::Problem;
+use super::error::{Problem, REQUEST_ID};
 use crate::app::App;
 
 /// Runs blocking work on a thread that may block.
@@ -26,7 +26,13 @@ where
     Problem: From<E>,
 {
     let app = app.clone();
-    web::block(move || work(&app)).await?.map_err(Problem::from)
+    let request = REQUEST_ID.try_with(Clone::clone).ok();
+    // Problems and faults that are made over there name the request too.
+    let named = move || match request {
+        Some(id) => REQUEST_ID.sync_scope(id, || work(&app).map_err(Problem::from)),
+        None => work(&app).map_err(Problem::from),
+    };
+    web::block(named).await?
 }
 
 /// Turns at work that reads whole datasets or releases: as many at a time as jobs; who comes later waits, in order.
@@ -97,7 +103,7 @@ impl<T: Serialize> Responder for Accepted<T> {
 /// One page of a list.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Page<T> {
-    /// In order of their keys.
+    /// In order of their keys; jobs newest first.
     pub items: Vec<T>,
     /// Pass as `cursor` to get the next page; null at the end.
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -37,7 +37,8 @@ text_schema! {
     Sha256Hex = r"^[0-9a-f]{64}$", "e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855",
         "A SHA-256 digest in hexadecimal";
     /// A DUO term.
-    DuoTerm = r"^DUO:[0-9]{7}$", "DUO:0000006", "A purpose of the GA4GH Data Use Ontology";
+    DuoTerm = r"^(DUO:[0-9]{7}|[A-Z]{2,4})$", "DUO:0000006",
+        "A term of the GA4GH Data Use Ontology, by its id or its shorthand such as HMB";
     /// An id that the server made.
     OpaqueId = r"^[0-9a-z_-]{1,64}$", "job_01k3v9", "An id that the server made";
 }

@@ -2,7 +2,7 @@
 //!
 //! Another address than loopback needs TLS or `behind_proxy` ([`crate::config::Config::check`]). On SIGTERM or SIGINT, or
 //! when asked, it takes no new connections, ends event streams, lets requests finish for `http.shutdown_seconds`, tells
-//! jobs to stop at their next safe place, and removes the socket.
+//! jobs to stop at their next safe place, removes the socket, and closes the databases.
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -32,6 +32,10 @@ use crate::tls::{self, TlsError};
 
 /// How often what has run out is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
+
+/// How long to wait, once the server has stopped, for its threads to let go of the data folder, and how often to look.
+const CLOSING: Duration = Duration::from_secs(10);
+const CLOSING_STEP: Duration = Duration::from_millis(10);
 
 /// Why the server did not start or ended badly.
 #[derive(Debug, thiserror::Error)]
@@ -128,9 +132,26 @@ impl Drop for Serving {
 /// # Errors
 /// [`ServeError`] if it cannot start or failed.
 pub fn serve(app: Arc<App>, ready: impl FnOnce(&Serving)) -> Result<(), ServeError> {
-    let serving = start(app, true)?;
+    let serving = start(Arc::clone(&app), true)?;
     ready(&serving);
-    serving.wait()
+    serving.wait()?;
+    close(app);
+    Ok(())
+}
+
+/// Closes the data folder, which folds what stands beside the databases into them. The threads that served let go of it when
+/// they end, a moment after the server has stopped.
+fn close(mut app: Arc<App>) {
+    for _ in 0..CLOSING.as_millis() / CLOSING_STEP.as_millis() {
+        match Arc::try_unwrap(app) {
+            Ok(app) => return drop(app),
+            Err(shared) => app = shared,
+        }
+        thread::sleep(CLOSING_STEP);
+    }
+    tracing::warn!(
+        "something still uses the data folder; its databases are closed by the end of the process"
+    );
 }
 
 /// Serves in a thread of its own until the result is dropped; signals are left to the caller.
@@ -298,7 +319,6 @@ impl Shared {
             .app_data(self.in_progress.clone())
             .app_data(self.operations.clone())
             .app_data(self.turns.clone())
-            .app_data(extract::json(self.app.config.http.body_bytes_max))
             .app_data(extract::path())
             .app_data(extract::query())
             .app_data(web::PayloadConfig::new(self.app.config.http.body_bytes_max));

@@ -43,7 +43,9 @@ impl Answer {
         assert_eq!(self.status, status, "{}", self.text);
         if status >= 400 {
             assert_eq!(self.content_type, "application/problem+json", "{}", self.text);
-            assert_eq!(self.json()["status"], status);
+            let problem = self.json();
+            assert_eq!(problem["status"], status);
+            assert!(problem["instance"].as_str().is_some_and(|id| id.starts_with("req_")), "{}", self.text);
         }
         self
     }

@@ -40,3 +40,33 @@ fn every_operation_says_what_it_is_and_how_it_fails() {
     }
     assert!(ids.len() > 10);
 }
+
+/// What a problem says of a body names its members, so every name must be ours.
+#[test]
+fn no_body_has_members_of_the_callers_own_naming() {
+    let api = serde_json::to_value(almoner::web::openapi::document()).expect("JSON");
+    let mut bodies: Vec<&Value> = api["paths"]
+        .as_object()
+        .expect("paths")
+        .values()
+        .flat_map(|item| item.as_object().expect("operations").values())
+        .map(|operation| &operation["requestBody"])
+        .collect();
+    let mut seen = 0;
+    while let Some(at) = bodies.pop() {
+        match at {
+            Value::Object(members) => {
+                if let Some(name) = at["$ref"].as_str() {
+                    bodies.push(api.pointer(name.trim_start_matches('#')).expect("a schema"));
+                    seen += 1;
+                }
+                let own = members.get("additionalProperties").is_some_and(|a| *a != false);
+                assert!(!own && members.get("propertyNames").is_none(), "{at}");
+                bodies.extend(members.values());
+            }
+            Value::Array(items) => bodies.extend(items),
+            _ => {}
+        }
+    }
+    assert!(seen > 20, "{seen}");
+}

@@ -94,7 +94,7 @@ impl Program {
     }
 }
 
-/// A running server. Dropping it kills it, as a crash would.
+/// A running server. Dropping it kills it, as a crash would; [`Server::stop`] ends it well.
 pub struct Server {
     /// Where it serves.
     pub url: String,
@@ -133,6 +133,14 @@ impl Server {
         said.push((format!("headers of {method} {path}"), headers));
         said.push((format!("answer to {method} {path}"), bytes.clone()));
         (status, std::mem::take(&mut bytes))
+    }
+}
+
+impl Server {
+    /// Tells it to stop, and waits until it has.
+    pub fn stop(mut self) {
+        let told = Command::new("kill").arg(self.child.id().to_string()).status().expect("kill runs");
+        assert!(told.success() && self.child.wait().expect("it ends").success(), "it ends well");
     }
 }
 

@@ -12,7 +12,7 @@ use serde::Serialize;
 use crate::checkpoint::{Checkpoint, SignedCheckpoint};
 use crate::leaf::{self, scan};
 use crate::note::VerifierKey;
-use crate::source::Source;
+use crate::source::{Source, SourceError};
 use crate::tile::{TilePath, unbundle};
 use crate::tree::{Edge, Hash, TILE_WIDTH, leaf_hash, tile_hashes};
 
@@ -28,6 +28,8 @@ pub struct Finding {
     pub seq: Option<u64>,
     /// What is wrong.
     pub problem: String,
+    /// Whether the file could not be had, so that nothing is known of it.
+    pub unread: bool,
 }
 
 impl std::fmt::Display for Finding {
@@ -58,11 +60,19 @@ pub struct Audit {
     pub findings: Vec<Finding>,
     /// How many findings there are.
     pub findings_total: u64,
+    /// How many of them are files that could not be had: of these nothing is known, neither good nor bad.
+    pub unread: u64,
 }
 
 impl Audit {
+    /// Whether something in the log is wrong; `false` also where all that was found is that files could not be had.
+    pub const fn is_wrong(&self) -> bool {
+        self.findings_total > self.unread
+    }
+
     fn add(&mut self, finding: Finding) {
         self.findings_total += 1;
+        self.unread += u64::from(finding.unread);
         self.intact = false;
         if self.findings.len() < FINDINGS_MAX {
             self.findings.push(finding);
@@ -70,8 +80,18 @@ impl Audit {
     }
 
     fn broken(&mut self, path: impl ToString, problem: impl ToString) {
-        self.add(Finding { path: path.to_string(), seq: None, problem: problem.to_string() });
+        let (path, problem) = (path.to_string(), problem.to_string());
+        self.add(Finding { path, seq: None, problem, unread: false });
     }
+
+    fn not_had(&mut self, path: impl ToString, error: &SourceError) {
+        let unread = is_unread(error);
+        self.add(Finding { path: path.to_string(), seq: None, problem: error.to_string(), unread });
+    }
+}
+
+const fn is_unread(error: &SourceError) -> bool {
+    matches!(error, SourceError::Unreadable { .. })
 }
 
 /// Audits the whole log at `source` that `key` signs, on `threads` threads. `known` is an earlier checkpoint that the
@@ -86,11 +106,12 @@ pub fn audit(source: &dyn Source, key: &VerifierKey, known: Option<&Checkpoint>,
         last_time: None,
         findings: Vec::new(),
         findings_total: 0,
+        unread: 0,
     };
     let note = match source.read("checkpoint") {
         Ok(note) => note,
         Err(error) => {
-            audit.broken("checkpoint", error);
+            audit.not_had("checkpoint", &error);
             return audit;
         }
     };
@@ -115,13 +136,23 @@ struct Run {
     kinds: BTreeMap<Vec<u8>, u64>,
     findings: Vec<Finding>,
     findings_total: u64,
+    unread: u64,
 }
 
 impl Run {
     fn add(&mut self, path: &TilePath, seq: Option<u64>, problem: impl ToString) {
+        self.push(path, seq, problem.to_string(), false);
+    }
+
+    fn not_had(&mut self, path: &TilePath, error: &SourceError) {
+        self.push(path, None, error.to_string(), is_unread(error));
+    }
+
+    fn push(&mut self, path: &TilePath, seq: Option<u64>, problem: String, unread: bool) {
         self.findings_total += 1;
+        self.unread += u64::from(unread);
         if self.findings.len() < FINDINGS_MAX {
-            self.findings.push(Finding { path: path.to_string(), seq, problem: problem.to_string() });
+            self.findings.push(Finding { path: path.to_string(), seq, problem, unread });
         }
     }
 }
@@ -147,14 +178,17 @@ fn walk(
     let mut known_root = known.filter(|k| k.size == 0).map(|_| crate::tree::EMPTY_ROOT);
     for mut run in runs {
         let start = edge.size();
-        if run.first_prev.is_some_and(|prev| prev != last) {
+        // Behind a file that could not be had, what stood before is not known, and nothing is said about the link to it.
+        audit.unread += run.unread;
+        let linked = audit.unread == 0;
+        if linked && run.first_prev.is_some_and(|prev| prev != last) {
             run.add(
                 &bundle_of(start, size),
                 Some(start),
                 "its `prev` is not the hash of the entry before it",
             );
         }
-        if run.first_time.is_some_and(|t| t < time) {
+        if linked && run.first_time.is_some_and(|t| t < time) {
             run.add(&bundle_of(start, size), Some(start), "its time is before that of the entry before it");
         }
         complete &= run.findings_total == 0;
@@ -178,7 +212,8 @@ fn walk(
         audit.broken("checkpoint", "the signed root is not the root of the entries");
     }
     check_upper_tiles(source, &mut edge, audit);
-    if let Some(known) = known.filter(|k| known_root != Some(k.root)) {
+    let unseen = known_root.is_none() && audit.unread > 0;
+    if let Some(known) = known.filter(|k| !unseen && known_root != Some(k.root)) {
         let problem =
             format!("the log does not begin with the checkpoint of size {} that was known", known.size);
         audit.broken("checkpoint", problem);
@@ -204,8 +239,12 @@ fn read_run(source: &dyn Source, span: std::ops::Range<u64>, size: u64) -> Run {
         let leaves =
             bytes.as_ref().ok().and_then(|b| unbundle(b)).filter(|l| l.len() == usize::from(bundle.width));
         let Some(leaves) = leaves else {
-            let cut = || "does not hold the number of whole entries that its name says".to_owned();
-            run.add(&bundle, None, bytes.as_ref().err().map_or_else(cut, ToString::to_string));
+            match &bytes {
+                Err(error) => run.not_had(&bundle, error),
+                Ok(_) => {
+                    run.add(&bundle, None, "does not hold the number of whole entries that its name says")
+                }
+            }
             // Go on behind the gap, with what the tile says was there.
             prev = stored.last().copied();
             run.hashes.extend(stored);
@@ -230,7 +269,7 @@ fn read_hashes(source: &dyn Source, tile: &TilePath, run: &mut Run) -> Vec<Hash>
     let bytes = match source.read(&tile.to_string()) {
         Ok(bytes) => bytes,
         Err(error) => {
-            run.add(tile, None, error);
+            run.not_had(tile, &error);
             return Vec::new();
         }
     };
@@ -280,7 +319,7 @@ fn check_upper_tiles(source: &dyn Source, edge: &mut Edge, audit: &mut Audit) {
         match source.read(&path.to_string()) {
             Ok(bytes) if bytes == computed.bytes => {}
             Ok(_) => audit.broken(path, "does not hold the roots of the tiles below it"),
-            Err(error) => audit.broken(path, error),
+            Err(error) => audit.not_had(path, &error),
         }
     }
 }

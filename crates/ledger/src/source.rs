@@ -15,7 +15,7 @@ pub enum SourceError {
     /// It is not there.
     #[error("{0} is missing")]
     Missing(String),
-    /// It is there and cannot be read.
+    /// It cannot be had now, which says nothing about the log: the address is not reached, or the file not readable.
     #[error("{path} cannot be read: {reason}")]
     Unreadable {
         /// Which file.
@@ -23,6 +23,9 @@ pub enum SourceError {
         /// Why.
         reason: String,
     },
+    /// It is there, and no file of a log.
+    #[error("{0} is longer than any file of a log")]
+    TooLong(String),
 }
 
 /// A published log.
@@ -83,8 +86,7 @@ impl Source for Http {
 
 fn limited(path: &str, bytes: Vec<u8>) -> Result<Vec<u8>, SourceError> {
     if bytes.len() as u64 > BYTES_MAX {
-        let reason = "longer than any file of a log".into();
-        return Err(SourceError::Unreadable { path: path.into(), reason });
+        return Err(SourceError::TooLong(path.into()));
     }
     Ok(bytes)
 }

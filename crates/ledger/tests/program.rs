@@ -56,3 +56,38 @@ fn a_receipt_is_checked_against_an_opened_entry_and_against_its_bare_leaf() {
         assert_eq!(done.status.code(), Some(code), "{name}: {}", String::from_utf8_lossy(&done.stdout));
     }
 }
+
+#[test]
+fn a_log_that_is_not_reached_is_not_called_rewritten() {
+    use almoner_ledger::audit::audit;
+    use almoner_ledger::source::{Source, SourceError};
+    use almoner_ledger::{Checkpoint, LogKey};
+    let key = LogKey::new("almoner.example/log", &[9; 32]).expect("a name");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").and_then(|l| l.local_addr()).expect("a port");
+    let url = format!("http://{closed}/ledger");
+    for args in [vec!["ledger", &url], vec!["ledger", &url, "--vkey", &key.vkey()]] {
+        let done = verify(&args);
+        let (out, err) = (String::from_utf8_lossy(&done.stdout), String::from_utf8_lossy(&done.stderr));
+        assert_eq!(done.status.code(), Some(3), "{out}{err}");
+        assert!(!out.contains("NOT INTACT") && err.contains("could not be reached"), "{out}{err}");
+    }
+
+    // A line that breaks in the middle: the head is had, the entries are not.
+    struct Broken(Vec<u8>);
+    impl Source for Broken {
+        fn read(&self, path: &str) -> Result<Vec<u8>, SourceError> {
+            match path {
+                "checkpoint" => Ok(self.0.clone()),
+                _ => Err(SourceError::Unreadable { path: path.into(), reason: "connection reset".into() }),
+            }
+        }
+    }
+    let head = |size| Checkpoint { origin: key.name().into(), size, root: [7; 32] };
+    let log = Broken(head(700).sign(&key).expect("signs").note);
+    let checker = almoner_ledger::VerifierKey::parse(&key.vkey()).expect("a key");
+    for threads in [1, 3] {
+        let found = audit(&log, &checker, Some(&head(300)), threads);
+        assert!(!found.intact && !found.is_wrong(), "{:?}", found.findings);
+        assert_eq!((found.unread, found.findings_total), (6, 6), "bundles and tiles: {:?}", found.findings);
+    }
+}

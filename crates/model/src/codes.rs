@@ -135,7 +135,7 @@ impl Serialize for Code {
 impl<'de> Deserialize<'de> for Code {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
         let text = String::deserialize(deserializer)?;
-        Self::parse(&text).ok_or_else(|| serde::de::Error::custom("not VOCABULARY:code of a known system"))
+        Self::parse(&text).ok_or_else(|| crate::misfit("VOCABULARY:code of a known system"))
     }
 }
 

@@ -111,7 +111,9 @@ impl Serialize for Duo {
 
 impl<'de> Deserialize<'de> for Duo {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?
+            .parse()
+            .map_err(|_| crate::misfit("a known DUO term such as DUO:0000042"))
     }
 }
 

@@ -19,6 +19,10 @@ pub enum IdError {
     Subject,
 }
 
+/// What a slug is, for whoever sent another thing.
+const SLUG: &str =
+    "1 to 64 characters of a-z, 0-9, '-', '_' and single '.', beginning with a letter or digit";
+
 fn is_slug(text: &str) -> bool {
     let ok = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b"-_.".contains(&b);
     (1..=64).contains(&text.len())
@@ -74,7 +78,7 @@ macro_rules! slug_id {
 
         impl<'de> Deserialize<'de> for $name {
             fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-                Self::try_from(String::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+                Self::try_from(String::deserialize(deserializer)?).map_err(|_| crate::misfit(SLUG))
             }
         }
     };
@@ -148,7 +152,8 @@ impl fmt::Debug for SubjectId {
 
 impl<'de> Deserialize<'de> for SubjectId {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        Self::new(i64::deserialize(deserializer)?).map_err(serde::de::Error::custom)
+        Self::new(i64::deserialize(deserializer)?)
+            .map_err(|_| crate::misfit("a whole number from 1 to 2^53 - 1"))
     }
 }
 

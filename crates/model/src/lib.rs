@@ -31,3 +31,8 @@ pub use origin::{Origin, RowKey};
 pub use sensitive::Sensitive;
 pub use states::{in_united_states, state_code};
 pub use tables::{ColumnSpec, ColumnType, IdentifierClass, TableOrigin, TableSpec, Tables};
+
+/// A value that does not fit, as `serde` says it: what was expected, never what was there.
+pub(crate) fn misfit<E: serde::de::Error>(expected: &str) -> E {
+    E::invalid_value(serde::de::Unexpected::Other("this"), &expected)
+}

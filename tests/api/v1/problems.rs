@@ -20,6 +20,7 @@ fn what_the_framework_refuses_is_a_problem_too() {
     post(b"{\"role\": Marine542").expect(400);
     let misfit = post(b"{\"role\": \"Marine542\"}").expect(422);
     assert!(misfit.text.contains("operator") && !misfit.text.contains("Marine"), "{}", misfit.text);
+    assert_eq!(misfit.json()["pointer"], "/role");
     post(vec![b' '; 3_000].as_slice()).expect(413);
     let typeless = [("content-type", "text/plain")];
     house.call("POST", "/v1/tokens", Some(&operator), &typeless, Some(b"{}")).expect(415);
@@ -27,8 +28,35 @@ fn what_the_framework_refuses_is_a_problem_too() {
     house.get("/v1/tokens?limit=0", Some(&operator)).expect(400);
     house.get("/v1/tokens?cursor=!", Some(&operator)).expect(400);
     house.get("/v1/jobs/none", Some(&operator)).expect(404);
+    house.get("/v1/datasets/none", Some(&operator)).expect(404);
     house.get("/v1/me", Some("alm_forged")).expect(401);
     assert_eq!(house.get("/v1/me", None).expect(401).headers["www-authenticate"], "Bearer realm=\"almoner\"");
+}
+
+#[test]
+fn a_body_that_does_not_fit_is_told_by_its_member() {
+    let house = House::open();
+    let researcher = house.token("researcher", &["p"]);
+    let mut request = json!({
+        "id": "r1", "project": "p", "purpose": "DUO:0000006", "modifiers": ["DUO:0000042", "Marine542"],
+        "cohort": {}, "datasets": ["north"], "tables": ["person"], "tier": "controlled", "profile": "limited",
+        "lay_summary": "", "ethics": {"protocol": "1", "board": "b", "expires": "2030-01-01"}
+    });
+    let told = |body: &serde_json::Value| {
+        let problem = house.post("/v1/requests", &researcher, body).expect(422);
+        assert!(!problem.text.contains("542"), "{}", problem.text);
+        let problem = problem.json();
+        let text = |name: &str| problem[name].as_str().expect("text").to_owned();
+        (text("pointer"), text("detail"))
+    };
+    let (pointer, detail) = told(&request);
+    assert_eq!(pointer, "/modifiers/1");
+    assert!(detail.contains("a known DUO term"), "{detail}");
+    request["modifiers"] = json!([]);
+    request["ethics"]["expires"] = json!("5422");
+    assert_eq!(told(&request).0, "/ethics/expires");
+    request["ethics"] = json!({"protocol": "1", "expires": "2030-01-01"});
+    assert_eq!(told(&request).0, "/ethics/board");
 }
 
 #[test]

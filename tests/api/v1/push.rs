@@ -5,11 +5,12 @@ use std::io::{self, Read as _, Write as _};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use std::sync::Mutex;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use almoner::jobs::Recorded;
+use almoner::jobs::{Progress, Recorded, Unit};
 use almoner::push::{Push, PushError, Server, push};
 use almoner::store::Write;
 use serde_json::Value;
@@ -142,6 +143,83 @@ fn a_wrong_token_an_empty_folder_and_a_refused_export_are_told() {
     let Err(PushError::Problem { status: 0, detail, measured, .. }) = nobody else { panic!("{nobody:?}") };
     assert!(!detail.contains("Marine"), "{detail}");
     assert_eq!(measured, Value::Null);
+}
+
+/// A server whose certificate is for `name`, with the file that holds the certificate.
+fn with_certificate(name: &str, ca: bool, place: &Path) -> (House, PathBuf) {
+    let key = rcgen::KeyPair::generate().expect("made");
+    let mut wanted = rcgen::CertificateParams::new([name.to_owned()]).expect("a name");
+    if ca {
+        wanted.is_ca = rcgen::IsCa::Ca(rcgen::BasicConstraints::Unconstrained);
+    }
+    let (cert, secret) = (place.join(format!("{name}-{ca}.pem")), place.join(format!("{name}-{ca}.key")));
+    fs::write(&cert, wanted.self_signed(&key).expect("signed").pem()).expect("written");
+    fs::write(&secret, key.serialize_pem()).expect("written");
+    let shown = cert.clone();
+    let house = House::with(|config| {
+        config.http.tls_cert = Some(shown);
+        config.http.tls_key = Some(secret);
+    });
+    (house, cert)
+}
+
+#[test]
+#[expect(clippy::disallowed_methods, reason = "that nothing was waited for is what is tested")]
+fn what_cannot_get_better_by_waiting_ends_at_once_and_says_what_to_do() {
+    let place = tempfile::tempdir().expect("folder");
+    let (right, right_cert) = with_certificate("localhost", false, place.path());
+    let (authority, authority_cert) = with_certificate("localhost", true, place.path());
+    let (other, other_cert) = with_certificate("almoner.example.org", false, place.path());
+    let plain = House::open();
+    let local = |house: &House, scheme: &str| {
+        format!("{scheme}://localhost:{}", house.url().rsplit(':').next().expect("a port"))
+    };
+    let cases = [
+        (local(&right, "https"), None, "--ca"),
+        (local(&authority, "https"), Some(&authority_cert), "basicConstraints=CA:FALSE"),
+        (local(&other, "https"), Some(&other_cert), "another name than localhost"),
+        (local(&plain, "https"), Some(&right_cert), "does not speak TLS"),
+        (local(&right, "http"), None, "does not speak HTTP"),
+        ("https://nobody.invalid".into(), None, "no machine is known by the name nobody.invalid"),
+    ];
+    for (url, ca, told) in cases {
+        let begun = Instant::now();
+        let mut wanted = to(&plain, sample(), "token", place.path());
+        wanted.server = Server::new(&url, "token", ca.map(PathBuf::as_path)).expect("an address");
+        wanted.patience = Duration::from_secs(600);
+        let Err(PushError::Unusable(said)) = push(&wanted, &Recorded::default()) else { panic!("{url}") };
+        assert!(said.contains(told), "{url}: {said}");
+        assert!(begun.elapsed() < Duration::from_secs(20), "{url} took {:?}", begun.elapsed());
+    }
+}
+
+#[derive(Default)]
+struct Waits(Mutex<Vec<String>>);
+
+impl Progress for Waits {
+    fn stage(&self, _: &'static str, _: Option<u64>, _: Unit) {}
+    fn advance(&self, _: u64) {}
+    fn waiting(&self, why: &str) {
+        self.0.lock().expect("no thread failed").push(why.to_owned());
+    }
+}
+
+#[test]
+fn every_wait_for_a_server_that_is_not_there_is_told() {
+    let house = House::open();
+    let place = tempfile::tempdir().expect("folder");
+    let closed = {
+        let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
+        format!("http://{}", listener.local_addr().expect("bound"))
+    };
+    let mut wanted = to(&house, sample(), "token", place.path());
+    wanted.server = Server::new(&closed, "token", None).expect("loopback");
+    wanted.patience = Duration::from_secs(1);
+    let waits = Waits::default();
+    assert!(matches!(push(&wanted, &waits), Err(PushError::Unreachable(_))));
+    let told = waits.0.lock().expect("no thread failed");
+    assert_eq!(told.len(), 3, "0.2, 0.4 and 0.8 seconds: {told:?}");
+    assert!(told.iter().all(|line| line.contains(&closed) && line.contains("refused")), "{told:?}");
 }
 
 /// Passes bytes on to a server, and breaks every connection once `limit` bytes went through, until healed.

@@ -1,7 +1,7 @@
 //! `almoner-verify`: checks, on anyone's machine and without trusting the operator, what Almoner published.
 //!
 //! A thin shell over the library: it parses arguments, reads files, calls one check and prints the result. Exit codes:
-//! 0 intact, 1 something is wrong, 2 wrong usage.
+//! 0 intact, 1 something is wrong, 2 wrong usage, 3 could not be checked.
 
 #![expect(
     clippy::print_stdout,
@@ -16,7 +16,7 @@ use almoner_ledger::audit::{Audit, audit};
 use almoner_ledger::evidence::{Pack, verify_evidence};
 use almoner_ledger::package::verify_package;
 use almoner_ledger::receipt::Receipt;
-use almoner_ledger::source::{Folder, Http, Source};
+use almoner_ledger::source::{Folder, Http, Source, SourceError};
 use almoner_ledger::tile::{TilePath, unbundle};
 use almoner_ledger::{Checkpoint, VerifierKey};
 
@@ -38,7 +38,7 @@ almoner-verify checks what an Almoner server published, offline and without trus
       With the log at hand, also that nothing that they said was left out.
 
   --json   one JSON object on standard output
-Exit codes: 0 intact, 1 something is wrong, 2 wrong usage.";
+Exit codes: 0 intact, 1 something is wrong, 2 wrong usage, 3 a file or address could not be read, so nothing is known.";
 
 struct Arguments {
     positional: Vec<String>,
@@ -82,8 +82,52 @@ fn verifier_key(given: &str) -> Result<VerifierKey, String> {
     })
 }
 
-fn read(path: &str) -> Result<Vec<u8>, String> {
-    std::fs::read(path).map_err(|e| format!("{path} cannot be read: {}", e.kind()))
+/// What a check came to.
+#[derive(Clone, Copy)]
+enum Verdict {
+    Intact,
+    Wrong,
+    Unknown,
+}
+
+impl From<bool> for Verdict {
+    fn from(intact: bool) -> Self {
+        if intact { Self::Intact } else { Self::Wrong }
+    }
+}
+
+/// Why a check ended before its result.
+enum Stop {
+    /// What was given is not what it should be.
+    Wrong(String),
+    /// Something could not be read, which says nothing about it.
+    Unread(String),
+}
+
+impl From<String> for Stop {
+    fn from(problem: String) -> Self {
+        Self::Wrong(problem)
+    }
+}
+
+impl From<&str> for Stop {
+    fn from(problem: &str) -> Self {
+        Self::Wrong(problem.to_owned())
+    }
+}
+
+fn read(path: &str) -> Result<Vec<u8>, Stop> {
+    std::fs::read(path).map_err(|e| Stop::Unread(format!("{path} cannot be read: {}", e.kind())))
+}
+
+/// A file of a log; `why` it was needed.
+fn read_log(source: &dyn Source, place: &str, path: &str, why: &str) -> Result<Vec<u8>, Stop> {
+    source.read(path).map_err(|e| match e {
+        SourceError::Unreadable { reason, .. } => {
+            Stop::Unread(format!("{place} could not be reached: {reason}"))
+        }
+        e => Stop::Wrong(format!("{why}{e}")),
+    })
 }
 
 /// The leaf of an entry: the file itself, or what an opened entry (`leaf`, `opening`, `payload`) says under `leaf`.
@@ -101,13 +145,12 @@ fn log_at(place: &str) -> Box<dyn Source> {
     }
 }
 
-/// `Ok(true)` if everything is intact.
-fn ledger(args: &Arguments, place: &str) -> Result<bool, String> {
+fn ledger(args: &Arguments, place: &str) -> Result<Verdict, Stop> {
     let source = log_at(place);
     let key = match &args.vkey {
         Some(given) => verifier_key(given)?,
         None => {
-            let line = source.read("vkey").map_err(|e| format!("no --vkey was given and {e}"))?;
+            let line = read_log(&*source, place, "vkey", "no --vkey was given and ")?;
             VerifierKey::parse(&String::from_utf8_lossy(&line)).map_err(|e| e.to_string())?
         }
     };
@@ -117,13 +160,15 @@ fn ledger(args: &Arguments, place: &str) -> Result<bool, String> {
         }
         None => None,
     };
+    read_log(&*source, place, "checkpoint", "")?;
     let result = audit(&*source, &key, known.as_ref(), args.threads);
     if args.json {
         println!("{}", serde_json::to_string(&result).map_err(|e| e.to_string())?);
     } else {
         tell(&result, args.vkey.is_some());
     }
-    Ok(result.intact)
+    let unknown = !result.intact && !result.is_wrong();
+    Ok(if unknown { Verdict::Unknown } else { result.intact.into() })
 }
 
 fn tell(result: &Audit, key_given: bool) {
@@ -137,7 +182,7 @@ fn tell(result: &Audit, key_given: bool) {
         println!("        {count:>9} {kind}");
     }
     for finding in &result.findings {
-        println!("WRONG   {finding}");
+        println!("{}  {finding}", if finding.unread { "UNREAD" } else { "WRONG " });
     }
     if result.findings_total > result.findings.len() as u64 {
         println!("WRONG   and {} more", result.findings_total - result.findings.len() as u64);
@@ -147,11 +192,14 @@ fn tell(result: &Audit, key_given: bool) {
         (true, false) => {
             println!("intact, but the key came with the log: compare it with one you have by another way")
         }
+        (false, _) if !result.is_wrong() => {
+            println!("COULD NOT BE CHECKED: files of the log were not reached")
+        }
         (false, _) => println!("NOT INTACT"),
     }
 }
 
-fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<bool, String> {
+fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<Verdict, Stop> {
     let given = args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?;
     let key = verifier_key(given)?;
     let receipt = Receipt::parse(&read(proof)?).map_err(|e| format!("{proof}: {e}"))?;
@@ -171,13 +219,13 @@ fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<bool, String> {
             (problem, _) => println!("NOT INTACT: {}", problem.unwrap_or_default()),
         }
     }
-    Ok(checked.is_ok())
+    Ok(checked.is_ok().into())
 }
 
-fn release(args: &Arguments, dir: &str) -> Result<bool, String> {
+fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
     let dir = Path::new(dir);
     if !dir.join("release.json").is_file() {
-        return Err(format!("{} holds no release: there is no release.json in it", dir.display()));
+        return Err(format!("{} holds no release: there is no release.json in it", dir.display()).into());
     }
     let key = match &args.vkey {
         Some(given) => verifier_key(given)?,
@@ -186,7 +234,7 @@ fn release(args: &Arguments, dir: &str) -> Result<bool, String> {
     let report = verify_package(dir, Some(&key));
     if args.json {
         println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?);
-        return Ok(report.intact);
+        return Ok(report.intact.into());
     }
     if let Some(release) = &report.release {
         println!("release {release}");
@@ -205,7 +253,7 @@ fn release(args: &Arguments, dir: &str) -> Result<bool, String> {
         }
         (false, _) => println!("NOT INTACT"),
     }
-    Ok(report.intact)
+    Ok(report.intact.into())
 }
 
 fn findings(findings: &[String]) {
@@ -217,7 +265,7 @@ fn findings(findings: &[String]) {
     }
 }
 
-fn evidence(args: &Arguments, pack: &str) -> Result<bool, String> {
+fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
     let given = args.vkey.as_ref().ok_or("an evidence pack is checked with --vkey")?;
     let key = verifier_key(given)?;
     let pack: Pack =
@@ -226,18 +274,21 @@ fn evidence(args: &Arguments, pack: &str) -> Result<bool, String> {
         None => verify_evidence(&pack, &key, None),
         Some(place) => {
             let source = log_at(place);
-            let note = source.read("checkpoint").map_err(|e| e.to_string())?;
+            let note = read_log(&*source, place, "checkpoint", "")?;
             let log = Checkpoint::open(&note, &key).map_err(|e| e.to_string())?.checkpoint;
             let audited = audit(&*source, &key, None, args.threads);
+            if audited.is_wrong() {
+                return Err("the log itself is not intact; see `almoner-verify ledger`".into());
+            }
             if !audited.intact {
-                return Err("the log itself is not intact; see `almoner-verify ledger`".to_owned());
+                return Err(Stop::Unread(format!("{place} could not be reached for the whole of the log")));
             }
             verify_evidence(&pack, &key, Some(&mut leaves(&*source, log.size)))
         }
     };
     if args.json {
         println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?);
-        return Ok(report.intact);
+        return Ok(report.intact.into());
     }
     println!("persons {}\nentries {}\nas of   {}", report.persons, report.entries, report.as_of);
     findings(&report.findings);
@@ -250,7 +301,7 @@ fn evidence(args: &Arguments, pack: &str) -> Result<bool, String> {
         }
         (false, _) => println!("NOT INTACT"),
     }
-    Ok(report.intact)
+    Ok(report.intact.into())
 }
 
 /// All leaves of a log, in order; ends early where a bundle cannot be read, which the check notices.
@@ -284,11 +335,16 @@ fn main() -> ExitCode {
         _ => return usage("say what to check"),
     };
     match done {
-        Ok(true) => ExitCode::SUCCESS,
-        Ok(false) => ExitCode::from(1),
-        Err(problem) => {
+        Ok(Verdict::Intact) => ExitCode::SUCCESS,
+        Ok(Verdict::Wrong) => ExitCode::from(1),
+        Ok(Verdict::Unknown) => ExitCode::from(3),
+        Err(Stop::Wrong(problem)) => {
             eprintln!("almoner-verify: {problem}");
             ExitCode::from(1)
+        }
+        Err(Stop::Unread(problem)) => {
+            eprintln!("almoner-verify: {problem}; nothing was checked");
+            ExitCode::from(3)
         }
     }
 }

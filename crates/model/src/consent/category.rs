@@ -107,7 +107,12 @@ impl Serialize for Category {
 
 impl<'de> Deserialize<'de> for Category {
     fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        String::deserialize(deserializer)?.parse().map_err(serde::de::Error::custom)
+        String::deserialize(deserializer)?.parse().map_err(|_| {
+            crate::misfit(&format!(
+                "one of {}",
+                Self::ALL.iter().map(|c| c.name()).collect::<Vec<_>>().join(", ")
+            ))
+        })
     }
 }
 

@@ -14,6 +14,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::RecordConsents;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// Consents to record.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -47,7 +48,7 @@ pub struct RecordedAll {
 pub async fn batch(
     caller: Caller<RecordConsents>,
     app: web::Data<App>,
-    body: web::Json<NewConsentsBody>,
+    body: Body<NewConsentsBody>,
 ) -> Result<Created<RecordedAll>, Problem> {
     let body = body.into_inner();
     let contributor = caller.contributor(body.contributor)?;

@@ -15,6 +15,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::RecordConsents;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// A list of signed forms.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -52,7 +53,7 @@ pub struct Imported {
 pub async fn import(
     caller: Caller<RecordConsents>,
     app: web::Data<App>,
-    body: web::Json<ImportBody>,
+    body: Body<ImportBody>,
 ) -> Result<Created<Imported>, Problem> {
     let body = body.into_inner();
     let contributor = caller.contributor(body.contributor)?;

@@ -14,6 +14,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::RecordConsents;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// A consent to record.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -40,7 +41,7 @@ pub struct NewConsentBody {
 pub async fn record(
     caller: Caller<RecordConsents>,
     app: web::Data<App>,
-    body: web::Json<NewConsentBody>,
+    body: Body<NewConsentBody>,
 ) -> Result<Created<Recorded>, Problem> {
     let body = body.into_inner();
     let contributor = caller.contributor(body.contributor)?;

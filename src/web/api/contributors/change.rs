@@ -14,6 +14,7 @@ use crate::web::answer::blocking;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::ChangeContributors;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 use crate::web::schema::Slug;
 
 /// What a contributor is from now on.
@@ -47,7 +48,7 @@ pub async fn change(
     caller: Caller<ChangeContributors>,
     app: web::Data<App>,
     id: web::Path<ContributorId>,
-    body: web::Json<ContributorPatch>,
+    body: Body<ContributorPatch>,
 ) -> Result<web::Json<Contributor>, Problem> {
     let (id, body) = (id.into_inner(), body.into_inner());
     caller.contributor(Some(id.clone()))?;

@@ -13,6 +13,7 @@ use crate::web::answer::blocking;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::PublishContract;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 use crate::web::schema::{Sha256Hex, Slug};
 
 /// A contract.
@@ -42,7 +43,7 @@ pub async fn contract(
     caller: Caller<PublishContract>,
     app: web::Data<App>,
     id: web::Path<ContributorId>,
-    body: web::Json<NewContract>,
+    body: Body<NewContract>,
 ) -> Result<web::Json<Contributor>, Problem> {
     let (id, body) = (id.into_inner(), body.into_inner());
     caller.contributor(Some(id.clone()))?;

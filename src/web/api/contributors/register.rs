@@ -15,6 +15,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::RegisterContributors;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// A contributor to register.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -47,7 +48,7 @@ pub struct NewContributor {
 pub async fn register(
     caller: Caller<RegisterContributors>,
     app: web::Data<App>,
-    body: web::Json<NewContributor>,
+    body: Body<NewContributor>,
 ) -> Result<Created<Contributor>, Problem> {
     let body = body.into_inner();
     let act = caller.act(&app);

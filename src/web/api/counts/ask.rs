@@ -15,6 +15,7 @@ use crate::web::answer::{Created, IdempotencyHeader, Turns};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::CountCohorts;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// What to count.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -82,7 +83,7 @@ pub async fn ask(
     caller: Caller<CountCohorts>,
     app: web::Data<App>,
     turns: web::Data<Turns>,
-    body: web::Json<NewCount>,
+    body: Body<NewCount>,
 ) -> Result<Created<CountView>, Problem> {
     let body = body.into_inner();
     caller.for_project(&body.project)?;

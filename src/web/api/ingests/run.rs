@@ -16,6 +16,7 @@ use crate::web::api::jobs::Job;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::IngestLocally;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 use crate::web::schema::Slug;
 
 /// A folder to take in.
@@ -55,7 +56,7 @@ pub struct NewIngest {
 pub async fn run(
     caller: Caller<IngestLocally>,
     app: web::Data<App>,
-    body: web::Json<NewIngest>,
+    body: Body<NewIngest>,
 ) -> Result<Accepted<Job>, Problem> {
     caller.at_the_machine()?;
     let (owner, act, own, body) = (caller.id.clone(), caller.act(&app), app.clone(), body.into_inner());

@@ -13,6 +13,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::InvitePatients;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// Whom to invite.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -55,7 +56,7 @@ pub struct IssuedInvitation {
 pub async fn issue(
     caller: Caller<InvitePatients>,
     app: web::Data<App>,
-    body: web::Json<NewInvitation>,
+    body: Body<NewInvitation>,
 ) -> Result<Created<IssuedInvitation>, Problem> {
     let body = body.into_inner();
     let contributor = caller.contributor(body.contributor)?;

@@ -13,6 +13,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::ReadPublic;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// A code to redeem.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -46,10 +47,11 @@ pub struct ParticipantToken {
 pub async fn redeem(
     caller: Caller<ReadPublic>,
     app: web::Data<App>,
-    body: web::Json<Redemption>,
+    body: Body<Redemption>,
 ) -> Result<Created<ParticipantToken>, Problem> {
     let act = caller.act(&app);
-    let token = blocking(&app, move |app| invitation::redeem(&app.access(), &act, body.code.expose()));
+    let token =
+        blocking(&app, move |app| invitation::redeem(&app.access(), &act, body.into_inner().code.expose()));
     let token = token.await?;
     Ok(Created(ParticipantToken { token: token.secret.to_string(), expires: token.expires.to_string() }))
 }

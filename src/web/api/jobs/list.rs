@@ -9,7 +9,7 @@ use crate::web::auth::Caller;
 use crate::web::auth::roles::FollowJobs;
 use crate::web::error::Problem;
 
-/// Lists the jobs that the caller may know of.
+/// Lists the jobs that the caller may know of, newest first.
 #[utoipa::path(
     tag = "jobs",
     operation_id = "list_jobs",
@@ -23,19 +23,10 @@ pub async fn list(
     app: web::Data<App>,
     paging: web::Query<Paging>,
 ) -> Result<web::Json<Page<Job>>, Problem> {
-    let (mut after, limit) = (paging.after()?, paging.limit()?);
+    let (after, limit) = (paging.after()?, paging.limit()?);
     let principal = caller.clone();
     let rows = blocking(&app, move |app| {
-        let mut rows = Vec::new();
-        while rows.len() <= limit {
-            let records = app.jobs.list(after.as_deref(), limit + 1)?;
-            let Some(last) = records.last() else { break };
-            after = Some(last.id.clone());
-            rows.extend(
-                records.into_iter().filter(|job| may_see(&principal, job)).map(|job| (job.id.clone(), job)),
-            );
-        }
-        Ok::<_, crate::store::StoreError>(rows)
+        app.jobs.newest(|job| may_see(&principal, job), after.as_deref(), limit + 1)
     });
     Ok(web::Json(paging.page(rows.await?, Job::from)))
 }

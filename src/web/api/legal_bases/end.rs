@@ -13,6 +13,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::RecordLegalBases;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 use crate::web::schema::OpaqueId;
 
 /// The end of a legal basis.
@@ -38,7 +39,7 @@ pub async fn end(
     caller: Caller<RecordLegalBases>,
     app: web::Data<App>,
     id: web::Path<String>,
-    body: web::Json<LegalBasisEnding>,
+    body: Body<LegalBasisEnding>,
 ) -> Result<Created<LegalBasis>, Problem> {
     let (principal, act) = (caller.clone(), caller.act(&app));
     let ended = blocking(&app, move |app| {
@@ -46,7 +47,7 @@ pub async fn end(
         let basis = read::legal_basis(&ctx.state(), &id)?;
         let basis = basis.filter(|b| principal.speaks_for(&b.body.contributor));
         let basis = basis.ok_or_else(Problem::not_found)?;
-        decide::end_legal_basis(&ctx, &act, &id, &body.reason)?;
+        decide::end_legal_basis(&ctx, &act, &id, &body.into_inner().reason)?;
         Ok::<_, Problem>(LegalBasis::of(basis, read::legal_basis_end(&ctx.state(), &id)?))
     });
     Ok(Created(ended.await?))

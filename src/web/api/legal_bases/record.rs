@@ -16,6 +16,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::RecordLegalBases;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// Kinds of legal bases.
 #[derive(Clone, Copy, Debug, Deserialize, Serialize, ToSchema)]
@@ -94,7 +95,7 @@ pub struct NewLegalBasis {
 pub async fn record(
     caller: Caller<RecordLegalBases>,
     app: web::Data<App>,
-    body: web::Json<NewLegalBasis>,
+    body: Body<NewLegalBasis>,
 ) -> Result<Created<LegalBasis>, Problem> {
     let body = body.into_inner();
     let contributor = caller.contributor(body.contributor)?;

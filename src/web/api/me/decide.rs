@@ -15,6 +15,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::DecideForOneself;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// What you say.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -48,7 +49,7 @@ pub struct NewChoice {
 pub async fn decide(
     caller: Caller<DecideForOneself>,
     app: web::Data<App>,
-    body: web::Json<NewChoice>,
+    body: Body<NewChoice>,
 ) -> Result<Created<Recorded>, Problem> {
     let who = caller.person()?;
     let body = body.into_inner();

@@ -14,6 +14,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::DecideForOneself;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// A withdrawal of one's own.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -39,7 +40,7 @@ pub struct OwnWithdrawal {
 pub async fn withdraw(
     caller: Caller<DecideForOneself>,
     app: web::Data<App>,
-    body: web::Json<OwnWithdrawal>,
+    body: Body<OwnWithdrawal>,
 ) -> Result<Created<ReceiptView>, Problem> {
     let who = caller.person()?;
     let body = body.into_inner();

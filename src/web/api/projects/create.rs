@@ -15,6 +15,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::CreateProjects;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// A project to create.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -44,7 +45,7 @@ pub struct NewProject {
 pub async fn create(
     caller: Caller<CreateProjects>,
     app: web::Data<App>,
-    body: web::Json<NewProject>,
+    body: Body<NewProject>,
 ) -> Result<Created<Project>, Problem> {
     let body = body.into_inner();
     let act = caller.act(&app);

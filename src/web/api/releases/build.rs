@@ -16,6 +16,7 @@ use crate::web::answer::{Accepted, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::BuildReleases;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// What to release.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -40,7 +41,7 @@ pub struct NewRelease {
 pub async fn build(
     caller: Caller<BuildReleases>,
     app: web::Data<App>,
-    body: web::Json<NewRelease>,
+    body: Body<NewRelease>,
 ) -> Result<Accepted<Job>, Problem> {
     let id = body.into_inner().request;
     let (principal, act, own) = (caller.clone(), caller.act(&app), app.clone());

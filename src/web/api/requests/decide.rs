@@ -14,6 +14,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::DecideRequests;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 use crate::web::schema::Slug;
 
 /// What a committee can say.
@@ -73,7 +74,7 @@ pub async fn decide(
     caller: Caller<DecideRequests>,
     app: web::Data<App>,
     id: web::Path<RequestId>,
-    body: web::Json<NewDecision>,
+    body: Body<NewDecision>,
 ) -> Result<Created<Request>, Problem> {
     let (id, body) = (id.into_inner(), body.into_inner());
     let contributor = caller.contributor(body.contributor)?;

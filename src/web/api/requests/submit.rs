@@ -17,6 +17,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::SubmitRequests;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// The determination of an ethics board.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -94,7 +95,7 @@ pub struct NewRequest {
 pub async fn submit(
     caller: Caller<SubmitRequests>,
     app: web::Data<App>,
-    body: web::Json<NewRequest>,
+    body: Body<NewRequest>,
 ) -> Result<Created<Request>, Problem> {
     let body = body.into_inner();
     caller.for_project(&body.project)?;

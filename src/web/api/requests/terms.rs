@@ -14,6 +14,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::SignTerms;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 use crate::web::schema::Slug;
 
 /// Signed terms.
@@ -42,7 +43,7 @@ pub async fn terms(
     caller: Caller<SignTerms>,
     app: web::Data<App>,
     id: web::Path<RequestId>,
-    body: web::Json<NewTerms>,
+    body: Body<NewTerms>,
 ) -> Result<Created<Request>, Problem> {
     let (id, body) = (id.into_inner(), body.into_inner());
     let (principal, act) = (caller.clone(), caller.act(&app));

@@ -11,6 +11,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::ManageTokens;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 use crate::web::schema::Slug;
 
 /// Roles that tokens are made for.
@@ -69,7 +70,7 @@ pub struct IssuedToken {
 pub async fn create(
     caller: Caller<ManageTokens>,
     app: web::Data<App>,
-    body: web::Json<NewTokenBody>,
+    body: Body<NewTokenBody>,
 ) -> Result<Created<IssuedToken>, Problem> {
     let body = body.into_inner();
     if body.label.chars().count() > 200 || body.scope.len() > 100 {

@@ -13,6 +13,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::PushExports;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 use crate::web::schema::Slug;
 
 /// An upload to be declared.
@@ -50,7 +51,7 @@ pub async fn create(
     caller: Caller<PushExports>,
     request: HttpRequest,
     app: web::Data<App>,
-    body: web::Json<NewUploadBody>,
+    body: Body<NewUploadBody>,
 ) -> Result<Created<Upload>, Problem> {
     let key = key(&request)?;
     let body = body.into_inner();

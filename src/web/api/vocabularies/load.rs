@@ -15,6 +15,7 @@ use crate::web::answer::{Accepted, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::LoadVocabularies;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// A vocabulary to load.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -39,7 +40,7 @@ pub struct NewVocabulary {
 pub async fn load(
     caller: Caller<LoadVocabularies>,
     app: web::Data<App>,
-    body: web::Json<NewVocabulary>,
+    body: Body<NewVocabulary>,
 ) -> Result<Accepted<Job>, Problem> {
     caller.at_the_machine()?;
     let (owner, act, own, path) = (caller.id.clone(), caller.act(&app), app.clone(), body.into_inner().path);

@@ -14,6 +14,7 @@ use crate::web::answer::{Created, IdempotencyHeader, blocking};
 use crate::web::auth::Caller;
 use crate::web::auth::roles::RecordConsents;
 use crate::web::error::Problem;
+use crate::web::extract::Body;
 
 /// A withdrawal to record.
 #[derive(Debug, Deserialize, ToSchema)]
@@ -45,7 +46,7 @@ pub struct NewWithdrawal {
 pub async fn record(
     caller: Caller<RecordConsents>,
     app: web::Data<App>,
-    body: web::Json<NewWithdrawal>,
+    body: Body<NewWithdrawal>,
 ) -> Result<Created<ReceiptView>, Problem> {
     let body = body.into_inner();
     let contributor = caller.contributor(body.contributor)?;
