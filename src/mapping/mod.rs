@@ -6,13 +6,15 @@
 //! does not generalise anything (`crates/deid`).
 
 pub mod fhir;
+pub mod identifiers;
 pub mod omop;
 pub mod outcome;
 pub mod people;
 pub mod staged;
 pub mod vocabulary;
 
-pub use people::{KeyedHasher, OutsidePersons, PersonIndex, RowKind};
+pub use identifiers::NamedIdentifier;
+pub use people::{KeyedHasher, OutsidePersons, PersonIndex, RowKind, Whose};
 pub use staged::{
     DETAIL_KEY, ORDINAL, PERSON, ROW_KEY, RowWriter, STAGING_COLUMNS, StageError, StagedBatch, StagedBuilder,
     StagedSchema, StagedSink, VISIT_KEY,

@@ -15,6 +15,8 @@ use std::sync::{PoisonError, RwLock};
 use almoner_model::{Origin, RowKey, SubjectId};
 use siphasher::{sip, sip128};
 
+use super::identifiers::{Identifiers, NamedIdentifier};
+
 /// The name under which a source id is hashed: `Encounter`, `visit_occurrence`, … Two kinds never share a key.
 pub type RowKind<'a> = &'a str;
 
@@ -57,6 +59,16 @@ impl KeyedHasher {
         let digest = sip128::Hasher128::finish128(&hasher);
         digest.as_u128()
     }
+
+    /// A hash of a part of an identifier; no part of one kind is compared with one of another.
+    pub(super) fn identifier_hash(&self, part: &str, text: &str) -> u64 {
+        let mut hasher = self.person;
+        hasher.write(b"identifier\0");
+        hasher.write(part.as_bytes());
+        hasher.write(&[0]);
+        hasher.write(text.as_bytes());
+        hasher.finish()
+    }
 }
 
 /// A hasher for keys that are hashes already: takes the low 64 bits as they are.
@@ -81,6 +93,17 @@ impl Hasher for AlreadyHashed {
 
 type ByKey = HashMap<u128, u32, BuildHasherDefault<AlreadyHashed>>;
 
+/// Whose an identifier is, as far as earlier exports say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Whose {
+    /// Nobody is known to have or have had it.
+    Unknown,
+    /// Several people have or had it, so that it names none of them.
+    Nobodys,
+    /// One person's alone.
+    One(SubjectId),
+}
+
 /// People who are not in this export but whom the exchange knows already for this contributor: an incremental export
 /// carries rows of theirs without their Patient record.
 pub trait OutsidePersons: Send + Sync {
@@ -89,21 +112,34 @@ pub trait OutsidePersons: Send + Sync {
 
     /// Whether the hospital merged the record with this id into another's.
     fn is_merged_away(&self, source_id: &str) -> bool;
+
+    /// Whose an identifier is.
+    fn whose(&self, identifier: NamedIdentifier<'_>) -> Whose;
 }
 
 /// The people of one ingest run: source id → a small ordinal → subject id.
+///
+/// Ids and identifiers are two spaces: an identifier never names whoever has it as an id.
 ///
 /// Filled by the reference pass ([`Self::add`], [`Self::merge`]), completed by the flow ([`Self::assign`],
 /// [`Self::set_outside`]), then shared and only read.
 pub struct PersonIndex {
     hasher: KeyedHasher,
     by_key: ByKey,
-    /// Identifiers that more than one record has, with all of these.
-    shared: HashMap<u128, Vec<u32>, BuildHasherDefault<AlreadyHashed>>,
+    identifiers: Identifiers,
     merged_into: Vec<u32>,
     subjects: Vec<Option<SubjectId>>,
     outside: Option<Box<dyn OutsidePersons>>,
     late: RwLock<Late>,
+}
+
+/// What asking outside the export came to.
+enum Found {
+    Nobody,
+    /// Somebody of the export.
+    Here(u32),
+    /// Somebody who is not in it.
+    Outside(SubjectId),
 }
 
 #[derive(Default)]
@@ -124,7 +160,7 @@ impl PersonIndex {
         Self {
             hasher,
             by_key: ByKey::default(),
-            shared: HashMap::default(),
+            identifiers: Identifiers::default(),
             merged_into: Vec::new(),
             subjects: Vec::new(),
             outside: None,
@@ -148,14 +184,14 @@ impl PersonIndex {
         ordinal
     }
 
-    /// A further id by which rows may name a person (an identifier used in conditional references). One that several
-    /// people have names nobody.
-    pub fn add_alias(&mut self, source_id: &str, ordinal: u32) {
-        let key = self.hasher.person_key(source_id);
-        let first = *self.by_key.entry(key).or_insert(ordinal);
-        if first != ordinal {
-            self.shared.entry(key).or_insert_with(|| vec![first]).push(ordinal);
-        }
+    /// That a person has an identifier, by which references may name them while it is theirs alone.
+    pub fn add_identifier(&mut self, system: &str, value: &str, ordinal: u32) {
+        self.identifiers.add(&self.hasher, system, value, ordinal);
+    }
+
+    /// Makes identifiers fast to find, when all are added.
+    pub fn sort_identifiers(&mut self) {
+        self.identifiers.sort();
     }
 
     /// `loser`'s rows become `winner`'s (`Patient.link` `replaced-by`, seen from the loser). A circle is left as it is.
@@ -207,24 +243,53 @@ impl PersonIndex {
     pub fn find(&self, source_id: &str) -> Option<u32> {
         let key = self.hasher.person_key(source_id);
         if let Some(&ordinal) = self.by_key.get(&key) {
-            let ordinal = self.resolve(ordinal);
-            let others = self.shared.get(&key).into_iter().flatten();
-            return others.map(|o| self.resolve(*o)).all(|o| o == ordinal).then_some(ordinal);
+            return Some(self.resolve(ordinal));
         }
         let outside = self.outside.as_ref()?;
+        self.late(key, || outside.lookup(source_id).map_or(Found::Nobody, Found::Outside))
+    }
+
+    /// The ordinal of the one person who has an identifier, after merges; `None` if nobody or several people have it. In a
+    /// run that continues earlier ones it must be one person's alone in the export and, as a record number, in all exports
+    /// before. Safe to call from many threads.
+    pub fn find_identifier(&self, identifier: NamedIdentifier<'_>) -> Option<u32> {
+        let mut here = None;
+        for ordinal in self.identifiers.of(&self.hasher, identifier).map(|o| self.resolve(o)) {
+            if *here.get_or_insert(ordinal) != ordinal {
+                return None;
+            }
+        }
+        let Some(outside) = &self.outside else { return here };
+        let key = Identifiers::key(&self.hasher, identifier);
+        self.late(key, || match (outside.whose(identifier), here) {
+            // Changes alone do not show that an identifier is nobody else's.
+            (Whose::Unknown | Whose::Nobodys, _) => Found::Nobody,
+            (Whose::One(subject), None) => Found::Outside(subject),
+            (Whose::One(subject), Some(person)) if self.subject(person) == Some(subject) => {
+                Found::Here(person)
+            }
+            (Whose::One(_), Some(_)) => Found::Nobody,
+        })
+    }
+
+    /// What `ask` says of a key, which is asked once; someone from outside gets an ordinal.
+    fn late(&self, key: u128, ask: impl FnOnce() -> Found) -> Option<u32> {
         if let Some(&known) = self.late.read().unwrap_or_else(PoisonError::into_inner).by_key.get(&key) {
             return known;
         }
-        let subject = outside.lookup(source_id);
+        let found = ask();
         let mut late = self.late.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(&known) = late.by_key.get(&key) {
             return known;
         }
-        let ordinal = subject.and_then(|subject| {
-            let ordinal = u32::try_from(self.merged_into.len() + late.subjects.len()).ok()?;
-            late.subjects.push(subject);
-            Some(ordinal)
-        });
+        let ordinal = match found {
+            Found::Nobody => None,
+            Found::Here(ordinal) => Some(ordinal),
+            Found::Outside(subject) => {
+                let next = u32::try_from(self.merged_into.len() + late.subjects.len()).ok();
+                next.inspect(|_| late.subjects.push(subject))
+            }
+        };
         late.by_key.insert(key, ordinal);
         ordinal
     }
@@ -314,8 +379,8 @@ mod tests {
         index.assign(c, SubjectId::new(7).expect("in range"));
         assert_eq!(index.subject(a).map(SubjectId::get), Some(7));
         assert_eq!(index.find("d"), None);
-        index.add_alias("mrn-1", b);
-        assert_eq!(index.find("mrn-1"), Some(c));
+        index.add_identifier("urn:h", "1", b);
+        assert_eq!(index.find_identifier(NamedIdentifier::parse("urn:h|1")), Some(c));
         assert!(index.is_merged_away("a") && !index.is_merged_away("c"));
         index.hold_apart(b);
         assert_eq!((index.find("a"), index.find("b"), index.find("c")), (Some(b), Some(b), Some(c)));
@@ -326,13 +391,27 @@ mod tests {
     fn an_identifier_that_several_people_have_names_nobody() {
         let mut index = PersonIndex::new(hasher(1));
         let (a, b) = (index.add("a"), index.add("b"));
-        index.add_alias("system|1", a);
-        index.add_alias("system|1", a);
-        assert_eq!(index.find("system|1"), Some(a));
-        index.add_alias("system|1", b);
-        assert_eq!(index.find("system|1"), None);
+        let find = |index: &PersonIndex, token: &str| index.find_identifier(NamedIdentifier::parse(token));
+        index.add_identifier("system", "1", a);
+        index.add_identifier("system", "1", a);
+        assert_eq!(find(&index, "system|1"), Some(a));
+        index.add_identifier("system", "1", b);
+        assert_eq!(find(&index, "system|1"), None);
+        index.sort_identifiers();
+        assert_eq!(find(&index, "system|1"), None);
         index.merge(a, b);
-        assert_eq!(index.find("system|1"), Some(b), "two records of one person");
+        assert_eq!(find(&index, "system|1"), Some(b), "two records of one person");
+    }
+
+    #[test]
+    fn an_identifier_never_names_whoever_has_it_as_an_id() {
+        let mut index = PersonIndex::new(hasher(1));
+        let (_, b) = (index.add("123"), index.add("abc"));
+        index.add_identifier("urn:h", "123", b);
+        assert_eq!(index.find_identifier(NamedIdentifier::parse("123")), Some(b));
+        assert_eq!(index.find_identifier(NamedIdentifier::parse("urn:h|123")), Some(b));
+        assert_eq!(index.find_identifier(NamedIdentifier::parse("abc")), None);
+        assert_eq!(index.find("urn:h|123"), None);
     }
 
     struct Known;
@@ -342,6 +421,14 @@ mod tests {
         }
         fn is_merged_away(&self, source_id: &str) -> bool {
             source_id == "old"
+        }
+        fn whose(&self, identifier: NamedIdentifier<'_>) -> Whose {
+            match identifier.value {
+                "of-a" => Whose::One(SubjectId::new(7).expect("in range")),
+                "of-z" => Whose::One(SubjectId::new(9).expect("in range")),
+                "shared" => Whose::Nobodys,
+                _ => Whose::Unknown,
+            }
         }
     }
 
@@ -354,5 +441,28 @@ mod tests {
         assert_eq!(index.subject(1).map(SubjectId::get), Some(9));
         assert_eq!((index.named(), index.len()), (1, 2));
         assert!(index.continues() && index.is_merged_away("old") && !index.is_merged_away("z"));
+    }
+
+    #[test]
+    fn an_identifier_that_was_anothers_or_several_peoples_names_nobody() {
+        let mut index = PersonIndex::new(hasher(1));
+        let a = index.add("a");
+        index.assign(a, SubjectId::new(7).expect("in range"));
+        for value in ["of-a", "of-z", "shared", "new"] {
+            index.add_identifier("urn:h", value, a);
+        }
+        let find = |index: &PersonIndex, value: &str| {
+            index.find_identifier(NamedIdentifier::logical("urn:h", value))
+        };
+        let all = |index: &PersonIndex| ["of-a", "of-z", "shared", "new"].map(|value| find(index, value));
+        assert_eq!(all(&index), [Some(a); 4], "an export of everything says it itself");
+        index.set_outside(Box::new(Known));
+        assert_eq!(all(&index), [Some(a), None, None, None]);
+        // Somebody who is not in the export.
+        let mut index = PersonIndex::new(hasher(1));
+        index.add("b");
+        index.set_outside(Box::new(Known));
+        assert_eq!(all(&index), [Some(1), Some(2), None, None]);
+        assert_eq!(index.subject(2).map(SubjectId::get), Some(9));
     }
 }

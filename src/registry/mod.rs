@@ -47,6 +47,7 @@ use numbers::Name;
 
 use crate::error::ErrorKind;
 use crate::keys::{Keyring, label};
+use crate::mapping::Whose;
 
 /// Why the registry did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -268,6 +269,25 @@ impl Registry {
         let name = Name::new(&self.tokens, contributor, record_number);
         let (db, aliases) = (self.db(), self.standing());
         numbers::named(&Joins::new(&db, self.tokens.scope(contributor), &aliases), &name)
+    }
+
+    /// Whose a record number is that a reference of an export names: within `system`, or in whatever system where none is
+    /// said.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn whose(
+        &self,
+        contributor: &ContributorId,
+        system: Option<&str>,
+        number: &SourcePatientId,
+    ) -> Result<Whose, RegistryError> {
+        let token = match system {
+            Some(system) => self.tokens.in_system(contributor, system, number),
+            None => self.tokens.number(contributor, number),
+        };
+        let (db, aliases) = (self.db(), self.standing());
+        numbers::whose(&Joins::new(&db, self.tokens.scope(contributor), &aliases), &token)
     }
 
     /// The subject that stands for `subject` after late matches: itself, if there was none. At most log2(n) steps, and no

@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::joins::{Id, Joins, draw};
 use super::schema::kind;
 use super::{PatientTokens, RegistryError, Token, Tokens};
+use crate::mapping::Whose;
 
 /// The place of a subject in a number that several patients have.
 const SHARED: Id = 0;
@@ -138,6 +139,15 @@ fn one(joins: &mut Joins<'_>, claims: &[Claim], out: &mut Claimed) -> Result<(),
 pub(super) fn row(db: &Connection, token: &Token) -> Result<Option<(Id, i64)>, RegistryError> {
     let mut known = db.prepare_cached("SELECT subject, kind FROM source WHERE token = ?1")?;
     Ok(known.query_row([token.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
+}
+
+/// Whose a record number is that a reference names, within its system or, where that is not said, by itself. A number that
+/// only a consent has is nobody's yet.
+pub(super) fn whose(joins: &Joins<'_>, token: &Token) -> Result<Whose, RegistryError> {
+    Ok(match row(joins.db, token)? {
+        None | Some((_, kind::AWAITED)) => Whose::Unknown,
+        Some((subject, _)) => SubjectId::new(joins.current(subject)).map_or(Whose::Nobodys, Whose::One),
+    })
 }
 
 /// The text by which somebody names a patient: `Patient/<id>` (a reference, FHIR R4 section 2.3.0.1) names by patient id

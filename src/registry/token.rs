@@ -101,9 +101,14 @@ impl Tokens {
         self.token(&[b"record", contributor.as_str().as_bytes(), number.expose().trim().as_bytes()])
     }
 
+    /// Of a record number within its system.
+    pub fn in_system(&self, contributor: &ContributorId, system: &str, number: &SourcePatientId) -> Token {
+        let (system, number) = (system.trim().as_bytes(), number.expose().trim().as_bytes());
+        self.token(&[b"record-in", contributor.as_str().as_bytes(), system, number])
+    }
+
     fn record(&self, contributor: &ContributorId, record: &RecordNumber) -> RecordTokens {
-        let (system, value) = (record.system.trim().as_bytes(), record.value.expose().trim().as_bytes());
-        let in_system = self.token(&[b"record-in", contributor.as_str().as_bytes(), system, value]);
+        let in_system = self.in_system(contributor, &record.system, &record.value);
         RecordTokens { number: self.number(contributor, &record.value), in_system }
     }
 

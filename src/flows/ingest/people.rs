@@ -18,7 +18,7 @@ use crate::jobs::Unit;
 use crate::mapping::fhir::{PatientFacts, PatientSink, References};
 use crate::mapping::omop::{Cells, OmopPeople};
 use crate::mapping::outcome::{Locator, Outcome};
-use crate::mapping::{KeyedHasher, OutsidePersons, PersonIndex, StageError};
+use crate::mapping::{KeyedHasher, NamedIdentifier, OutsidePersons, PersonIndex, StageError, Whose};
 use crate::registry::{
     Claims, LinkageRules, Merge, PatientTokens, RecordNumber, Registry, Shared, Tokens, Traits,
 };
@@ -99,6 +99,12 @@ impl OutsidePersons for Known {
         let id = SourcePatientId::new(source_id.to_owned());
         // Where the registry cannot say, nobody's history is deleted.
         self.registry.is_merged_away(&self.contributor, &id).unwrap_or(true)
+    }
+
+    fn whose(&self, identifier: NamedIdentifier<'_>) -> Whose {
+        let value = SourcePatientId::new(identifier.value.to_owned());
+        // Where the registry cannot say, it is nobody's.
+        self.registry.whose(&self.contributor, identifier.system, &value).unwrap_or(Whose::Nobodys)
     }
 }
 

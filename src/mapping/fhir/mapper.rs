@@ -18,7 +18,7 @@ use super::rules::{CodeRole, FhirRules};
 use super::types;
 use crate::mapping::outcome::{Locator, Outcome, Rule, reason, rule};
 use crate::mapping::vocabulary::ConceptLookup;
-use crate::mapping::{KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder};
+use crate::mapping::{KeyedHasher, NamedIdentifier, PersonIndex, RowWriter, StageError, StagedBuilder};
 
 /// What mapping looks up. Shared by all threads of a run.
 #[derive(Clone, Copy)]
@@ -291,14 +291,16 @@ impl<'c> FhirMapper<'c> {
         let subject = subject.ok_or(absent)?;
         let found = match (subject.target(), &subject.identifier) {
             (Some(Target::Id { kind: None | Some("Patient"), id }), _) => self.ctx.persons.find(id),
-            (Some(Target::Identifier { kind: "Patient", token }), _) => self.ctx.persons.find(token),
+            (Some(Target::Identifier { kind: "Patient", token }), _) => {
+                self.ctx.persons.find_identifier(NamedIdentifier::parse(token))
+            }
             (Some(Target::Id { .. } | Target::Identifier { .. }), _) => {
                 return Err(Outcome::Unmapped(reason::NO_PATIENT));
             }
             (Some(_), _) => None,
             (None, Some(identifier)) => {
-                let token = format!("{}|{}", text(&identifier.system), text(&identifier.value));
-                self.ctx.persons.find(&token)
+                let (system, value) = (text(&identifier.system), text(&identifier.value));
+                self.ctx.persons.find_identifier(NamedIdentifier::logical(system, value))
             }
             (None, None) => return Err(absent),
         };

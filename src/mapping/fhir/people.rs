@@ -1,7 +1,6 @@
 //! Patient → person and death, and what of a patient is told to the registry.
 
 use almoner_model::{PartialDate, in_united_states};
-use zeroize::Zeroizing;
 
 use super::datatypes::{Address, Coding, Extension, Identifier, text};
 use super::findings::Finding;
@@ -31,12 +30,10 @@ pub struct PatientFacts<'a> {
 }
 
 impl PatientFacts<'_> {
-    /// `system|value` of every identifier: what conditional and logical references name.
-    pub fn identifier_tokens(&self) -> impl Iterator<Item = Zeroizing<String>> {
+    /// System and value of every identifier: what conditional and logical references name.
+    pub fn identifiers(&self) -> impl Iterator<Item = (&str, &str)> {
         let identifiers = self.patient.identifier.iter();
-        identifiers
-            .filter(|i| !text(&i.value).is_empty())
-            .map(|i| Zeroizing::new(format!("{}|{}", text(&i.system), text(&i.value))))
+        identifiers.map(|i| (text(&i.system), text(&i.value).trim())).filter(|(_, value)| !value.is_empty())
     }
 
     /// What the hospital means as record numbers, with their systems: identifiers of type `MR`; where a patient has none,

@@ -124,8 +124,8 @@ impl<'p> ReferencePass<'p> {
         if self.persons.named() == known {
             return;
         }
-        for token in facts.identifier_tokens() {
-            self.persons.add_alias(&token, ordinal);
+        for (system, value) in facts.identifiers() {
+            self.persons.add_identifier(system, value, ordinal);
         }
         self.references.set_birth(ordinal, facts.birth.date);
         if let Some(winner) = facts.replaced_by {
@@ -145,6 +145,7 @@ impl<'p> ReferencePass<'p> {
 
     /// Applies the merges and gives what was found.
     pub fn finish(mut self) -> References {
+        self.persons.sort_identifiers();
         for (loser, winner) in self.merges {
             let winner = self.persons.add(&winner);
             self.persons.merge(loser, winner);

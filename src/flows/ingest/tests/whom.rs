@@ -307,3 +307,61 @@ fn nothing_is_left_of_a_deleted_patient_and_a_misplaced_deletion_is_told() {
     assert_eq!(rows(&after, "observation_period"), 7, "nobody without a person row");
     assert_eq!(after.rules["misplaced-deletion"], 1);
 }
+
+/// The only patient of the newest version with a condition.
+fn ill(house: &House) -> Vec<i64> {
+    let version = house.catalog.latest(&"north".parse().expect("a slug")).expect("there");
+    let rows = version.buckets().into_iter();
+    let rows = rows.filter_map(|b| version.bucket("condition_occurrence", b, None).expect("reads"));
+    rows.flat_map(|rows| super::continued::integers(&rows, "person_id")).collect()
+}
+
+fn by_identifier(id: &str, token: &str) -> String {
+    condition(id, "x", "44054006", None).replace("Patient/x", &format!("Patient?identifier={token}"))
+}
+
+#[test]
+fn an_identifier_without_a_system_is_looked_for_among_identifiers_only() {
+    let house = House::new();
+    let dir = folder(&[
+        ("Patient.ndjson", vec![patient("123", ""), patient("abc", &record("urn:h", "123"))]),
+        ("Condition.ndjson", vec![by_identifier("c1", "123"), by_identifier("c2", "abc")]),
+    ]);
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    check(&house, &summary);
+    assert_eq!(ill(&house), [subject(&house, "north", "abc").get()]);
+    assert_eq!(summary.rules["dangling-patient"], 1, "nobody has the identifier abc");
+}
+
+#[test]
+fn an_identifier_that_was_seen_with_two_names_neither_in_what_follows() {
+    let house = House::new();
+    let number = record("urn:h", "77");
+    let mother = patient("mo", &number);
+    let first = folder(&[(
+        "Patient.ndjson",
+        vec![mother.clone(), patient("nb", &number), patient("al", &record("urn:h", "5"))],
+    )]);
+    house.ingest(first.path(), "north").expect("published");
+    let second = folder(&[
+        ("Patient.ndjson", vec![patient("nb", &number), patient("new", &record("urn:h", "5"))]),
+        (
+            "Condition.ndjson",
+            vec![by_identifier("c1", "urn:h|77"), by_identifier("c2", "77"), by_identifier("c3", "urn:h|5")],
+        ),
+    ]);
+    let summary = incremental(&house, second.path(), "date-shifted").expect("published");
+    check(&house, &summary);
+    assert_eq!(summary.rules["dangling-patient"], 3, "shared before, and shared by this export");
+    assert_eq!(ill(&house), [0; 0]);
+    // One that is a patient's alone names that patient, though the record does not come again.
+    let third = folder(&[
+        ("Patient.ndjson", vec![patient("one", &record("urn:h", "9"))]),
+        ("Condition.ndjson", vec![by_identifier("c4", "urn:h|9")]),
+    ]);
+    incremental(&house, third.path(), "date-shifted").expect("published");
+    let fourth = folder(&[("Condition.ndjson", vec![by_identifier("c5", "urn:h|9"), by_identifier("c6", "9")])]);
+    let summary = incremental(&house, fourth.path(), "date-shifted").expect("published");
+    assert_eq!(summary.lines.quarantined, 0);
+    assert_eq!(ill(&house), [subject(&house, "north", "one").get(); 3]);
+}
