@@ -211,6 +211,11 @@ impl PersonIndex {
         }
     }
 
+    /// Whether a record of the export was merged into another of it.
+    pub fn has_winner(&self, loser: u32) -> bool {
+        self.merged_into.get(loser as usize).is_some_and(|winner| *winner != loser)
+    }
+
     /// The ordinal of a record of the export by its id, merges left aside.
     pub fn own(&self, source_id: &str) -> Option<u32> {
         self.by_key.get(&self.hasher.person_key(source_id)).copied()

@@ -103,7 +103,9 @@ pub struct Merge {
     pub loser: Token,
     /// Its subject.
     pub from: SubjectId,
-    /// The subject of the patient that took its place.
+    /// Token of the patient id that took its place.
+    pub winner: Token,
+    /// Its subject.
     pub into: SubjectId,
 }
 
@@ -198,12 +200,13 @@ impl Registry {
 
     /// Takes merges that a hospital declares, in one transaction. Gives for each whether the two are one person now: they
     /// are not where each of the two subjects is also another contributor's patient, for then the hospital would join
-    /// patients that are not its own.
+    /// patients that are not its own. `merges` are all of a run, without circles. Of the ids of a person one is left that
+    /// is not merged away, also where an earlier merge is turned round.
     ///
     /// # Errors
     /// Database errors; no merge is then made.
     pub fn merge(&self, contributor: &ContributorId, merges: &[Merge]) -> Result<Vec<bool>, RegistryError> {
-        self.write(contributor, |joins| merges.iter().map(|merge| resolve::merge(joins, merge)).collect())
+        self.write(contributor, |joins| resolve::merge(joins, merges))
     }
 
     /// Writes down whom record numbers name, in one transaction: after subjects were given and merges made, all pieces of a

@@ -322,8 +322,48 @@ fn what_is_joined_stays_joined_when_the_registry_is_opened_again() {
 /// A merge of `loser` into `winner`, as a hospital declares it.
 fn merge(r: &Registry, who: &ContributorId, loser: &str, winner: &str) -> bool {
     let of = |id: &str| r.lookup(who, &source(id)).expect("reads").expect("known");
-    let merge = Merge { loser: r.tokens().id(who, &source(loser)), from: of(loser), into: of(winner) };
+    let token = |id: &str| r.tokens().id(who, &source(id));
+    let merge = Merge { loser: token(loser), from: of(loser), winner: token(winner), into: of(winner) };
     r.merge(who, &[merge]).expect("written")[0]
+}
+
+#[test]
+fn one_id_of_a_person_stands_for_all_however_merges_are_turned() {
+    let r = registry();
+    let people = |ids: &[&str]| {
+        for id in ids {
+            let tokens = PatientTokens { replaced: true, ..patient(&r, &north(), id, &[], None) };
+            one(&r, &north(), tokens);
+        }
+    };
+    let stands = |ids: &[&str]| -> Vec<bool> {
+        ids.iter().map(|id| !r.is_merged_away(&north(), &source(id)).expect("reads")).collect()
+    };
+    let all = |merges: &[(&str, &str)]| {
+        let of = |id: &str| r.lookup(&north(), &source(id)).expect("reads").expect("known");
+        let token = |id: &str| r.tokens().id(&north(), &source(id));
+        let merges: Vec<Merge> = merges
+            .iter()
+            .map(|(l, w)| Merge { loser: token(l), from: of(l), winner: token(w), into: of(w) })
+            .collect();
+        assert!(r.merge(&north(), &merges).expect("written").into_iter().all(|made| made));
+    };
+    people(&["a", "b", "c"]);
+    assert!(merge(&r, &north(), "a", "b"));
+    assert_eq!(stands(&["a", "b"]), [false, true]);
+    assert!(merge(&r, &north(), "b", "a"), "turned round");
+    assert_eq!(stands(&["a", "b"]), [true, false]);
+    assert!(merge(&r, &north(), "b", "a"), "and said again");
+    assert_eq!(stands(&["a", "b"]), [true, false]);
+    for _ in 0..2 {
+        all(&[("a", "c"), ("b", "a")]);
+        assert_eq!(stands(&["a", "b", "c"]), [false, false, true], "a chain, in this order");
+        all(&[("b", "a"), ("a", "c")]);
+        assert_eq!(stands(&["a", "b", "c"]), [false, false, true], "and in the other");
+    }
+    // A record that comes without a link stands for itself again.
+    one(&r, &north(), patient(&r, &north(), "a", &[], None));
+    assert_eq!(stands(&["a", "b", "c"]), [true, false, true]);
 }
 
 #[test]
@@ -401,8 +441,11 @@ fn joins_write_a_constant_number_of_rows_each() {
     let subjects = resolve(&r, &north(), &patients).subjects;
     let merges: Vec<_> = subjects
         .windows(2)
-        .zip(&patients)
-        .map(|(pair, p)| Merge { loser: p.id, from: pair[0].expect("made"), into: pair[1].expect("made") })
+        .zip(patients.windows(2))
+        .map(|(pair, p)| {
+            let [from, into] = [pair[0], pair[1]].map(|s| s.expect("made"));
+            Merge { loser: p[0].id, from, winner: p[1].id, into }
+        })
         .collect();
     let before = r.db().total_changes();
     // The large group loses every time.

@@ -57,6 +57,9 @@ pub struct PatientTokens {
     pub id_as_number: Token,
     /// Linkage tokens; none if the contributor did not opt in.
     pub linkage: Vec<Token>,
+    /// Whether the export says that another record took this one's place. One that it has without saying so stands for
+    /// itself, whatever earlier exports said.
+    pub replaced: bool,
 }
 
 /// Makes tokens. Cheap to clone.
@@ -135,6 +138,7 @@ impl Tokens {
             records: records.iter().map(|r| self.record(contributor, r)).collect(),
             id_as_number: self.number(contributor, id),
             linkage,
+            replaced: false,
         }
     }
 }

@@ -37,8 +37,8 @@ pub(super) struct PeopleReport {
     pub consents_under_ambiguous_numbers: u64,
     /// Merges of patient records that the export declares.
     pub merges_declared: u64,
-    /// Those of them that were not made: the other record is not known, or they would join more than this contributor's
-    /// own records.
+    /// Those of them that were not made: the other record is not known, they would join more than this contributor's own
+    /// records, or they close a circle.
     pub merges_left: u64,
 }
 
@@ -124,7 +124,8 @@ impl PatientSink for Seen<'_> {
         let records: Vec<_> =
             patient.record_numbers().map(|(system, number)| record_number(system, number)).collect();
         let linkage = self.rules.map_or_else(Vec::new, |rules| self.tokens.linkage(rules, &traits(patient)));
-        self.patients.push((ordinal, self.tokens.patient(self.contributor, &id, &records, linkage)));
+        let tokens = self.tokens.patient(self.contributor, &id, &records, linkage);
+        self.patients.push((ordinal, PatientTokens { replaced: patient.replaced_by.is_some(), ..tokens }));
         if let Some(winner) = patient.replaced_by {
             self.merges.push((self.patients.len() - 1, SourcePatientId::new(winner.to_owned())));
         }
@@ -185,6 +186,11 @@ fn merge(
     let mut asked = Vec::new();
     for (loser, winner_id) in merges {
         let (loser, tokens) = &patients[*loser];
+        // The last link of a circle says nothing that the others do not say.
+        if !found.persons.has_winner(*loser) {
+            found.report.merges_left += 1;
+            continue;
+        }
         let winner = found.persons.own(winner_id.expose());
         let into = match winner.and_then(|winner| found.persons.assigned(winner)) {
             Some(subject) => Some(subject),
@@ -195,7 +201,8 @@ fn merge(
                 if let Some(winner) = winner {
                     found.persons.assign(winner, into);
                 }
-                asked.push((*loser, Merge { loser: tokens.id, from, into }));
+                let winner = registry.tokens().id(contributor, winner_id);
+                asked.push((*loser, Merge { loser: tokens.id, from, winner, into }));
             }
             // The record became that of somebody who was erased, and goes with it.
             (_, None)

@@ -79,7 +79,8 @@ pub(super) fn accept<'a>(at: Locator, patient: &'a Patient<'a>) -> Result<Patien
     let replaced_by =
         patient.link.iter().filter(|link| text(&link.r#type) == "replaced-by").find_map(|link| {
             match link.other.target() {
-                Some(Target::Id { kind: None | Some("Patient"), id }) => Some(id),
+                // A record does not take its own place.
+                Some(Target::Id { kind: None | Some("Patient"), id }) if id != source_id => Some(id),
                 _ => None,
             }
         });

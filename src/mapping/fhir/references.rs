@@ -26,7 +26,8 @@ pub struct References {
     by_codes: HashMap<Codes, u32>,
     /// Row keys of records that the export says were deleted.
     deleted_rows: HashSet<u64>,
-    /// Patients of the export of whom it says so.
+    /// Patient records of the export of which it says so. Of one that was merged into another, the other stays: its events
+    /// are the other's.
     deleted_persons: HashSet<u32>,
 }
 
@@ -46,7 +47,7 @@ impl References {
         self.deleted_rows.contains(&row_key)
     }
 
-    /// Whether the export says that this patient was deleted.
+    /// Whether the export says that this patient was deleted; `person` is who stands for the record after merges.
     pub fn is_deleted_person(&self, person: u32) -> bool {
         self.deleted_persons.contains(&person)
     }
@@ -150,10 +151,8 @@ impl<'p> ReferencePass<'p> {
             let winner = self.persons.add(&winner);
             self.persons.merge(loser, winner);
         }
-        // Of a record that was merged into another, the other stays.
         for id in self.deleted_patients {
-            let own = self.persons.own(&id).filter(|own| self.persons.resolve(*own) == *own);
-            self.references.deleted_persons.extend(own);
+            self.references.deleted_persons.extend(self.persons.own(&id));
         }
         self.references
     }

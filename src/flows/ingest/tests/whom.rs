@@ -360,8 +360,84 @@ fn an_identifier_that_was_seen_with_two_names_neither_in_what_follows() {
         ("Condition.ndjson", vec![by_identifier("c4", "urn:h|9")]),
     ]);
     incremental(&house, third.path(), "date-shifted").expect("published");
-    let fourth = folder(&[("Condition.ndjson", vec![by_identifier("c5", "urn:h|9"), by_identifier("c6", "9")])]);
+    let fourth =
+        folder(&[("Condition.ndjson", vec![by_identifier("c5", "urn:h|9"), by_identifier("c6", "9")])]);
     let summary = incremental(&house, fourth.path(), "date-shifted").expect("published");
     assert_eq!(summary.lines.quarantined, 0);
     assert_eq!(ill(&house), [subject(&house, "north", "one").get(); 3]);
+}
+
+/// What is left after a history of incremental exports of two patients `a` and `b` with a condition each, and one more.
+fn left(merged: &[Vec<String>], deleted: &[&str]) -> (u64, u64) {
+    let house = House::new();
+    let first = folder(&[
+        ("Patient.ndjson", vec![patient("a", ""), patient("b", ""), patient("other", "")]),
+        (
+            "Condition.ndjson",
+            vec![condition("ca", "a", "44054006", None), condition("cb", "b", "44054006", None)],
+        ),
+    ]);
+    house.ingest(first.path(), "north").expect("published");
+    for patients in merged {
+        let dir = folder(&[("Patient.ndjson", patients.clone())]);
+        let after = incremental(&house, dir.path(), "date-shifted").expect("published");
+        check(&house, &after);
+    }
+    let urls = deleted.iter().map(|id| delete(&format!("Patient/{id}"))).collect();
+    let dir = folder(&[("deleted/Bundle.ndjson", urls)]);
+    let after = incremental(&house, dir.path(), "date-shifted").expect("published");
+    check(&house, &after);
+    (after.persons, rows(&after, "condition_occurrence"))
+}
+
+#[test]
+fn a_person_goes_with_the_record_that_stands_for_it_however_merges_were_said() {
+    let into = |loser: &str, winner: &str| patient(loser, &replaced_by(winner));
+    let turned = [vec![into("a", "b")], vec![patient("a", ""), into("b", "a")]];
+    assert_eq!(left(&turned, &["b"]), (2, 2), "b is what was merged away");
+    assert_eq!(left(&turned, &["a"]), (1, 0));
+    assert_eq!(left(&turned, &["a", "b"]), (1, 0));
+    // Turned round without a word about the record that stands now.
+    let half = [vec![into("a", "b")], vec![into("b", "a")]];
+    assert_eq!((left(&half, &["b"]), left(&half, &["a"])), ((2, 2), (1, 0)));
+    // A circle: one of the two stands for both, and it is the same each time it is sent.
+    let circle = [vec![into("a", "b"), into("b", "a")], vec![into("a", "b"), into("b", "a")]];
+    assert_eq!((left(&circle, &["a"]), left(&circle, &["b"])), ((2, 2), (1, 0)));
+    assert_eq!(left(&circle, &["b", "a"]), (1, 0));
+    let to_itself = [vec![into("a", "a")]];
+    assert_eq!((left(&to_itself, &["a"]), left(&to_itself, &["b"])), ((2, 1), (2, 1)));
+}
+
+#[test]
+fn a_record_that_was_deleted_and_comes_back_can_be_deleted_again() {
+    let house = House::new();
+    let first = folder(&[("Patient.ndjson", vec![patient("a", &replaced_by("b")), patient("b", "")])]);
+    house.ingest(first.path(), "north").expect("published");
+    let condition = condition("c", "a", "44054006", None);
+    let exports = [
+        folder(&[
+            ("Patient.ndjson", vec![patient("other", "")]),
+            ("deleted/B.ndjson", vec![delete("Patient/b")]),
+        ]),
+        folder(&[("Patient.ndjson", vec![patient("a", "")]), ("Condition.ndjson", vec![condition])]),
+        folder(&[("deleted/B.ndjson", vec![delete("Patient/a")])]),
+    ];
+    let left = exports.map(|dir| {
+        let after = incremental(&house, dir.path(), "date-shifted").expect("published");
+        (after.persons, rows(&after, "condition_occurrence"))
+    });
+    assert_eq!(left, [(1, 0), (2, 1), (1, 0)]);
+}
+
+#[test]
+fn a_full_export_that_deletes_a_record_whose_merge_is_not_made_has_nothing_of_it() {
+    let house = House::new();
+    let dir = folder(&[
+        ("Patient.ndjson", vec![patient("a", &replaced_by("nobody")), patient("b", "")]),
+        ("Condition.ndjson", vec![condition("c", "a", "44054006", None)]),
+        ("deleted/B.ndjson", vec![delete("Patient/a")]),
+    ]);
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    check(&house, &summary);
+    assert_eq!((summary.persons, rows(&summary, "condition_occurrence")), (1, 0));
 }
