@@ -17,5 +17,5 @@ pub use identifiers::NamedIdentifier;
 pub use people::{KeyedHasher, OutsidePersons, PersonIndex, RowKind, Whose};
 pub use staged::{
     DETAIL_KEY, ORDINAL, PERSON, ROW_KEY, RowWriter, STAGING_COLUMNS, StageError, StagedBatch, StagedBuilder,
-    StagedSchema, StagedSink, VISIT_KEY,
+    StagedSchema, StagedSink, Stated, VISIT_KEY,
 };

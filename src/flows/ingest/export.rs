@@ -10,7 +10,7 @@ use almoner_deid::Plausible;
 use almoner_model::Tables;
 
 use super::people::{Found, has_omop};
-use super::{IngestError, Run};
+use super::{IngestError, Run, versions};
 use crate::gather::{GatherSink, Gathering, Layout, SpillKey};
 use crate::intake::{
     Export, FileReport, InputFile, InputKind, IntakeReport, Quarantine, RowWorker, Tally, map_fhir,
@@ -26,7 +26,7 @@ use crate::mapping::outcome::{Locator, Outcome, rule};
 use crate::mapping::vocabulary::{
     Assign, ConceptLookup, ConceptMapper, ConceptReport, NoVocabulary, VocabularySink,
 };
-use crate::mapping::{StageError, StagedBatch, StagedBuilder, StagedSink};
+use crate::mapping::{StageError, StagedBatch, StagedBuilder, StagedSink, Stated};
 
 /// Bytes of staged rows that each thread keeps in memory before it spills.
 const BYTES_IN_MEMORY: usize = 48 << 20;
@@ -76,6 +76,10 @@ impl StagedSink for Watched<'_> {
         }
         self.inner.push(batch)
     }
+
+    fn stated(&mut self, records: &[Stated]) -> Result<(), StageError> {
+        self.inner.stated(records)
+    }
 }
 
 pub(super) fn map<'p>(
@@ -114,6 +118,7 @@ pub(super) fn map<'p>(
     let noted = mapped.omop(&mut gathering).map_err(|e| cancelled(run, e))?;
     let concepts = mapped.concepts.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut report = mapped.report;
+    versions::settle(run, export, &mut gathering, &mut report.lines)?;
     report.files.sort_by_key(|file| file.ordinal);
     report.strangers = export.strangers.clone();
     report.quarantine = quarantine.into_listed();

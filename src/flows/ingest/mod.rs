@@ -23,6 +23,7 @@ mod people;
 mod publish;
 mod reports;
 mod update;
+mod versions;
 
 #[cfg(test)]
 mod tests;

@@ -3,6 +3,7 @@
 //! The registry is asked in three steps: a subject for every patient, then the merges that the export declares, then whom
 //! record numbers name, which only the whole run with its merges can tell.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -16,7 +17,7 @@ use crate::intake::{
 };
 use crate::jobs::Unit;
 use crate::mapping::fhir::{PatientFacts, PatientSink, References};
-use crate::mapping::omop::{Cells, OmopPeople};
+use crate::mapping::omop::{Cells, OmopPeople, PersonFacts};
 use crate::mapping::outcome::{Locator, Outcome};
 use crate::mapping::{KeyedHasher, NamedIdentifier, OutsidePersons, PersonIndex, StageError, Whose};
 use crate::registry::{
@@ -67,7 +68,7 @@ pub(super) fn find(run: &Run<'_>, export: &Export, hasher: KeyedHasher) -> Resul
         tokens: run.ctx.registry.tokens(),
         rules: rules.as_ref(),
         patients: Vec::new(),
-        merges: Vec::new(),
+        merges: BTreeMap::new(),
     };
     let references = read_references(export, run.ctx.limits, &mut persons, &mut seen)?;
     let omop = read_omop(run, export, &mut persons, &mut seen)?;
@@ -113,9 +114,10 @@ struct Seen<'s> {
     contributor: &'s ContributorId,
     tokens: &'s Tokens,
     rules: Option<&'s LinkageRules>,
+    /// In the order of ordinals.
     patients: Vec<(u32, PatientTokens)>,
-    /// Place of the loser in `patients`, and the winner's id.
-    merges: Vec<(usize, SourcePatientId)>,
+    /// Loser → the winner's id.
+    merges: BTreeMap<u32, SourcePatientId>,
 }
 
 impl PatientSink for Seen<'_> {
@@ -125,9 +127,36 @@ impl PatientSink for Seen<'_> {
             patient.record_numbers().map(|(system, number)| record_number(system, number)).collect();
         let linkage = self.rules.map_or_else(Vec::new, |rules| self.tokens.linkage(rules, &traits(patient)));
         let tokens = self.tokens.patient(self.contributor, &id, &records, linkage);
-        self.patients.push((ordinal, PatientTokens { replaced: patient.replaced_by.is_some(), ..tokens }));
-        if let Some(winner) = patient.replaced_by {
-            self.merges.push((self.patients.len() - 1, SourcePatientId::new(winner.to_owned())));
+        self.put(ordinal, PatientTokens { replaced: patient.replaced_by.is_some(), ..tokens });
+        match patient.replaced_by {
+            Some(winner) => drop(self.merges.insert(ordinal, SourcePatientId::new(winner.to_owned()))),
+            None => drop(self.merges.remove(&ordinal)),
+        }
+    }
+}
+
+impl Seen<'_> {
+    /// Writes a patient down. Whoever is there already keeps the record numbers that other versions of the record have:
+    /// whether a number is one patient's alone depends on all.
+    fn put(&mut self, ordinal: u32, mut tokens: PatientTokens) {
+        match self.patients.binary_search_by_key(&ordinal, |(ordinal, _)| *ordinal) {
+            Ok(place) => {
+                let before = &mut self.patients[place].1;
+                tokens.records.append(&mut before.records);
+                *before = tokens;
+            }
+            Err(place) => self.patients.insert(place, (ordinal, tokens)),
+        }
+    }
+
+    /// Writes a person of a table down; of one who is there already, the record numbers only.
+    fn put_row(&mut self, ordinal: u32, facts: &PersonFacts<'_>) {
+        let id = SourcePatientId::new(facts.source_id.to_owned());
+        let records: Vec<_> = facts.record_number.iter().map(|number| record_number("", number)).collect();
+        let tokens = self.tokens.patient(self.contributor, &id, &records, Vec::new());
+        match self.patients.binary_search_by_key(&ordinal, |(ordinal, _)| *ordinal) {
+            Ok(place) => self.patients[place].1.records.extend(tokens.records),
+            Err(place) => self.patients.insert(place, (ordinal, tokens)),
         }
     }
 }
@@ -180,12 +209,13 @@ fn merge(
     run: &Run<'_>,
     found: &mut Found,
     patients: &[(u32, PatientTokens)],
-    merges: &[(usize, SourcePatientId)],
+    merges: &BTreeMap<u32, SourcePatientId>,
 ) -> Result<(), IngestError> {
     let (registry, contributor) = (run.ctx.registry, &run.contributor.body.contributor);
     let mut asked = Vec::new();
     for (loser, winner_id) in merges {
-        let (loser, tokens) = &patients[*loser];
+        let Ok(place) = patients.binary_search_by_key(loser, |(ordinal, _)| *ordinal) else { continue };
+        let tokens = &patients[place].1;
         // The last link of a circle says nothing that the others do not say.
         if !found.persons.has_winner(*loser) {
             found.report.merges_left += 1;
@@ -284,17 +314,11 @@ impl RowWorker for Pass<'_, '_> {
         if input.kind.label() == "location" {
             return Ok(self.people.location(&header, cells));
         }
-        let known = self.persons.named();
         let Some((ordinal, facts)) = self.people.person(&header, cells, self.persons) else {
             return Ok(Outcome::Mapped);
         };
-        if self.persons.named() > known {
-            let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let id = SourcePatientId::new(facts.source_id.to_owned());
-            let records: Vec<_> =
-                facts.record_number.iter().map(|number| record_number("", number)).collect();
-            seen.patients.push((ordinal, seen.tokens.patient(seen.contributor, &id, &records, Vec::new())));
-        }
+        let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        seen.put_row(ordinal, &facts);
         Ok(Outcome::Mapped)
     }
 }

@@ -111,6 +111,8 @@ fn omb_code<'r>(coding: Option<&'r Coding<'_>>) -> Option<Chosen<'r>> {
 impl FhirMapper<'_> {
     pub(super) fn patient(&mut self, at: Locator, patient: &Patient<'_>) -> Mapped {
         let facts = accept(at, patient)?;
+        let row_key = self.hasher.row_key("Patient", facts.source_id);
+        self.stated_key = Some(row_key);
         if facts.replaced_by.is_some() && self.ctx.persons.is_merged_away(facts.source_id) {
             return Err(Outcome::Unmapped(reason::MERGED).into());
         }
@@ -125,7 +127,6 @@ impl FhirMapper<'_> {
         if patient.deceased_boolean == Some(true) && death.is_none() {
             self.out.findings.note(Finding::DeathWithoutDate);
         }
-        let row_key = self.hasher.row_key("Patient", facts.source_id);
         self.person_row(person, row_key, &facts)?;
         if let Some(death) = death {
             let columns = self.columns.death;

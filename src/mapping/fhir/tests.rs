@@ -11,7 +11,7 @@ use serde_json::{Value, json};
 use super::*;
 use crate::mapping::outcome::{Locator, Outcome, reason};
 use crate::mapping::vocabulary::{ALLERGY_TO_DRUG, NoVocabulary};
-use crate::mapping::{KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink};
+use crate::mapping::{KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink, Stated};
 
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<StagedBatch>>>);
@@ -19,6 +19,10 @@ struct Kept(Arc<Mutex<Vec<StagedBatch>>>);
 impl StagedSink for Kept {
     fn push(&mut self, batch: StagedBatch) -> Result<(), StageError> {
         self.0.lock().expect("not poisoned").push(batch);
+        Ok(())
+    }
+
+    fn stated(&mut self, _: &[Stated]) -> Result<(), StageError> {
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use super::columns::{DateFallback, Plan, Read, Source};
 use super::{Cells, OmopPeople, plain_id, values};
 use crate::mapping::outcome::{Locator, Outcome, reason, rule};
 use crate::mapping::vocabulary::ConceptLookup;
-use crate::mapping::{KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder};
+use crate::mapping::{KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder, Stated};
 
 /// What mapping looks up. Shared by all threads of a run.
 #[derive(Clone, Copy)]
@@ -34,13 +34,6 @@ pub struct Noted {
 }
 
 impl Noted {
-    /// Notes that a row is stated anew: what the version before has of it goes, also where it was another person's.
-    fn restate(&mut self, persons: &PersonIndex, row_key: u64) {
-        if persons.continues() {
-            self.restated.push(row_key);
-        }
-    }
-
     /// Adds what another thread noticed.
     pub fn add(&mut self, other: &Self) {
         for (key, n) in &other.source_values_dropped {
@@ -61,13 +54,15 @@ pub struct OmopMapper<'c> {
     rows: StagedBuilder<'c>,
     noted: Noted,
     scratch: String,
+    /// Row key of the present row, once it is known.
+    stated_key: Option<u64>,
 }
 
 impl<'c> OmopMapper<'c> {
     /// A mapper that writes to `rows`.
     pub fn new(ctx: OmopContext<'c>, rows: StagedBuilder<'c>) -> Self {
         let (hasher, tables) = (ctx.persons.hasher().clone(), rows.tables().clone());
-        Self { ctx, hasher, tables, rows, noted: Noted::default(), scratch: String::new() }
+        Self { ctx, hasher, tables, rows, noted: Noted::default(), scratch: String::new(), stated_key: None }
     }
 
     /// Sends what is left to the sink, and says what was noticed.
@@ -84,6 +79,21 @@ impl<'c> OmopMapper<'c> {
     /// # Errors
     /// [`StageError`] where the run cannot go on.
     pub fn row(&mut self, plan: &Plan, at: Locator, cells: Cells<'_>) -> Result<Outcome, StageError> {
+        self.stated_key = None;
+        let outcome = self.mapped(plan, at, cells)?;
+        // A row that is not what it should be states nothing.
+        if let (Some(key), Outcome::Mapped | Outcome::Unmapped(_)) = (self.stated_key, outcome) {
+            let mapped = outcome == Outcome::Mapped;
+            self.rows.stated(Stated { key, ordinal: at.ordinal(), mapped })?;
+            // What the version before has of it goes, also where it was another person's.
+            if self.ctx.persons.continues() {
+                self.noted.restated.push(key);
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn mapped(&mut self, plan: &Plan, at: Locator, cells: Cells<'_>) -> Result<Outcome, StageError> {
         if cells.len() < plan.width || (plan.width..cells.len()).any(|extra| cells.get(extra).is_some()) {
             return Ok(Outcome::broken(rule::WRONG_FIELD_COUNT));
         }
@@ -97,6 +107,7 @@ impl<'c> OmopMapper<'c> {
             return Ok(Outcome::Unmapped(reason::TYPE_NOT_CARRIED));
         };
         let row_key = self.hasher.row_key(&spec.table, plain_id(id));
+        self.stated_key = Some(row_key);
         let key = |table: &str, column: Option<usize>| {
             let id = cell(column).map(plain_id).filter(|id| *id != "0")?;
             Some(self.hasher.row_key(table, id))
@@ -104,9 +115,6 @@ impl<'c> OmopMapper<'c> {
         let visit = key("visit_occurrence", plan.visit);
         let detail = key("visit_detail", plan.detail);
         let dates = dates(plan, cells);
-        if !matches!(dates, Err(Outcome::Quarantined { .. })) {
-            self.noted.restate(self.ctx.persons, row_key);
-        }
         let (start, end) = match dates {
             Ok(dates) => dates,
             Err(outcome) => return Ok(outcome),

@@ -109,7 +109,7 @@ fn changes_deletions_and_merges_make_the_next_version() {
     assert_eq!((codes["SNOMED:73211009"], codes["SNOMED:44054006"], codes["SNOMED:38341003"]), (2, 5, 7));
 }
 
-fn code_rows(version: &crate::dataset::DatasetVersion) -> BTreeMap<String, u64> {
+pub(super) fn code_rows(version: &crate::dataset::DatasetVersion) -> BTreeMap<String, u64> {
     let mut codes = BTreeMap::new();
     for bucket in version.buckets() {
         let Some(rows) = version.bucket("condition_occurrence", bucket, None).expect("reads") else {

@@ -2,6 +2,7 @@
 
 mod continued;
 mod crash;
+mod several;
 mod whom;
 
 use std::collections::BTreeMap;

@@ -9,7 +9,7 @@ use super::*;
 use crate::flows::consent::{ConsentSummary, import};
 use crate::flows::{AccessContext, ConsentIndex};
 
-fn patient(id: &str, rest: &str) -> String {
+pub(super) fn patient(id: &str, rest: &str) -> String {
     format!(r#"{{"resourceType":"Patient","id":"{id}","birthDate":"1960-03-04","gender":"female"{rest}}}"#)
 }
 
@@ -22,7 +22,7 @@ fn named(family: &str) -> String {
     format!(r#","name":[{{"family":"{family}","given":["Ada"]}}]"#)
 }
 
-fn replaced_by(id: &str) -> String {
+pub(super) fn replaced_by(id: &str) -> String {
     format!(r#","link":[{{"other":{{"reference":"Patient/{id}"}},"type":"replaced-by"}}]"#)
 }
 
@@ -32,7 +32,7 @@ fn delete(url: &str) -> String {
     )
 }
 
-fn folder(files: &[(&str, Vec<String>)]) -> tempfile::TempDir {
+pub(super) fn folder(files: &[(&str, Vec<String>)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     for (name, lines) in files {
         write(dir.path(), name, lines);
@@ -50,7 +50,7 @@ fn linked(house: &House, dir: &Path, contributor: &str) -> IngestSummary {
         .expect("published")
 }
 
-fn subject(house: &House, contributor: &str, id: &str) -> almoner_model::SubjectId {
+pub(super) fn subject(house: &House, contributor: &str, id: &str) -> almoner_model::SubjectId {
     let contributor = contributor.parse().expect("a slug");
     let source = almoner_model::SourcePatientId::new(id.to_owned());
     house.registry.lookup(&contributor, &source).expect("reads").expect("known")
@@ -309,7 +309,7 @@ fn nothing_is_left_of_a_deleted_patient_and_a_misplaced_deletion_is_told() {
 }
 
 /// The only patient of the newest version with a condition.
-fn ill(house: &House) -> Vec<i64> {
+pub(super) fn ill(house: &House) -> Vec<i64> {
     let version = house.catalog.latest(&"north".parse().expect("a slug")).expect("there");
     let rows = version.buckets().into_iter();
     let rows = rows.filter_map(|b| version.bucket("condition_occurrence", b, None).expect("reads"));
