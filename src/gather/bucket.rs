@@ -42,6 +42,8 @@ pub enum Reason {
     DanglingPatient,
     /// A visit detail without its visit.
     DanglingVisit,
+    /// A drug whose medication neither the export nor the version before has.
+    DanglingMedication,
     /// The date of birth is a sentinel or lies in the future.
     ImplausibleBirth,
     /// The date of the event is a sentinel, lies in the future, or long before birth.
@@ -56,6 +58,7 @@ impl Reason {
             Self::SecondDeath => "second-death",
             Self::DanglingPatient => "dangling-patient",
             Self::DanglingVisit => "dangling-visit",
+            Self::DanglingMedication => "dangling-medication",
             Self::ImplausibleBirth => "implausible-birth",
             Self::ImplausibleDate => "implausible-date",
         }
@@ -187,7 +190,9 @@ impl Gathering<'_> {
                 let persons = rows.column(PERSON).as_primitive::<UInt32Type>().values();
                 let subject = |p: &u32| self.persons.subject(*p).map_or(0, SubjectId::get);
                 let subjects = persons.iter().map(subject).collect();
-                let gone = vec![None; rows.num_rows()];
+                let keys = rows.column(ROW_KEY).as_primitive::<UInt64Type>().values();
+                let left_out = |key: &u64| self.left_out.contains(key).then_some(Reason::DanglingMedication);
+                let gone = keys.iter().map(left_out).collect();
                 loose.push(Loose { table, rows, subjects, gone });
             }
         }

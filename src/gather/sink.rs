@@ -33,6 +33,7 @@ pub struct Gathering<'p> {
     /// Which dates can be the date of something.
     pub(super) dates: Plausible,
     pub(super) superseded: HashSet<u64>,
+    pub(super) left_out: HashSet<u64>,
     parts: Vec<Arc<RwLock<Part>>>,
 }
 
@@ -80,6 +81,7 @@ impl<'p> Gathering<'p> {
             bytes_max,
             dates,
             superseded: HashSet::new(),
+            left_out: HashSet::new(),
             parts: Vec::new(),
         }
     }
@@ -120,6 +122,11 @@ impl<'p> Gathering<'p> {
     /// Sets lines aside that state versions of records which do not count. Their rows go without a word.
     pub fn supersede(&mut self, lines: HashSet<u64>) {
         self.superseded = lines;
+    }
+
+    /// Leaves out all rows of these records, whose lines are quarantined for want of their medication.
+    pub fn leave_out(&mut self, records: HashSet<u64>) {
+        self.left_out = records;
     }
 
     /// The place of records that were stated among the tables.

@@ -42,6 +42,8 @@ pub(super) struct Mapped<'p> {
     pub deletions: Vec<Deletion>,
     /// Row keys of records that the export states anew.
     pub restated: Vec<u64>,
+    /// Row keys of drugs whose Medication an export of changes does not have.
+    pub uncoded: Vec<u64>,
     /// Locators of all quarantined lines, one JSON object a line.
     pub quarantine: PathBuf,
     /// Removed with its files when the run ends, however it ends.
@@ -122,7 +124,7 @@ pub(super) fn map<'p>(
     report.files.sort_by_key(|file| file.ordinal);
     report.strangers = export.strangers.clone();
     report.quarantine = quarantine.into_listed();
-    let FhirOutput { findings, consents, deletions, mut restated } = fhir;
+    let FhirOutput { findings, consents, deletions, mut restated, uncoded } = fhir;
     restated.extend(&noted.restated);
     Ok(Mapped {
         gathering,
@@ -133,6 +135,7 @@ pub(super) fn map<'p>(
         consents,
         deletions,
         restated,
+        uncoded,
         quarantine: path,
         _folder: folder,
     })
@@ -215,6 +218,7 @@ impl<'p> Pass<'_, 'p, '_> {
             all.consents.extend(out.consents);
             all.deletions.extend(out.deletions);
             all.restated.extend(out.restated);
+            all.uncoded.extend(out.uncoded);
         }
         all.consents.sort_by_key(|consent| consent.at);
         Ok(all)

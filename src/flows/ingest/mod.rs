@@ -17,6 +17,7 @@
 //! acknowledgement. Consents of the export are recorded just before it, for what they refuse must be heard before the rows
 //! can be asked for; a kill in between leaves them recorded, and the same command records nothing twice.
 
+mod carried;
 mod changes;
 mod export;
 mod people;

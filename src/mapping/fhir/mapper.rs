@@ -83,6 +83,8 @@ pub struct FhirOutput {
     /// Of a run that continues earlier ones: row keys of the records that the export states anew. What they stated before
     /// no longer holds, whether there is a row of them now, there, or none.
     pub restated: Vec<u64>,
+    /// Of a run that continues earlier ones: row keys of drugs whose Medication the export does not have.
+    pub uncoded: Vec<u64>,
 }
 
 /// Maps resources; one a thread.

@@ -31,6 +31,8 @@ pub struct Noted {
     pub ends_from_start: BTreeMap<usize, u64>,
     /// In an export of changes: keys of the rows that are stated anew, whosever they are now.
     pub restated: Vec<u64>,
+    /// In an export of changes: keys of the people whose location the export does not have.
+    pub unplaced: Vec<u64>,
 }
 
 impl Noted {
@@ -43,6 +45,7 @@ impl Noted {
             *self.ends_from_start.entry(*key).or_default() += n;
         }
         self.restated.extend(&other.restated);
+        self.unplaced.extend(&other.unplaced);
     }
 }
 
@@ -112,6 +115,11 @@ impl<'c> OmopMapper<'c> {
             let id = cell(column).map(plain_id).filter(|id| *id != "0")?;
             Some(self.hasher.row_key(table, id))
         };
+        if self.ctx.persons.continues()
+            && cell(plan.location).is_some_and(|id| self.ctx.people.place(id).is_none())
+        {
+            self.noted.unplaced.push(row_key);
+        }
         let visit = key("visit_occurrence", plan.visit);
         let detail = key("visit_detail", plan.detail);
         let dates = dates(plan, cells);
