@@ -7,7 +7,7 @@ use arrow::datatypes::{Date32Type, Int64Type};
 use proptest::prelude::*;
 
 use super::*;
-use crate::mapping::{KeyedHasher, PersonIndex, StagedBuilder, Stated};
+use crate::mapping::{Form, KeyedHasher, PersonIndex, StagedBuilder, Stated};
 
 /// Day 0 of the tests.
 const DAY_0: i32 = 11_000;
@@ -30,7 +30,7 @@ struct Row {
 fn persons(count: u32) -> PersonIndex {
     let mut index = PersonIndex::new(KeyedHasher::new(&[1; 32]));
     for n in 0..count {
-        let ordinal = index.add(&n.to_string());
+        let ordinal = index.add(Form::Fhir, &n.to_string());
         index.assign(ordinal, SubjectId::new(i64::from(n) * 7919 + 13).expect("in range"));
     }
     index
@@ -195,7 +195,7 @@ fn a_person_without_a_person_row_leaves_nothing() {
 #[test]
 fn merged_people_keep_the_winners_row() {
     let mut index = PersonIndex::new(KeyedHasher::new(&[1; 32]));
-    let (loser, winner) = (index.add("a"), index.add("b"));
+    let (loser, winner) = (index.add(Form::Fhir, "a"), index.add(Form::Fhir, "b"));
     for (ordinal, id) in [(loser, 5), (winner, 9)] {
         index.assign(ordinal, SubjectId::new(id).expect("in range"));
     }
@@ -217,7 +217,7 @@ fn merged_people_keep_the_winners_row() {
 #[test]
 fn a_suppressed_person_goes_nowhere() {
     let mut index = PersonIndex::new(KeyedHasher::new(&[1; 32]));
-    index.add("a");
+    index.add(Form::Fhir, "a");
     let tables = Tables::embedded().expect("consistent");
     let folder = tempfile::tempdir().expect("a folder");
     let (layout, key) = (Layout::new(&[5; 32], 1), SpillKey::new(&SeededEntropy::new(1)));

@@ -14,7 +14,7 @@ pub mod staged;
 pub mod vocabulary;
 
 pub use identifiers::NamedIdentifier;
-pub use people::{KeyedHasher, OutsidePersons, PersonIndex, RowKind, Whose};
+pub use people::{Form, IdSpace, IdSpaces, KeyedHasher, OutsidePersons, PersonIndex, RowKind, Whose};
 pub use staged::{
     DETAIL_KEY, ORDINAL, PERSON, ROW_KEY, RowWriter, STAGING_COLUMNS, StageError, StagedBatch, StagedBuilder,
     StagedSchema, StagedSink, Stated, VISIT_KEY,

@@ -20,6 +20,45 @@ use super::identifiers::{Identifiers, NamedIdentifier};
 /// The name under which a source id is hashed: `Encounter`, `visit_occurrence`, … Two kinds never share a key.
 pub type RowKind<'a> = &'a str;
 
+/// A form in which a hospital sends people.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Form {
+    /// FHIR: people have a `Patient.id`.
+    Fhir,
+    /// OMOP tables: people have a `person_id`.
+    Omop,
+}
+
+/// Ids of people that are compared with each other. Those of the form that a hospital sent first are one space; those of
+/// the other are a second, unless the hospital says that equal ids are one person.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub enum IdSpace {
+    /// Of the form that came first, or of both.
+    #[default]
+    First,
+    /// Of the form that came later.
+    Second,
+}
+
+/// The space of each form.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct IdSpaces {
+    /// Of `Patient.id`.
+    pub fhir: IdSpace,
+    /// Of `person_id`.
+    pub omop: IdSpace,
+}
+
+impl IdSpaces {
+    /// The space of a form.
+    pub const fn of(self, form: Form) -> IdSpace {
+        match form {
+            Form::Fhir => self.fhir,
+            Form::Omop => self.omop,
+        }
+    }
+}
+
 /// SipHash-2-4 (Aumasson and Bernstein 2012) of source ids under one contributor's key.
 #[derive(Clone)]
 pub struct KeyedHasher {
@@ -53,8 +92,12 @@ impl KeyedHasher {
     }
 
     /// The key of a person: of `Patient.id` or `person_id`.
-    pub fn person_key(&self, id: &str) -> u128 {
+    pub fn person_key(&self, space: IdSpace, id: &str) -> u128 {
         let mut hasher = self.person;
+        if space == IdSpace::Second {
+            // No text begins so.
+            hasher.write(&[0xff]);
+        }
         hasher.write(id.as_bytes());
         let digest = sip128::Hasher128::finish128(&hasher);
         digest.as_u128()
@@ -107,11 +150,11 @@ pub enum Whose {
 /// People who are not in this export but whom the exchange knows already for this contributor: an incremental export
 /// carries rows of theirs without their Patient record.
 pub trait OutsidePersons: Send + Sync {
-    /// The subject that this source id stands for, if there is one.
-    fn lookup(&self, source_id: &str) -> Option<SubjectId>;
+    /// The subject that a source id stands for in a space, if there is one.
+    fn lookup(&self, space: IdSpace, source_id: &str) -> Option<SubjectId>;
 
     /// Whether the hospital merged the record with this id into another's.
-    fn is_merged_away(&self, source_id: &str) -> bool;
+    fn is_merged_away(&self, space: IdSpace, source_id: &str) -> bool;
 
     /// Whose an identifier is.
     fn whose(&self, identifier: NamedIdentifier<'_>) -> Whose;
@@ -125,6 +168,7 @@ pub trait OutsidePersons: Send + Sync {
 /// [`Self::set_outside`]), then shared and only read.
 pub struct PersonIndex {
     hasher: KeyedHasher,
+    spaces: IdSpaces,
     by_key: ByKey,
     identifiers: Identifiers,
     merged_into: Vec<u32>,
@@ -155,10 +199,16 @@ impl fmt::Debug for PersonIndex {
 }
 
 impl PersonIndex {
-    /// An empty index of one contributor's people.
+    /// An empty index of one contributor's people, whose ids are one space whatever their form.
     pub fn new(hasher: KeyedHasher) -> Self {
+        Self::within(hasher, IdSpaces::default())
+    }
+
+    /// An empty index of one contributor's people, whose ids are told apart by these spaces.
+    pub fn within(hasher: KeyedHasher, spaces: IdSpaces) -> Self {
         Self {
             hasher,
+            spaces,
             by_key: ByKey::default(),
             identifiers: Identifiers::default(),
             merged_into: Vec::new(),
@@ -173,10 +223,17 @@ impl PersonIndex {
         &self.hasher
     }
 
-    /// The ordinal of a person, new if the id was not seen before. Ordinals are dense from 0, in order of first sight.
-    pub fn add(&mut self, source_id: &str) -> u32 {
+    /// The spaces of ids.
+    pub const fn spaces(&self) -> IdSpaces {
+        self.spaces
+    }
+
+    /// The ordinal of a person, new if the id was not seen before in its space. Ordinals are dense from 0, in order of first
+    /// sight.
+    pub fn add(&mut self, form: Form, source_id: &str) -> u32 {
         let next = u32::try_from(self.merged_into.len()).unwrap_or(u32::MAX);
-        let ordinal = *self.by_key.entry(self.hasher.person_key(source_id)).or_insert(next);
+        let ordinal =
+            *self.by_key.entry(self.hasher.person_key(self.spaces.of(form), source_id)).or_insert(next);
         if ordinal == next {
             self.merged_into.push(next);
             self.subjects.push(None);
@@ -216,15 +273,15 @@ impl PersonIndex {
         self.merged_into.get(loser as usize).is_some_and(|winner| *winner != loser)
     }
 
-    /// The ordinal of a record of the export by its id, merges left aside.
+    /// The ordinal of a Patient of the export by its id, merges left aside.
     pub fn own(&self, source_id: &str) -> Option<u32> {
-        self.by_key.get(&self.hasher.person_key(source_id)).copied()
+        self.by_key.get(&self.hasher.person_key(self.spaces.fhir, source_id)).copied()
     }
 
-    /// Whether the record with this id was merged into another, in this export or before.
+    /// Whether the Patient with this id was merged into another, in this export or before.
     pub fn is_merged_away(&self, source_id: &str) -> bool {
         self.own(source_id).is_some_and(|ordinal| self.resolve(ordinal) != ordinal)
-            || self.outside.as_ref().is_some_and(|outside| outside.is_merged_away(source_id))
+            || self.outside.as_ref().is_some_and(|o| o.is_merged_away(self.spaces.fhir, source_id))
     }
 
     /// Whether the run continues earlier ones, so that its records may have rows already.
@@ -245,13 +302,14 @@ impl PersonIndex {
 
     /// The ordinal of the person whom a row names, after merges; `None` if neither the export nor the registry knows
     /// the id (rule `dangling-patient`). Safe to call from many threads.
-    pub fn find(&self, source_id: &str) -> Option<u32> {
-        let key = self.hasher.person_key(source_id);
+    pub fn find(&self, form: Form, source_id: &str) -> Option<u32> {
+        let space = self.spaces.of(form);
+        let key = self.hasher.person_key(space, source_id);
         if let Some(&ordinal) = self.by_key.get(&key) {
             return Some(self.resolve(ordinal));
         }
         let outside = self.outside.as_ref()?;
-        self.late(key, || outside.lookup(source_id).map_or(Found::Nobody, Found::Outside))
+        self.late(key, || outside.lookup(space, source_id).map_or(Found::Nobody, Found::Outside))
     }
 
     /// The ordinal of the one person who has an identifier, after merges; `None` if nobody or several people have it. In a
@@ -369,33 +427,39 @@ mod tests {
         assert_eq!(a.row_key("Encounter", "1"), hasher(1).row_key("Encounter", "1"));
         assert_ne!(a.row_key("Encounter", "1"), b.row_key("Encounter", "1"));
         assert_ne!(a.row_key("Encounter", "1"), a.row_key("Condition", "1"));
-        assert_ne!(a.person_key("1"), b.person_key("1"));
+        assert_ne!(a.person_key(IdSpace::First, "1"), b.person_key(IdSpace::First, "1"));
     }
 
     #[test]
     fn merged_people_are_found_as_the_winner() {
         let mut index = PersonIndex::new(hasher(1));
-        let (a, b, c) = (index.add("a"), index.add("b"), index.add("c"));
-        assert_eq!((index.add("b"), index.len()), (b, 3));
+        let (a, b, c) = (index.add(Form::Fhir, "a"), index.add(Form::Fhir, "b"), index.add(Form::Fhir, "c"));
+        assert_eq!((index.add(Form::Fhir, "b"), index.len()), (b, 3));
         index.merge(a, b);
         index.merge(b, c);
         index.merge(c, a);
-        assert_eq!((index.find("a"), index.find("b"), index.find("c")), (Some(c), Some(c), Some(c)));
+        assert_eq!(
+            (index.find(Form::Fhir, "a"), index.find(Form::Fhir, "b"), index.find(Form::Fhir, "c")),
+            (Some(c), Some(c), Some(c))
+        );
         index.assign(c, SubjectId::new(7).expect("in range"));
         assert_eq!(index.subject(a).map(SubjectId::get), Some(7));
-        assert_eq!(index.find("d"), None);
+        assert_eq!(index.find(Form::Fhir, "d"), None);
         index.add_identifier("urn:h", "1", b);
         assert_eq!(index.find_identifier(NamedIdentifier::parse("urn:h|1")), Some(c));
         assert!(index.is_merged_away("a") && !index.is_merged_away("c"));
         index.hold_apart(b);
-        assert_eq!((index.find("a"), index.find("b"), index.find("c")), (Some(b), Some(b), Some(c)));
+        assert_eq!(
+            (index.find(Form::Fhir, "a"), index.find(Form::Fhir, "b"), index.find(Form::Fhir, "c")),
+            (Some(b), Some(b), Some(c))
+        );
         assert_eq!(index.own("a"), Some(a));
     }
 
     #[test]
     fn an_identifier_that_several_people_have_names_nobody() {
         let mut index = PersonIndex::new(hasher(1));
-        let (a, b) = (index.add("a"), index.add("b"));
+        let (a, b) = (index.add(Form::Fhir, "a"), index.add(Form::Fhir, "b"));
         let find = |index: &PersonIndex, token: &str| index.find_identifier(NamedIdentifier::parse(token));
         index.add_identifier("system", "1", a);
         index.add_identifier("system", "1", a);
@@ -411,20 +475,32 @@ mod tests {
     #[test]
     fn an_identifier_never_names_whoever_has_it_as_an_id() {
         let mut index = PersonIndex::new(hasher(1));
-        let (_, b) = (index.add("123"), index.add("abc"));
+        let (_, b) = (index.add(Form::Fhir, "123"), index.add(Form::Fhir, "abc"));
         index.add_identifier("urn:h", "123", b);
         assert_eq!(index.find_identifier(NamedIdentifier::parse("123")), Some(b));
         assert_eq!(index.find_identifier(NamedIdentifier::parse("urn:h|123")), Some(b));
         assert_eq!(index.find_identifier(NamedIdentifier::parse("abc")), None);
-        assert_eq!(index.find("urn:h|123"), None);
+        assert_eq!(index.find(Form::Fhir, "urn:h|123"), None);
+    }
+
+    #[test]
+    fn ids_of_two_forms_are_one_persons_only_where_they_are_one_space() {
+        let apart = IdSpaces { fhir: IdSpace::First, omop: IdSpace::Second };
+        for (spaces, people) in [(apart, 2), (IdSpaces::default(), 1)] {
+            let mut index = PersonIndex::within(hasher(1), spaces);
+            let (a, b) = (index.add(Form::Fhir, "1"), index.add(Form::Omop, "1"));
+            assert_eq!((a == b, index.len()), (people == 1, people));
+            assert_eq!((index.find(Form::Fhir, "1"), index.find(Form::Omop, "1")), (Some(a), Some(b)));
+            assert_eq!(index.own("1"), Some(a));
+        }
     }
 
     struct Known;
     impl OutsidePersons for Known {
-        fn lookup(&self, source_id: &str) -> Option<SubjectId> {
+        fn lookup(&self, _: IdSpace, source_id: &str) -> Option<SubjectId> {
             (source_id == "z").then(|| SubjectId::new(9).expect("in range"))
         }
-        fn is_merged_away(&self, source_id: &str) -> bool {
+        fn is_merged_away(&self, _: IdSpace, source_id: &str) -> bool {
             source_id == "old"
         }
         fn whose(&self, identifier: NamedIdentifier<'_>) -> Whose {
@@ -440,9 +516,12 @@ mod tests {
     #[test]
     fn people_outside_the_export_are_asked_for_once_and_kept() {
         let mut index = PersonIndex::new(hasher(1));
-        index.add("a");
+        index.add(Form::Fhir, "a");
         index.set_outside(Box::new(Known));
-        assert_eq!((index.find("z"), index.find("z"), index.find("y")), (Some(1), Some(1), None));
+        assert_eq!(
+            (index.find(Form::Fhir, "z"), index.find(Form::Fhir, "z"), index.find(Form::Fhir, "y")),
+            (Some(1), Some(1), None)
+        );
         assert_eq!(index.subject(1).map(SubjectId::get), Some(9));
         assert_eq!((index.named(), index.len()), (1, 2));
         assert!(index.continues() && index.is_merged_away("old") && !index.is_merged_away("z"));
@@ -451,7 +530,7 @@ mod tests {
     #[test]
     fn an_identifier_that_was_anothers_or_several_peoples_names_nobody() {
         let mut index = PersonIndex::new(hasher(1));
-        let a = index.add("a");
+        let a = index.add(Form::Fhir, "a");
         index.assign(a, SubjectId::new(7).expect("in range"));
         for value in ["of-a", "of-z", "shared", "new"] {
             index.add_identifier("urn:h", value, a);
@@ -465,7 +544,7 @@ mod tests {
         assert_eq!(all(&index), [Some(a), None, None, None]);
         // Somebody who is not in the export.
         let mut index = PersonIndex::new(hasher(1));
-        index.add("b");
+        index.add(Form::Fhir, "b");
         index.set_outside(Box::new(Known));
         assert_eq!(all(&index), [Some(1), Some(2), None, None]);
         assert_eq!(index.subject(2).map(SubjectId::get), Some(9));

@@ -21,6 +21,7 @@
 //! are given before anything is published under them, repeating the batch is always right.
 
 mod aliases;
+mod forms;
 mod joins;
 mod linkage;
 mod numbers;
@@ -47,7 +48,7 @@ use numbers::Name;
 
 use crate::error::ErrorKind;
 use crate::keys::{Keyring, label};
-use crate::mapping::Whose;
+use crate::mapping::{Form, IdSpace, IdSpaces, Whose};
 
 /// Why the registry did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +68,12 @@ pub enum RegistryError {
     /// A record number that does not tell two patients apart.
     #[error("more than one patient has or had this record number; it names nobody")]
     Ambiguous,
+    /// It comes too late to say that equal ids are one person.
+    #[error(
+        "people of FHIR and of OMOP tables of this contributor were taken in as different people before, whatever their \
+         ids: that equal ids are the same person can be said only when the second form first comes"
+    )]
+    FormsApart,
     /// The person was erased and may not come back.
     #[error("this person was erased; their records are not taken in again")]
     Suppressed,
@@ -77,7 +84,7 @@ impl RegistryError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Suppressed => ErrorKind::Denied,
-            Self::Ambiguous => ErrorKind::Invalid,
+            Self::Ambiguous | Self::FormsApart => ErrorKind::Invalid,
             _ => ErrorKind::Fault,
         }
     }
@@ -184,6 +191,20 @@ impl Registry {
         &self.tokens
     }
 
+    /// The spaces of a contributor's ids, of whose data these forms are sent now. `agree`: equal ids of two forms are one
+    /// person.
+    ///
+    /// # Errors
+    /// [`RegistryError::FormsApart`] where they were taken to be two before; database errors.
+    pub fn id_spaces(
+        &self,
+        contributor: &ContributorId,
+        sent: &[Form],
+        agree: bool,
+    ) -> Result<IdSpaces, RegistryError> {
+        self.write(contributor, |joins| forms::spaces(joins.db, &joins.scope, sent, agree))
+    }
+
     /// Finds or makes the subject of each patient, in one transaction. `shared` is of the whole run that the batch is of.
     ///
     /// # Errors
@@ -218,7 +239,7 @@ impl Registry {
         self.write(contributor, |joins| numbers::claim(joins, claims))
     }
 
-    /// The subject of a patient by the hospital's patient id, if it is known.
+    /// The subject of a patient by the hospital's patient id in the first space, if it is known.
     ///
     /// # Errors
     /// Database errors.
@@ -227,7 +248,20 @@ impl Registry {
         contributor: &ContributorId,
         source: &SourcePatientId,
     ) -> Result<Option<SubjectId>, RegistryError> {
-        let row = resolve::id_row(&self.db(), &self.tokens.id(contributor, source))?;
+        self.lookup_in(IdSpace::First, contributor, source)
+    }
+
+    /// The subject of a patient by the hospital's patient id, if it is known.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn lookup_in(
+        &self,
+        space: IdSpace,
+        contributor: &ContributorId,
+        source: &SourcePatientId,
+    ) -> Result<Option<SubjectId>, RegistryError> {
+        let row = resolve::id_row(&self.db(), &self.tokens.id_in(space, contributor, source))?;
         Ok(row.and_then(|(subject, _)| SubjectId::new(self.standing().current(subject)).ok()))
     }
 
@@ -237,10 +271,11 @@ impl Registry {
     /// Database errors.
     pub fn is_merged_away(
         &self,
+        space: IdSpace,
         contributor: &ContributorId,
         source: &SourcePatientId,
     ) -> Result<bool, RegistryError> {
-        let row = resolve::id_row(&self.db(), &self.tokens.id(contributor, source))?;
+        let row = resolve::id_row(&self.db(), &self.tokens.id_in(space, contributor, source))?;
         Ok(row.is_some_and(|(_, merged_away)| merged_away))
     }
 

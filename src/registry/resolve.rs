@@ -26,7 +26,9 @@ pub struct Shared {
 impl Shared {
     /// Of all patients of a run.
     pub fn of<'t>(patients: impl IntoIterator<Item = &'t PatientTokens> + Clone) -> Self {
-        let numbers = |p: &'t PatientTokens| p.records.iter().map(|r| r.number).chain([p.id_as_number]);
+        let numbers = |p: &'t PatientTokens| {
+            p.records.iter().map(|r| r.number).chain([p.id_as_number, p.id_as_reference])
+        };
         let links = |p: &'t PatientTokens| p.linkage.iter().copied();
         let all = || patients.clone().into_iter();
         Self {
@@ -91,7 +93,7 @@ pub(super) fn batch(
 /// Everything by which a patient may be known to this contributor.
 fn all_tokens(patient: &PatientTokens) -> impl Iterator<Item = Token> {
     let records = patient.records.iter().flat_map(|r| [r.number, r.in_system]);
-    records.chain([patient.id, patient.id_as_number])
+    records.chain([patient.id, patient.id_as_number, patient.id_as_reference])
 }
 
 fn sorted(tokens: impl Iterator<Item = Token>) -> Vec<Token> {
@@ -169,7 +171,8 @@ impl<'a, 'j, 's> Batch<'a, 'j, 's> {
     /// The subject of one patient: by id, by a consent that waits for this patient alone, by linkage, or new.
     fn resolve(&mut self, patient: &PatientTokens, again: Option<Id>) -> Result<Id, RegistryError> {
         let own = again.or_else(|| self.ids.get(&patient.id).copied()).map(|id| self.joins.current(id));
-        let named = patient.records.iter().map(|r| r.number).chain([patient.id_as_number]);
+        let named = patient.records.iter().map(|r| r.number);
+        let named = named.chain([patient.id_as_number, patient.id_as_reference]);
         let awaited: Vec<Id> = named.filter_map(|token| self.awaited.get(&token).copied()).collect();
         let linked = self.by_linkage(patient, own);
         let found = match own {

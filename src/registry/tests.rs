@@ -337,7 +337,9 @@ fn one_id_of_a_person_stands_for_all_however_merges_are_turned() {
         }
     };
     let stands = |ids: &[&str]| -> Vec<bool> {
-        ids.iter().map(|id| !r.is_merged_away(&north(), &source(id)).expect("reads")).collect()
+        ids.iter()
+            .map(|id| !r.is_merged_away(IdSpace::First, &north(), &source(id)).expect("reads"))
+            .collect()
     };
     let all = |merges: &[(&str, &str)]| {
         let of = |id: &str| r.lookup(&north(), &source(id)).expect("reads").expect("known");
@@ -377,10 +379,10 @@ fn a_merge_joins_a_hospitals_own_records_and_no_patients_of_others() {
     let own = [("1", Some("Lovelace")), ("2", Some("Byron")), ("3", None)].map(|(id, f)| of(&north(), id, f));
     assert_eq!(own[..2], [a, b]);
     assert!(!merge(&r, &north(), "1", "2"), "south holds them apart");
-    assert!(!r.is_merged_away(&north(), &source("1")).expect("reads"));
+    assert!(!r.is_merged_away(IdSpace::First, &north(), &source("1")).expect("reads"));
     assert!(r.aliases().is_empty());
     assert!(merge(&r, &north(), "3", "2"), "only one of the two is anybody else's");
-    assert!(r.is_merged_away(&north(), &source("3")).expect("reads"));
+    assert!(r.is_merged_away(IdSpace::First, &north(), &source("3")).expect("reads"));
     assert_eq!(r.current(own[2]), b);
     assert!(merge(&r, &north(), "3", "2"), "and again");
     // Two others that hold one each hold two people as well.
@@ -583,4 +585,42 @@ fn two_of_a_batch_with_the_same_traits_are_not_both_taken_for_the_one_known_else
     let batch = ["1", "2"].map(|id| patient(&r, &north(), id, &[], Some("Smith")));
     let out = resolve(&r, &north(), &batch);
     assert!(out.subjects.iter().all(|s| *s != Some(a)) && out.subjects[0] != out.subjects[1]);
+}
+
+#[test]
+fn two_forms_of_a_hospital_are_two_spaces_of_ids_unless_it_says_otherwise_in_time() {
+    use crate::mapping::Form::{Fhir, Omop};
+    let (first, second) = (IdSpace::First, IdSpace::Second);
+    let r = registry();
+    let spaces = |who: &ContributorId, sent: &[Form], agree: bool| {
+        r.id_spaces(who, sent, agree).map(|spaces| (spaces.fhir, spaces.omop))
+    };
+    assert_eq!(spaces(&north(), &[Omop], false).expect("kept"), (first, first), "only tables");
+    assert_eq!(spaces(&north(), &[Fhir], false).expect("kept"), (second, first));
+    assert!(matches!(spaces(&north(), &[Omop], true), Err(RegistryError::FormsApart)));
+    assert_eq!(spaces(&north(), &[Omop], false).expect("kept"), (second, first));
+    assert_eq!(spaces(&south(), &[Fhir, Omop], true).expect("kept"), (first, first));
+    assert_eq!(spaces(&south(), &[Omop], false).expect("kept"), (first, first), "as it was said first");
+}
+
+#[test]
+fn a_reference_to_an_id_of_two_spaces_names_nobody() {
+    let r = registry();
+    let of = |space, id: &str| r.tokens().patient_in(space, &north(), &source(id), &[], Vec::new());
+    // Signed before the data, for whoever has the id alone.
+    let waiting = ["Patient/7", "Patient/8"].map(|text| consent(&r, &north(), text).expect("made"));
+    let people = [of(IdSpace::First, "7"), of(IdSpace::Second, "7"), of(IdSpace::Second, "8")];
+    let (subjects, _) = run(&r, &north(), &people, 10);
+    assert_ne!(subjects[0], subjects[1]);
+    assert!(!subjects[..2].contains(&r.current(waiting[0])), "it opens nothing");
+    assert_eq!(r.current(waiting[1]), subjects[2]);
+    assert!(is_ambiguous(&r, &north(), "Patient/7") && is_ambiguous(&r, &north(), "7"));
+    assert_eq!(consent(&r, &north(), "Patient/8").expect("found"), subjects[2]);
+    // Also where the second comes later.
+    assert_eq!(
+        run(&r, &north(), &[of(IdSpace::First, "9")], 10).0[0],
+        consent(&r, &north(), "Patient/9").expect("found")
+    );
+    run(&r, &north(), &[of(IdSpace::Second, "9")], 10);
+    assert!(is_ambiguous(&r, &north(), "Patient/9"));
 }

@@ -19,7 +19,9 @@ use crate::jobs::Unit;
 use crate::mapping::fhir::{PatientFacts, PatientSink, References};
 use crate::mapping::omop::{Cells, OmopPeople, PersonFacts};
 use crate::mapping::outcome::{Locator, Outcome};
-use crate::mapping::{KeyedHasher, NamedIdentifier, OutsidePersons, PersonIndex, StageError, Whose};
+use crate::mapping::{
+    Form, IdSpace, IdSpaces, KeyedHasher, NamedIdentifier, OutsidePersons, PersonIndex, StageError, Whose,
+};
 use crate::registry::{
     Claims, LinkageRules, Merge, PatientTokens, RecordNumber, Registry, Shared, Tokens, Traits,
 };
@@ -62,8 +64,11 @@ pub(super) fn find(run: &Run<'_>, export: &Export, hasher: KeyedHasher) -> Resul
         true => Some(LinkageRules::exact().map_err(|e| IngestError::Internal(e.to_string()))?),
         false => None,
     };
-    let mut persons = PersonIndex::new(hasher);
+    let (contributor, agree) = (&run.contributor.body.contributor, run.told.same_person_ids);
+    let spaces = run.ctx.registry.id_spaces(contributor, &forms(export), agree)?;
+    let mut persons = PersonIndex::within(hasher, spaces);
     let mut seen = Seen {
+        spaces,
         contributor: &run.contributor.body.contributor,
         tokens: run.ctx.registry.tokens(),
         rules: rules.as_ref(),
@@ -91,15 +96,16 @@ struct Known {
 }
 
 impl OutsidePersons for Known {
-    fn lookup(&self, source_id: &str) -> Option<SubjectId> {
+    fn lookup(&self, space: IdSpace, source_id: &str) -> Option<SubjectId> {
+        let id = SourcePatientId::new(source_id.to_owned());
         // A registry that fails here fails again where the run ends; meanwhile the person is unknown.
-        self.registry.lookup(&self.contributor, &SourcePatientId::new(source_id.to_owned())).ok().flatten()
+        self.registry.lookup_in(space, &self.contributor, &id).ok().flatten()
     }
 
-    fn is_merged_away(&self, source_id: &str) -> bool {
+    fn is_merged_away(&self, space: IdSpace, source_id: &str) -> bool {
         let id = SourcePatientId::new(source_id.to_owned());
         // Where the registry cannot say, nobody's history is deleted.
-        self.registry.is_merged_away(&self.contributor, &id).unwrap_or(true)
+        self.registry.is_merged_away(space, &self.contributor, &id).unwrap_or(true)
     }
 
     fn whose(&self, identifier: NamedIdentifier<'_>) -> Whose {
@@ -111,6 +117,7 @@ impl OutsidePersons for Known {
 
 /// Takes people as the passes see them; keeps tokens, and of merges the ids until they are resolved.
 struct Seen<'s> {
+    spaces: IdSpaces,
     contributor: &'s ContributorId,
     tokens: &'s Tokens,
     rules: Option<&'s LinkageRules>,
@@ -126,7 +133,7 @@ impl PatientSink for Seen<'_> {
         let records: Vec<_> =
             patient.record_numbers().map(|(system, number)| record_number(system, number)).collect();
         let linkage = self.rules.map_or_else(Vec::new, |rules| self.tokens.linkage(rules, &traits(patient)));
-        let tokens = self.tokens.patient(self.contributor, &id, &records, linkage);
+        let tokens = self.tokens.patient_in(self.spaces.fhir, self.contributor, &id, &records, linkage);
         self.put(ordinal, PatientTokens { replaced: patient.replaced_by.is_some(), ..tokens });
         match patient.replaced_by {
             Some(winner) => drop(self.merges.insert(ordinal, SourcePatientId::new(winner.to_owned()))),
@@ -153,7 +160,7 @@ impl Seen<'_> {
     fn put_row(&mut self, ordinal: u32, facts: &PersonFacts<'_>) {
         let id = SourcePatientId::new(facts.source_id.to_owned());
         let records: Vec<_> = facts.record_number.iter().map(|number| record_number("", number)).collect();
-        let tokens = self.tokens.patient(self.contributor, &id, &records, Vec::new());
+        let tokens = self.tokens.patient_in(self.spaces.omop, self.contributor, &id, &records, Vec::new());
         match self.patients.binary_search_by_key(&ordinal, |(ordinal, _)| *ordinal) {
             Ok(place) => self.patients[place].1.records.extend(tokens.records),
             Err(place) => self.patients.insert(place, (ordinal, tokens)),
@@ -212,6 +219,7 @@ fn merge(
     merges: &BTreeMap<u32, SourcePatientId>,
 ) -> Result<(), IngestError> {
     let (registry, contributor) = (run.ctx.registry, &run.contributor.body.contributor);
+    let space = found.persons.spaces().fhir;
     let mut asked = Vec::new();
     for (loser, winner_id) in merges {
         let Ok(place) = patients.binary_search_by_key(loser, |(ordinal, _)| *ordinal) else { continue };
@@ -224,20 +232,20 @@ fn merge(
         let winner = found.persons.own(winner_id.expose());
         let into = match winner.and_then(|winner| found.persons.assigned(winner)) {
             Some(subject) => Some(subject),
-            None => registry.lookup(contributor, winner_id)?,
+            None => registry.lookup_in(space, contributor, winner_id)?,
         };
         match (found.persons.assigned(*loser), into) {
             (Some(from), Some(into)) => {
                 if let Some(winner) = winner {
                     found.persons.assign(winner, into);
                 }
-                let winner = registry.tokens().id(contributor, winner_id);
+                let winner = registry.tokens().id_in(space, contributor, winner_id);
                 asked.push((*loser, Merge { loser: tokens.id, from, winner, into }));
             }
             // The record became that of somebody who was erased, and goes with it.
             (_, None)
                 if winner.is_some_and(|w| found.references.birth(w).is_some())
-                    || registry.is_suppressed(&registry.tokens().id(contributor, winner_id))? => {}
+                    || registry.is_suppressed(&registry.tokens().id_in(space, contributor, winner_id))? => {}
             _ => {
                 found.persons.hold_apart(*loser);
                 found.report.merges_left += 1;
@@ -321,6 +329,13 @@ impl RowWorker for Pass<'_, '_> {
         seen.put_row(ordinal, &facts);
         Ok(Outcome::Mapped)
     }
+}
+
+/// The forms in which the export may have people.
+fn forms(export: &Export) -> Vec<Form> {
+    let patients = |i: &InputFile| matches!(i.kind, InputKind::Fhir(file) if file.may_hold_references());
+    let fhir = export.inputs.iter().any(patients).then_some(Form::Fhir);
+    fhir.into_iter().chain(has_omop(export).then_some(Form::Omop)).collect()
 }
 
 /// Whether the export has any OMOP table.

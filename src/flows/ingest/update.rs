@@ -27,7 +27,7 @@ use super::people::Found;
 use super::publish::{
     Buckets, Published, Said, Written, account, give_up, manifest, said, seal, summary, take_consents,
 };
-use super::{IngestContext, IngestError, IngestSummary, Run};
+use super::{IngestContext, IngestError, IngestSummary, Run, Told};
 use crate::catalog::Claim;
 use crate::dataset::{DatasetVersion, Manifest, Mode, VersionWriter};
 use crate::flows::act::Act;
@@ -455,6 +455,7 @@ impl<'a> Update<'a> {
             mode: Mode::Remap,
             reference_date: m.reference_date,
             epoch: m.offset_epoch,
+            told: Told::default(),
             as_of,
             act,
         };

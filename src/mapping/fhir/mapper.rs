@@ -20,7 +20,7 @@ use super::version::id_of;
 use crate::mapping::outcome::{Locator, Outcome, Rule, reason, rule};
 use crate::mapping::vocabulary::ConceptLookup;
 use crate::mapping::{
-    KeyedHasher, NamedIdentifier, PersonIndex, RowWriter, StageError, StagedBuilder, Stated,
+    Form, KeyedHasher, NamedIdentifier, PersonIndex, RowWriter, StageError, StagedBuilder, Stated,
 };
 
 /// What mapping looks up. Shared by all threads of a run.
@@ -304,7 +304,9 @@ impl<'c> FhirMapper<'c> {
         };
         let subject = subject.ok_or(absent)?;
         let found = match (subject.target(), &subject.identifier) {
-            (Some(Target::Id { kind: None | Some("Patient"), id }), _) => self.ctx.persons.find(id),
+            (Some(Target::Id { kind: None | Some("Patient"), id }), _) => {
+                self.ctx.persons.find(Form::Fhir, id)
+            }
             (Some(Target::Identifier { kind: "Patient", token }), _) => {
                 self.ctx.persons.find_identifier(NamedIdentifier::parse(token))
             }

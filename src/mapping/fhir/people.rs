@@ -7,6 +7,7 @@ use super::findings::Finding;
 use super::mapper::{Chosen, End, FhirMapper, Mapped, set_code, set_when};
 use super::reference::Target;
 use super::resources::Patient;
+use crate::mapping::Form;
 use crate::mapping::outcome::{Locator, Outcome, reason, rule};
 use almoner_model::Vocabulary;
 
@@ -116,7 +117,8 @@ impl FhirMapper<'_> {
         if facts.replaced_by.is_some() && self.ctx.persons.is_merged_away(facts.source_id) {
             return Err(Outcome::Unmapped(reason::MERGED).into());
         }
-        let person = self.ctx.persons.find(facts.source_id).ok_or(Outcome::broken(rule::DANGLING_PATIENT))?;
+        let person = self.ctx.persons.find(Form::Fhir, facts.source_id);
+        let person = person.ok_or(Outcome::broken(rule::DANGLING_PATIENT))?;
         if self.ctx.references.is_deleted_person(person) {
             return Err(Outcome::Unmapped(reason::DELETED).into());
         }

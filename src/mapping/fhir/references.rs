@@ -13,7 +13,7 @@ use super::people::{PatientFacts, accept};
 use super::resources::{Medication, Patient};
 use super::version::{last_updated, takes_over};
 use crate::mapping::outcome::Locator;
-use crate::mapping::{KeyedHasher, PersonIndex};
+use crate::mapping::{Form, KeyedHasher, PersonIndex};
 
 /// Codes of one medication: system and code.
 pub type Codes = Box<[(Box<str>, Box<str>)]>;
@@ -131,7 +131,7 @@ impl<'p> ReferencePass<'p> {
 
     fn patient(&mut self, at: Locator, patient: &Patient<'_>) {
         let Ok(facts) = accept(at, patient) else { return };
-        let ordinal = self.persons.add(facts.source_id);
+        let ordinal = self.persons.add(Form::Fhir, facts.source_id);
         // Whoever has or had an identifier in the export has it: one that is several people's names nobody.
         for (system, value) in facts.identifiers() {
             self.persons.add_identifier(system, value, ordinal);
@@ -163,7 +163,7 @@ impl<'p> ReferencePass<'p> {
     pub fn finish(mut self) -> References {
         self.persons.sort_identifiers();
         for (loser, winner) in self.merges {
-            let winner = self.persons.add(&winner);
+            let winner = self.persons.add(Form::Fhir, &winner);
             self.persons.merge(loser, winner);
         }
         for id in self.deleted_patients {

@@ -9,7 +9,7 @@ use super::columns::{DateFallback, Plan, Read, Source};
 use super::{Cells, OmopPeople, plain_id, values};
 use crate::mapping::outcome::{Locator, Outcome, reason, rule};
 use crate::mapping::vocabulary::ConceptLookup;
-use crate::mapping::{KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder, Stated};
+use crate::mapping::{Form, KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder, Stated};
 
 /// What mapping looks up. Shared by all threads of a run.
 #[derive(Clone, Copy)]
@@ -103,7 +103,7 @@ impl<'c> OmopMapper<'c> {
         let cell = |column: Option<usize>| column.and_then(|c| cells.get(c));
         let Some(person_id) = cell(plan.person) else { return Ok(Outcome::broken(rule::MISSING_PATIENT)) };
         let Some(id) = cell(plan.id) else { return Ok(Outcome::broken(rule::NO_ID)) };
-        let Some(person) = self.ctx.persons.find(plain_id(person_id)) else {
+        let Some(person) = self.ctx.persons.find(Form::Omop, plain_id(person_id)) else {
             return Ok(Outcome::broken(rule::DANGLING_PATIENT));
         };
         let Some(spec) = self.tables.iter().nth(plan.table) else {

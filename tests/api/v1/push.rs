@@ -9,6 +9,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::Duration;
 
+use almoner::flows::ingest::Told;
 use almoner::jobs::Recorded;
 use almoner::push::{Push, PushError, Server, push};
 use almoner::store::Write;
@@ -28,6 +29,7 @@ fn to(house: &House, dir: PathBuf, token: &str, state: &Path) -> Push {
         dataset: None,
         profile: None,
         incremental: false,
+        told: Told::default(),
         state: state.to_owned(),
         patience: Duration::from_millis(300),
     }

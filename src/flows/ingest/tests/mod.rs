@@ -94,6 +94,7 @@ impl House {
             profile: "date-shifted".to_owned(),
             mode: Mode::Full,
             linkage: false,
+            told: Told::default(),
             act: Act::new(Actor { role: "operator".into(), id: "test".into() }, self.entropy.as_ref()),
         }
     }

@@ -441,3 +441,46 @@ fn a_full_export_that_deletes_a_record_whose_merge_is_not_made_has_nothing_of_it
     check(&house, &summary);
     assert_eq!((summary.persons, rows(&summary, "condition_occurrence")), (1, 0));
 }
+
+#[test]
+fn equal_ids_of_two_forms_are_two_people_unless_the_hospital_says_otherwise() {
+    let fhir = folder(&[
+        ("Patient.ndjson", vec![patient("1", "")]),
+        ("Condition.ndjson", vec![condition("c", "1", "44054006", None)]),
+    ]);
+    let person = "person_id,gender_concept_id,year_of_birth,race_concept_id,ethnicity_concept_id";
+    let tables = folder(&[("PERSON.csv", vec![person.to_owned(), "1,8507,1950,0,0".to_owned()])]);
+    let ingest = |house: &House, dir: &Path, dataset: &str, same_person_ids: bool| {
+        house.with(|ctx| {
+            let mut request = house.request(dir, "north");
+            request.dataset = Some(dataset.parse().expect("a slug"));
+            request.told = Told { same_person_ids, ..Told::default() };
+            run(ctx, request, &Silent)
+        })
+    };
+    let people = |house: &House, dataset: &str| -> Vec<i64> {
+        let version = house.catalog.latest(&dataset.parse().expect("a slug")).expect("there");
+        let rows = version.buckets().into_iter();
+        let rows = rows.filter_map(|b| version.bucket("person", b, None).expect("reads"));
+        rows.flat_map(|rows| super::continued::integers(&rows, "person_id")).collect()
+    };
+    for same in [false, true] {
+        let house = House::new();
+        ingest(&house, fhir.path(), "north", false).expect("published");
+        ingest(&house, tables.path(), "tables", same).expect("published");
+        assert_eq!(people(&house, "north") == people(&house, "tables"), same);
+        // It holds for whatever comes later, and cannot be said too late.
+        let later = ingest(&house, tables.path(), "tables", false).expect("published");
+        assert_eq!((later.version, people(&house, "north") == people(&house, "tables")), (2, same));
+        let again = ingest(&house, tables.path(), "tables", true);
+        assert_eq!(again.is_ok(), same);
+        // In one folder as well.
+        let house = House::new();
+        let both = folder(&[("PERSON.csv", vec![person.to_owned(), "1,8507,1950,0,0".to_owned()])]);
+        write(both.path(), "Patient.ndjson", &[patient("1", "")]);
+        assert_eq!(
+            ingest(&house, both.path(), "north", same).expect("published").persons,
+            if same { 1 } else { 2 }
+        );
+    }
+}
