@@ -13,7 +13,9 @@ use almoner::intake::{self, Export, InputFile, InputKind, Limits, Quarantine};
 use almoner::mapping::fhir::{FhirContext, FhirMapper, FhirRules, PatientFacts, PatientSink, References};
 use almoner::mapping::outcome::Locator;
 use almoner::mapping::vocabulary::NoVocabulary;
-use almoner::mapping::{KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink};
+use almoner::mapping::{
+    KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink, Stated,
+};
 use almoner_model::{Date, Tables};
 use serde::Deserialize;
 
@@ -94,6 +96,10 @@ struct Nowhere(usize);
 impl StagedSink for Nowhere {
     fn push(&mut self, batch: StagedBatch) -> Result<(), StageError> {
         self.0 += batch.batch.num_rows();
+        Ok(())
+    }
+
+    fn stated(&mut self, _: &[Stated]) -> Result<(), StageError> {
         Ok(())
     }
 }

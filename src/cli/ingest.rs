@@ -13,7 +13,7 @@ use super::owner::Owner;
 use super::{CliError, Globals};
 use crate::dataset::Mode;
 use crate::flows::Act;
-use crate::flows::ingest::{self, IngestError, IngestRequest, Source};
+use crate::flows::ingest::{self, IngestError, IngestRequest, Source, Told};
 
 /// Arguments.
 #[derive(Debug, Args)]
@@ -36,6 +36,30 @@ pub struct IngestArgs {
     /// When the contributor is new: link its patients with those of other hospitals that also opted in
     #[arg(long)]
     pub linkage: bool,
+    #[command(flatten)]
+    pub told: ToldArgs,
+}
+
+/// What is said of an export that it cannot say itself.
+#[derive(Clone, Copy, Debug, Args)]
+pub struct ToldArgs {
+    /// Equal Patient.ids (FHIR) and person_ids (OMOP) of the contributor are the same person: said when the second form of
+    /// its data first comes
+    #[arg(long)]
+    pub same_person_ids: bool,
+    /// Publish a whole export although a file of it cannot be read to its end; what followed is missing
+    #[arg(long)]
+    pub accept_incomplete: bool,
+    /// Let a whole export replace a version of which it has less than half of the people
+    #[arg(long)]
+    pub replace_all: bool,
+}
+
+impl From<ToldArgs> for Told {
+    fn from(args: ToldArgs) -> Self {
+        let ToldArgs { same_person_ids, accept_incomplete, replace_all } = args;
+        Self { same_person_ids, accept_incomplete, replace_all }
+    }
 }
 
 /// Takes the export in.
@@ -50,6 +74,8 @@ pub fn run(args: IngestArgs, globals: &Globals) -> Result<(), CliError> {
             let body = json!({
                 "path": args.dir.canonicalize()?, "contributor": args.contributor, "dataset": args.dataset,
                 "profile": args.profile, "incremental": args.incremental, "linkage": args.linkage,
+                "same_person_ids": args.told.same_person_ids, "accept_incomplete": args.told.accept_incomplete,
+                "replace_all": args.told.replace_all,
             });
             let job = server.call("POST", "/v1/ingests", Some(&body))?;
             let summary = server.follow(&job, &*progress)?;
@@ -64,6 +90,7 @@ pub fn run(args: IngestArgs, globals: &Globals) -> Result<(), CliError> {
         profile: args.profile.unwrap_or_else(|| app.config.ingest.profile.clone()),
         mode: if args.incremental { Mode::Incremental } else { Mode::Full },
         linkage: args.linkage,
+        told: args.told.into(),
         act: Act::operator(&*app.entropy),
     };
     let summary = app.with_ingest(|ctx| ingest::run(ctx, request, &*progress)).map_err(|e| failed(&e))?;

@@ -33,6 +33,8 @@ pub struct PushArgs {
     /// Changes since the version before, instead of everything
     #[arg(long)]
     pub incremental: bool,
+    #[command(flatten)]
+    pub told: super::ingest::ToldArgs,
     /// Where the key of an unfinished push is kept, so that the same command resumes it
     /// [default: $XDG_STATE_HOME/almoner or ~/.local/state/almoner]
     #[arg(long, value_name = "DIR")]
@@ -67,6 +69,7 @@ pub fn run(args: PushArgs, globals: &Globals) -> Result<(), CliError> {
         dataset: args.dataset,
         profile: args.profile,
         incremental: args.incremental,
+        told: args.told.into(),
         patience: Duration::from_secs(120),
         state: args.state.or_else(default_state).ok_or_else(|| {
             CliError::Usage(

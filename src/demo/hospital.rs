@@ -8,6 +8,7 @@ use super::client::Client;
 use super::screen::Screen;
 use super::story::Story;
 use super::{DemoError, Place};
+use crate::flows::ingest::Told;
 use crate::push::{self, Push, Server};
 use crate::synth::{Hospital, Summary};
 
@@ -136,6 +137,7 @@ fn send(
         dataset: None,
         profile: Some("date-shifted".into()),
         incremental: false,
+        told: Told::default(),
         patience: Duration::from_secs(30),
         state: place.exports.join("push-state"),
     };

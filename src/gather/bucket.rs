@@ -2,8 +2,8 @@
 //!
 //! The heart of the arrow `mapping → gather → derive`. What is decided here, and how:
 //!
-//! - **Duplicates.** Rows of one person with one `_row_key` and different locators are one record sent twice; the first
-//!   by locator stays, with all its rows in all tables, and the others go, with all theirs (`duplicate-id`).
+//! - **Versions.** Of a record that the export has several times, the rows of the version that counts stay, and those of
+//!   the others go, whosever they are ([`Gathering::supersede`]).
 //! - **One person, one row.** Where several source records turned out to be one person, the row of the record that the
 //!   others were merged into stays (else the first by locator), and likewise one death.
 //! - **No person row**, neither here nor in the version before: nothing is known about the person's age, so none of the rows may leave
@@ -18,9 +18,9 @@ use std::sync::Arc;
 
 use almoner_model::{IdentifierClass, SubjectId, TableSpec};
 use arrow::array::{
-    Array, ArrayRef, AsArray, Int64Array, RecordBatch, UInt32Array, UInt64Array, new_null_array,
+    Array, ArrayRef, AsArray, BooleanArray, Int64Array, RecordBatch, UInt32Array, UInt64Array, new_null_array,
 };
-use arrow::compute::take;
+use arrow::compute::{filter_record_batch, take};
 use arrow::datatypes::{DataType, Date32Type, Field, Schema, SchemaRef, UInt32Type, UInt64Type};
 
 use super::dates::{self, ImplausibleDates};
@@ -34,8 +34,6 @@ pub const ROW_KEY_COLUMN: &str = "_row_key";
 /// Why rows went.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
 pub enum Reason {
-    /// The record was sent before.
-    DuplicateId,
     /// The person has another person row.
     MergedPerson,
     /// The person has another death.
@@ -44,6 +42,8 @@ pub enum Reason {
     DanglingPatient,
     /// A visit detail without its visit.
     DanglingVisit,
+    /// A drug whose medication neither the export nor the version before has.
+    DanglingMedication,
     /// The date of birth is a sentinel or lies in the future.
     ImplausibleBirth,
     /// The date of the event is a sentinel, lies in the future, or long before birth.
@@ -54,11 +54,11 @@ impl Reason {
     /// As reports write it.
     pub const fn as_str(self) -> &'static str {
         match self {
-            Self::DuplicateId => "duplicate-id",
             Self::MergedPerson => "merged-person",
             Self::SecondDeath => "second-death",
             Self::DanglingPatient => "dangling-patient",
             Self::DanglingVisit => "dangling-visit",
+            Self::DanglingMedication => "dangling-medication",
             Self::ImplausibleBirth => "implausible-birth",
             Self::ImplausibleDate => "implausible-date",
         }
@@ -184,17 +184,19 @@ impl Gathering<'_> {
     /// As [`Self::bucket`].
     pub fn bucket_after(&self, bucket: u32, base: &Base) -> Result<Gathered, GatherError> {
         let mut loose = Vec::new();
-        for (table, rows) in self.load(bucket)?.into_iter().enumerate() {
-            if let Some(rows) = rows {
+        let stated = self.stated_table();
+        for (table, rows) in self.load(bucket, |table| table != stated)?.into_iter().enumerate() {
+            if let Some(rows) = rows.map(|rows| self.without_superseded(rows)).transpose()? {
                 let persons = rows.column(PERSON).as_primitive::<UInt32Type>().values();
                 let subject = |p: &u32| self.persons.subject(*p).map_or(0, SubjectId::get);
                 let subjects = persons.iter().map(subject).collect();
-                let gone = vec![None; rows.num_rows()];
+                let keys = rows.column(ROW_KEY).as_primitive::<UInt64Type>().values();
+                let left_out = |key: &u64| self.left_out.contains(key).then_some(Reason::DanglingMedication);
+                let gone = keys.iter().map(left_out).collect();
                 loose.push(Loose { table, rows, subjects, gone });
             }
         }
         let mut report = GatherReport::default();
-        drop_duplicates(&mut loose);
         dates::births(&self.dates, &self.tables, &mut loose, &mut report.implausible);
         self.keep_one_each(&mut loose, &base.persons);
         dates::events(&self.dates, &self.tables, &mut loose, &mut report.implausible)?;
@@ -234,6 +236,16 @@ impl Gathering<'_> {
         ids.dedup();
         let subjects = ids.into_iter().filter_map(|id| SubjectId::new(id).ok()).collect();
         Ok(Gathered { bucket, subjects, tables: made, report })
+    }
+
+    /// Rows without those of versions that do not count.
+    fn without_superseded(&self, rows: RecordBatch) -> Result<RecordBatch, GatherError> {
+        let ordinals = rows.column(ORDINAL).as_primitive::<UInt64Type>().values();
+        if self.superseded.is_empty() || !ordinals.iter().any(|line| self.superseded.contains(line)) {
+            return Ok(rows);
+        }
+        let stays: BooleanArray = ordinals.iter().map(|line| Some(!self.superseded.contains(line))).collect();
+        Ok(filter_record_batch(&rows, &stays)?)
     }
 
     /// One person row and one death for each person; nothing for people without a person row, here or before (`known`).
@@ -278,32 +290,6 @@ fn rank(table: &str) -> u8 {
         "visit_occurrence" => 0,
         "visit_detail" => 1,
         _ => 2,
-    }
-}
-
-/// Marks all rows of every record that was sent before.
-fn drop_duplicates(loose: &mut [Loose]) {
-    let mut seen: Vec<(i64, u64, u64)> = Vec::with_capacity(loose.iter().map(|l| l.subjects.len()).sum());
-    for rows in loose.iter() {
-        let keys = rows.row_keys().iter().zip(rows.ordinals());
-        seen.extend(
-            rows.subjects.iter().zip(keys).map(|(subject, (key, ordinal))| (*subject, *key, *ordinal)),
-        );
-    }
-    seen.sort_unstable();
-    let mut again: HashSet<u64> = HashSet::new();
-    for same in seen.chunk_by(|a, b| (a.0, a.1) == (b.0, b.1)) {
-        again.extend(same.iter().map(|s| s.2).filter(|ordinal| *ordinal != same[0].2));
-    }
-    if again.is_empty() {
-        return;
-    }
-    for rows in loose.iter_mut() {
-        for row in 0..rows.subjects.len() {
-            if again.contains(&rows.ordinals()[row]) {
-                rows.gone[row] = Some(Reason::DuplicateId);
-            }
-        }
     }
 }
 

@@ -61,6 +61,11 @@ impl Layout {
         let leading = u32::from_be_bytes([digest[0], digest[1], digest[2], digest[3]]);
         leading.checked_shr(32 - u32::from(self.bits)).unwrap_or(0)
     }
+
+    /// The part of all records that the one with this row key is in, as many as there are buckets. The key is a keyed hash.
+    pub(super) fn part(&self, row_key: u64) -> u32 {
+        ((row_key >> 32) as u32).checked_shr(32 - u32::from(self.bits)).unwrap_or(0)
+    }
 }
 
 #[cfg(test)]

@@ -2,8 +2,9 @@
 //!
 //! The arrow `mapping → gather → derive`. Each mapping thread has a [`GatherSink`], which sorts every batch by the bucket
 //! of its people and keeps it in memory up to a limit, beyond which pieces go to an encrypted spill file. When all input
-//! is read, [`Gathering::bucket`] takes one bucket at a time: duplicates and dates that are none are dropped, people who turned out to be one are
-//! made one, rows are sorted by (person, start date, locator), visits are resolved, and event ids are given.
+//! is read, [`Gathering::repeated`] says which records came several times, and [`Gathering::bucket`] takes one bucket at a
+//! time: versions that do not count and dates that are none are dropped, people who turned out to be one are made one, rows
+//! are sorted by (person, start date, locator), visits are resolved, and event ids are given.
 //!
 //! Invariants: the result depends on the rows and their locators, never on threads, batches or spilling; memory depends on
 //! the limit and the largest bucket, never on the export. Does not generalise or shift anything.
@@ -14,6 +15,7 @@ mod dates;
 mod layout;
 mod sink;
 mod spill;
+mod versions;
 
 #[cfg(test)]
 mod tests;

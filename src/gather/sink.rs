@@ -14,8 +14,8 @@ use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
 
 use super::spill::SpillFile;
-use super::{GatherError, Layout, SpillKey};
-use crate::mapping::{ORDINAL, PERSON, PersonIndex, StageError, StagedBatch, StagedSink};
+use super::{GatherError, Layout, SpillKey, versions};
+use crate::mapping::{ORDINAL, PERSON, PersonIndex, StageError, StagedBatch, StagedSink, Stated};
 
 /// No bucket: the person has no subject id.
 const NOWHERE: u32 = u32::MAX;
@@ -32,6 +32,8 @@ pub struct Gathering<'p> {
     bytes_max: usize,
     /// Which dates can be the date of something.
     pub(super) dates: Plausible,
+    pub(super) superseded: HashSet<u64>,
+    pub(super) left_out: HashSet<u64>,
     parts: Vec<Arc<RwLock<Part>>>,
 }
 
@@ -78,6 +80,8 @@ impl<'p> Gathering<'p> {
             key,
             bytes_max,
             dates,
+            superseded: HashSet::new(),
+            left_out: HashSet::new(),
             parts: Vec::new(),
         }
     }
@@ -101,13 +105,33 @@ impl<'p> Gathering<'p> {
             key: self.key.clone(),
             bytes_max: self.bytes_max,
             number,
+            stated: self.stated_table(),
             part,
         }
     }
 
-    /// Locators of lines whose person is suppressed: they were not kept.
+    /// Locators of lines whose person is suppressed: they were not kept. Without superseded ones.
     pub fn suppressed(&self) -> HashSet<u64> {
-        self.parts.iter().flat_map(|part| read(part).suppressed.iter().copied().collect::<Vec<_>>()).collect()
+        let mut all = HashSet::new();
+        for part in &self.parts {
+            all.extend(read(part).suppressed.iter().filter(|line| !self.superseded.contains(line)));
+        }
+        all
+    }
+
+    /// Sets lines aside that state versions of records which do not count. Their rows go without a word.
+    pub fn supersede(&mut self, lines: HashSet<u64>) {
+        self.superseded = lines;
+    }
+
+    /// Leaves out all rows of these records, whose lines are quarantined for want of their medication.
+    pub fn leave_out(&mut self, records: HashSet<u64>) {
+        self.left_out = records;
+    }
+
+    /// The place of records that were stated among the tables.
+    pub(super) fn stated_table(&self) -> usize {
+        self.tables.iter().len()
     }
 
     /// Whether anything was spilled.
@@ -115,19 +139,22 @@ impl<'p> Gathering<'p> {
         self.parts.iter().any(|part| read(part).spill.is_some())
     }
 
-    /// All rows of one bucket: by table, in no particular order.
-    pub(super) fn load(&self, bucket: u32) -> Result<Vec<Option<RecordBatch>>, GatherError> {
-        let count = self.tables.iter().count();
-        let mut found: Vec<Vec<RecordBatch>> = vec![Vec::new(); count];
+    /// All rows of one bucket: by table, in no particular order. Records that were stated are the last.
+    pub(super) fn load(
+        &self,
+        bucket: u32,
+        wanted: impl Fn(usize) -> bool,
+    ) -> Result<Vec<Option<RecordBatch>>, GatherError> {
+        let mut found: Vec<Vec<RecordBatch>> = vec![Vec::new(); self.stated_table() + 1];
         for part in &self.parts {
             let part = read(part);
-            for block in &part.blocks {
+            for block in part.blocks.iter().filter(|block| wanted(block.table)) {
                 if let Some(rows) = block.slice(bucket) {
                     found[block.table].push(rows);
                 }
             }
             if let Some(spill) = &part.spill {
-                for piece in spill.pieces.iter().filter(|p| p.bucket == bucket) {
+                for piece in spill.pieces.iter().filter(|p| p.bucket == bucket && wanted(p.table)) {
                     found[piece.table].extend(spill.read(piece)?);
                 }
             }
@@ -156,12 +183,18 @@ pub struct GatherSink<'p> {
     key: SpillKey,
     bytes_max: usize,
     number: u32,
+    /// The place of records that were stated among the tables: after the last.
+    stated: usize,
     part: Arc<RwLock<Part>>,
 }
 
 impl StagedSink for GatherSink<'_> {
     fn push(&mut self, batch: StagedBatch) -> Result<(), StageError> {
         self.keep(&batch).map_err(|error| StageError::Sink(Box::new(error)))
+    }
+
+    fn stated(&mut self, records: &[Stated]) -> Result<(), StageError> {
+        self.keep_stated(records).map_err(|error| StageError::Sink(Box::new(error)))
     }
 }
 
@@ -176,38 +209,41 @@ impl GatherSink<'_> {
     fn keep(&self, staged: &StagedBatch) -> Result<(), GatherError> {
         let persons = staged.batch.column(PERSON).as_primitive::<UInt32Type>().values();
         let ordinals = staged.batch.column(ORDINAL).as_primitive::<UInt64Type>().values();
-        let buckets = self.layout.buckets() as usize;
-        let mut starts = vec![0u32; buckets + 1];
         let targets: Vec<u32> = persons.iter().map(|person| self.bucket_of(*person)).collect();
-        for target in targets.iter().filter(|t| **t != NOWHERE) {
-            starts[*target as usize + 1] += 1;
-        }
-        for bucket in 0..buckets {
-            starts[bucket + 1] += starts[bucket];
-        }
         let mut part = self.part.write().unwrap_or_else(PoisonError::into_inner);
-        let mut next = starts.clone();
-        let mut order = vec![0u32; starts[buckets] as usize];
-        for (row, target) in targets.iter().enumerate() {
-            if *target == NOWHERE {
-                part.suppressed.insert(ordinals[row]);
-            } else {
-                let slot = &mut next[*target as usize];
-                order[*slot as usize] = row as u32;
-                *slot += 1;
-            }
-        }
+        let nowhere = targets.iter().zip(ordinals).filter(|(target, _)| **target == NOWHERE);
+        part.suppressed.extend(nowhere.map(|(_, ordinal)| *ordinal));
+        self.add(&mut part, staged.table, &staged.batch, &targets)
+    }
+
+    /// Keeps which records were stated, by the first bits of their keys.
+    fn keep_stated(&self, records: &[Stated]) -> Result<(), GatherError> {
+        let targets: Vec<u32> = records.iter().map(|r| self.layout.part(r.key)).collect();
+        let mut part = self.part.write().unwrap_or_else(PoisonError::into_inner);
+        self.add(&mut part, self.stated, &versions::batch(records)?, &targets)
+    }
+
+    /// Adds rows of one table, of which each goes to its target.
+    fn add(
+        &self,
+        part: &mut Part,
+        table: usize,
+        rows: &RecordBatch,
+        targets: &[u32],
+    ) -> Result<(), GatherError> {
+        let buckets = self.layout.buckets() as usize;
+        let (starts, order) = scatter(targets, buckets);
         if order.is_empty() {
             return Ok(());
         }
         let rows = if buckets == 1 && order.len() == targets.len() {
-            staged.batch.clone()
+            rows.clone()
         } else {
-            take_record_batch(&staged.batch, &UInt32Array::from(order))?
+            take_record_batch(rows, &UInt32Array::from(order))?
         };
         part.bytes += rows.get_array_memory_size();
-        part.blocks.push(Block { table: staged.table, rows, starts });
-        if part.bytes > self.bytes_max { self.spill(&mut part) } else { Ok(()) }
+        part.blocks.push(Block { table, rows, starts });
+        if part.bytes > self.bytes_max { self.spill(part) } else { Ok(()) }
     }
 
     /// Moves all that is in memory to the spill file, in one piece for each bucket and table.
@@ -229,4 +265,24 @@ impl GatherSink<'_> {
         }
         Ok(())
     }
+}
+
+/// Where the rows of each bucket start when they are put in the order of buckets, and that order. Rows that go nowhere are
+/// not in it.
+fn scatter(targets: &[u32], buckets: usize) -> (Vec<u32>, Vec<u32>) {
+    let mut starts = vec![0u32; buckets + 1];
+    for target in targets.iter().filter(|t| **t != NOWHERE) {
+        starts[*target as usize + 1] += 1;
+    }
+    for bucket in 0..buckets {
+        starts[bucket + 1] += starts[bucket];
+    }
+    let mut next = starts.clone();
+    let mut order = vec![0u32; starts[buckets] as usize];
+    for (row, target) in targets.iter().enumerate().filter(|(_, t)| **t != NOWHERE) {
+        let slot = &mut next[*target as usize];
+        order[*slot as usize] = row as u32;
+        *slot += 1;
+    }
+    (starts, order)
 }

@@ -7,7 +7,7 @@ use arrow::datatypes::{Date32Type, Int64Type};
 use proptest::prelude::*;
 
 use super::*;
-use crate::mapping::{KeyedHasher, PersonIndex, StagedBuilder};
+use crate::mapping::{Form, KeyedHasher, PersonIndex, StagedBuilder, Stated};
 
 /// Day 0 of the tests.
 const DAY_0: i32 = 11_000;
@@ -30,7 +30,7 @@ struct Row {
 fn persons(count: u32) -> PersonIndex {
     let mut index = PersonIndex::new(KeyedHasher::new(&[1; 32]));
     for n in 0..count {
-        let ordinal = index.add(&n.to_string());
+        let ordinal = index.add(Form::Fhir, &n.to_string());
         index.assign(ordinal, SubjectId::new(i64::from(n) * 7919 + 13).expect("in range"));
     }
     index
@@ -140,15 +140,47 @@ proptest! {
 }
 
 #[test]
-fn a_record_sent_twice_counts_once_with_all_its_rows() {
-    let twice = |line, day| Row { table: "condition_occurrence", person: 0, line, key: 77, day, visit: None };
-    // The second copy also made a row in another table.
-    let more = Row { table: "measurement", person: 0, line: 20, key: 78, day: 1, visit: None };
-    let all = vec![person_row(0), twice(10, 5), twice(20, 1), more];
-    let gathered = gather(&persons(1), &[all], 0, usize::MAX).remove(0);
-    let lines: Vec<(u64, Reason)> = gathered.report.dropped.iter().map(|d| (d.ordinal, d.reason)).collect();
-    assert_eq!(lines, [(20, Reason::DuplicateId)]);
-    assert_eq!(gathered.report.rows.values().sum::<u64>(), 2);
+fn versions_are_found_whosever_they_are_and_those_that_do_not_count_go_with_all_their_rows() {
+    let (index, tables) = (persons(2), Tables::embedded().expect("consistent"));
+    for (bytes_max, bits) in [(0, 2), (usize::MAX, 0)] {
+        let folder = tempfile::tempdir().expect("a folder");
+        let (layout, key) = (Layout::new(&[5; 32], bits), SpillKey::new(&SeededEntropy::new(1)));
+        let mut gathering =
+            Gathering::new(&tables, &index, layout, folder.path().to_owned(), key, bytes_max, dates());
+        let row = |table, person, line, key| Row { table, person, line, key, day: 5, visit: None };
+        let sent = [
+            vec![person_row(0), row("condition_occurrence", 0, 10, 7 << 60)],
+            vec![
+                person_row(1),
+                row("condition_occurrence", 1, 20, 7 << 60),
+                row("measurement", 1, 20, 7 << 60),
+                row("measurement", 1, 30, 1 << 60),
+            ],
+        ];
+        for (sink, rows) in sent.iter().enumerate() {
+            let mut builder = StagedBuilder::new(&tables, Box::new(gathering.sink()));
+            for row in rows {
+                stage(&mut builder, row);
+                if row.table != "measurement" || row.line == 30 {
+                    let stated = Stated { key: row.key, ordinal: row.line, mapped: true };
+                    builder.stated(stated).expect("kept");
+                }
+            }
+            // One that made no row is a version as well.
+            if sink == 0 {
+                builder.stated(Stated { key: 7 << 60, ordinal: 15, mapped: false }).expect("kept");
+            }
+            builder.finish().expect("kept");
+        }
+        let repeated: Vec<Stated> =
+            (0..1 << bits).flat_map(|p| gathering.repeated(p).expect("read")).collect();
+        let stated = |ordinal, mapped| Stated { key: 7 << 60, ordinal, mapped };
+        assert_eq!(repeated, [stated(10, true), stated(15, false), stated(20, true)]);
+        gathering.supersede([20, 15].into());
+        let all: Vec<_> = (0..1 << bits).map(|b| gathering.bucket(b).expect("gathered").report).collect();
+        assert!(all.iter().all(|report| report.dropped.is_empty()), "the flow counts them");
+        assert_eq!(all.iter().flat_map(|report| report.rows.values()).sum::<u64>(), 4);
+    }
 }
 
 #[test]
@@ -163,7 +195,7 @@ fn a_person_without_a_person_row_leaves_nothing() {
 #[test]
 fn merged_people_keep_the_winners_row() {
     let mut index = PersonIndex::new(KeyedHasher::new(&[1; 32]));
-    let (loser, winner) = (index.add("a"), index.add("b"));
+    let (loser, winner) = (index.add(Form::Fhir, "a"), index.add(Form::Fhir, "b"));
     for (ordinal, id) in [(loser, 5), (winner, 9)] {
         index.assign(ordinal, SubjectId::new(id).expect("in range"));
     }
@@ -185,7 +217,7 @@ fn merged_people_keep_the_winners_row() {
 #[test]
 fn a_suppressed_person_goes_nowhere() {
     let mut index = PersonIndex::new(KeyedHasher::new(&[1; 32]));
-    index.add("a");
+    index.add(Form::Fhir, "a");
     let tables = Tables::embedded().expect("consistent");
     let folder = tempfile::tempdir().expect("a folder");
     let (layout, key) = (Layout::new(&[5; 32], 1), SpillKey::new(&SeededEntropy::new(1)));

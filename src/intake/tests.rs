@@ -18,7 +18,7 @@ use crate::mapping::fhir::{
 };
 use crate::mapping::outcome::{reason, rule};
 use crate::mapping::vocabulary::NoVocabulary;
-use crate::mapping::{KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink};
+use crate::mapping::{KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink, Stated};
 use crate::testdata;
 
 mod people;
@@ -29,6 +29,10 @@ struct Kept(Arc<Mutex<Vec<StagedBatch>>>);
 impl StagedSink for Kept {
     fn push(&mut self, batch: StagedBatch) -> Result<(), StageError> {
         self.0.lock().expect("not poisoned").push(batch);
+        Ok(())
+    }
+
+    fn stated(&mut self, _: &[Stated]) -> Result<(), StageError> {
         Ok(())
     }
 }

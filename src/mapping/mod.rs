@@ -6,14 +6,16 @@
 //! does not generalise anything (`crates/deid`).
 
 pub mod fhir;
+pub mod identifiers;
 pub mod omop;
 pub mod outcome;
 pub mod people;
 pub mod staged;
 pub mod vocabulary;
 
-pub use people::{KeyedHasher, OutsidePersons, PersonIndex, RowKind};
+pub use identifiers::NamedIdentifier;
+pub use people::{Form, IdSpace, IdSpaces, KeyedHasher, OutsidePersons, PersonIndex, RowKind, Whose};
 pub use staged::{
     DETAIL_KEY, ORDINAL, PERSON, ROW_KEY, RowWriter, STAGING_COLUMNS, StageError, StagedBatch, StagedBuilder,
-    StagedSchema, StagedSink, VISIT_KEY,
+    StagedSchema, StagedSink, Stated, VISIT_KEY,
 };

@@ -56,6 +56,18 @@ pub struct StagedBatch {
     pub batch: RecordBatch,
 }
 
+/// That a line states a record, with rows or without: of the versions of a record that an export has, one counts. A line
+/// that is not what it should be states nothing.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Stated {
+    /// The `_row_key` of the record.
+    pub key: u64,
+    /// The locator of the line.
+    pub ordinal: u64,
+    /// Whether the line counts as mapped.
+    pub mapped: bool,
+}
+
 /// Where staged batches go.
 pub trait StagedSink {
     /// Takes a batch.
@@ -63,6 +75,12 @@ pub trait StagedSink {
     /// # Errors
     /// [`StageError::Sink`] if it could not be kept; the run cannot go on.
     fn push(&mut self, batch: StagedBatch) -> Result<(), StageError>;
+
+    /// Takes which records were stated, whether they made rows or not.
+    ///
+    /// # Errors
+    /// [`StageError::Sink`] if they could not be kept; the run cannot go on.
+    fn stated(&mut self, records: &[Stated]) -> Result<(), StageError>;
 }
 
 /// Why a row or a batch could not be staged.
@@ -336,13 +354,15 @@ impl TableRows {
 pub struct StagedBuilder<'s> {
     tables: Tables,
     rows: Vec<TableRows>,
+    stated: Vec<Stated>,
     sink: Box<dyn StagedSink + Send + 's>,
 }
 
 impl<'s> StagedBuilder<'s> {
     /// An empty builder over `tables` that writes to `sink`.
     pub fn new(tables: &Tables, sink: Box<dyn StagedSink + Send + 's>) -> Self {
-        Self { tables: tables.clone(), rows: tables.iter().map(TableRows::new).collect(), sink }
+        let rows = tables.iter().map(TableRows::new).collect();
+        Self { tables: tables.clone(), rows, stated: Vec::new(), sink }
     }
 
     /// The tables; setters take indexes into their columns.
@@ -359,11 +379,29 @@ impl<'s> StagedBuilder<'s> {
         RowWriter { builder: self, table, head: (person, ordinal, row_key), wrong: None, finished: false }
     }
 
+    /// Notes that a line states a record.
+    ///
+    /// # Errors
+    /// [`StageError::Sink`].
+    pub fn stated(&mut self, record: Stated) -> Result<(), StageError> {
+        self.stated.push(record);
+        if self.stated.len() >= ROWS_PER_BATCH { self.flush_stated() } else { Ok(()) }
+    }
+
+    fn flush_stated(&mut self) -> Result<(), StageError> {
+        let sent = self.sink.stated(&self.stated);
+        self.stated.clear();
+        sent
+    }
+
     /// Sends all that is left to the sink.
     ///
     /// # Errors
     /// [`StageError::Sink`].
     pub fn finish(mut self) -> Result<(), StageError> {
+        if !self.stated.is_empty() {
+            self.flush_stated()?;
+        }
         for table in 0..self.rows.len() {
             if self.rows[table].rows() > 0 {
                 self.flush(table)?;
@@ -529,6 +567,10 @@ mod tests {
     impl StagedSink for Kept {
         fn push(&mut self, batch: StagedBatch) -> Result<(), StageError> {
             self.0.lock().expect("not poisoned").push(batch);
+            Ok(())
+        }
+
+        fn stated(&mut self, _: &[Stated]) -> Result<(), StageError> {
             Ok(())
         }
     }

@@ -19,6 +19,7 @@ use serde_json::{Value, json};
 use sha2::{Digest as _, Sha256};
 
 use crate::error::ErrorKind;
+use crate::flows::ingest::Told;
 use crate::intake::canonical_name;
 use crate::jobs::{Progress, Unit};
 
@@ -52,6 +53,8 @@ pub struct Push {
     pub profile: Option<String>,
     /// Changes instead of everything.
     pub incremental: bool,
+    /// What is said of the export that it cannot say itself.
+    pub told: Told,
     /// Where state files are kept.
     pub state: PathBuf,
     /// How long to wait, in all, for a server that cannot be reached.
@@ -279,7 +282,11 @@ fn read(open: &mut File, offset: u64, file: &Local) -> Result<Vec<u8>, PushError
 
 fn commit(push: &Push, state: &State, progress: &dyn Progress) -> Result<Value, PushError> {
     let id = state.upload.as_deref().unwrap_or_default();
-    push.patiently(progress, || push.server.post_keyed(&format!("/v1/uploads/{id}/commit"), state))
+    let Told { same_person_ids, accept_incomplete, replace_all } = push.told;
+    let said = format!(
+        "same_person_ids={same_person_ids}&accept_incomplete={accept_incomplete}&replace_all={replace_all}"
+    );
+    push.patiently(progress, || push.server.post_keyed(&format!("/v1/uploads/{id}/commit?{said}"), state))
 }
 
 /// Follows a job to its end.

@@ -21,6 +21,7 @@
 //! are given before anything is published under them, repeating the batch is always right.
 
 mod aliases;
+mod forms;
 mod joins;
 mod linkage;
 mod numbers;
@@ -47,6 +48,7 @@ use numbers::Name;
 
 use crate::error::ErrorKind;
 use crate::keys::{Keyring, label};
+use crate::mapping::{Form, IdSpace, IdSpaces, Whose};
 
 /// Why the registry did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -66,6 +68,12 @@ pub enum RegistryError {
     /// A record number that does not tell two patients apart.
     #[error("more than one patient has or had this record number; it names nobody")]
     Ambiguous,
+    /// It comes too late to say that equal ids are one person.
+    #[error(
+        "people of FHIR and of OMOP tables of this contributor were taken in as different people before, whatever their \
+         ids: that equal ids are the same person can be said only when the second form first comes"
+    )]
+    FormsApart,
     /// The person was erased and may not come back.
     #[error("this person was erased; their records are not taken in again")]
     Suppressed,
@@ -76,7 +84,7 @@ impl RegistryError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::Suppressed => ErrorKind::Denied,
-            Self::Ambiguous => ErrorKind::Invalid,
+            Self::Ambiguous | Self::FormsApart => ErrorKind::Invalid,
             _ => ErrorKind::Fault,
         }
     }
@@ -102,7 +110,9 @@ pub struct Merge {
     pub loser: Token,
     /// Its subject.
     pub from: SubjectId,
-    /// The subject of the patient that took its place.
+    /// Token of the patient id that took its place.
+    pub winner: Token,
+    /// Its subject.
     pub into: SubjectId,
 }
 
@@ -181,6 +191,20 @@ impl Registry {
         &self.tokens
     }
 
+    /// The spaces of a contributor's ids, of whose data these forms are sent now. `agree`: equal ids of two forms are one
+    /// person.
+    ///
+    /// # Errors
+    /// [`RegistryError::FormsApart`] where they were taken to be two before; database errors.
+    pub fn id_spaces(
+        &self,
+        contributor: &ContributorId,
+        sent: &[Form],
+        agree: bool,
+    ) -> Result<IdSpaces, RegistryError> {
+        self.write(contributor, |joins| forms::spaces(joins.db, &joins.scope, sent, agree))
+    }
+
     /// Finds or makes the subject of each patient, in one transaction. `shared` is of the whole run that the batch is of.
     ///
     /// # Errors
@@ -197,12 +221,13 @@ impl Registry {
 
     /// Takes merges that a hospital declares, in one transaction. Gives for each whether the two are one person now: they
     /// are not where each of the two subjects is also another contributor's patient, for then the hospital would join
-    /// patients that are not its own.
+    /// patients that are not its own. `merges` are all of a run, without circles. Of the ids of a person one is left that
+    /// is not merged away, also where an earlier merge is turned round.
     ///
     /// # Errors
     /// Database errors; no merge is then made.
     pub fn merge(&self, contributor: &ContributorId, merges: &[Merge]) -> Result<Vec<bool>, RegistryError> {
-        self.write(contributor, |joins| merges.iter().map(|merge| resolve::merge(joins, merge)).collect())
+        self.write(contributor, |joins| resolve::merge(joins, merges))
     }
 
     /// Writes down whom record numbers name, in one transaction: after subjects were given and merges made, all pieces of a
@@ -214,7 +239,7 @@ impl Registry {
         self.write(contributor, |joins| numbers::claim(joins, claims))
     }
 
-    /// The subject of a patient by the hospital's patient id, if it is known.
+    /// The subject of a patient by the hospital's patient id in the first space, if it is known.
     ///
     /// # Errors
     /// Database errors.
@@ -223,7 +248,20 @@ impl Registry {
         contributor: &ContributorId,
         source: &SourcePatientId,
     ) -> Result<Option<SubjectId>, RegistryError> {
-        let row = resolve::id_row(&self.db(), &self.tokens.id(contributor, source))?;
+        self.lookup_in(IdSpace::First, contributor, source)
+    }
+
+    /// The subject of a patient by the hospital's patient id, if it is known.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn lookup_in(
+        &self,
+        space: IdSpace,
+        contributor: &ContributorId,
+        source: &SourcePatientId,
+    ) -> Result<Option<SubjectId>, RegistryError> {
+        let row = resolve::id_row(&self.db(), &self.tokens.id_in(space, contributor, source))?;
         Ok(row.and_then(|(subject, _)| SubjectId::new(self.standing().current(subject)).ok()))
     }
 
@@ -233,10 +271,11 @@ impl Registry {
     /// Database errors.
     pub fn is_merged_away(
         &self,
+        space: IdSpace,
         contributor: &ContributorId,
         source: &SourcePatientId,
     ) -> Result<bool, RegistryError> {
-        let row = resolve::id_row(&self.db(), &self.tokens.id(contributor, source))?;
+        let row = resolve::id_row(&self.db(), &self.tokens.id_in(space, contributor, source))?;
         Ok(row.is_some_and(|(_, merged_away)| merged_away))
     }
 
@@ -268,6 +307,25 @@ impl Registry {
         let name = Name::new(&self.tokens, contributor, record_number);
         let (db, aliases) = (self.db(), self.standing());
         numbers::named(&Joins::new(&db, self.tokens.scope(contributor), &aliases), &name)
+    }
+
+    /// Whose a record number is that a reference of an export names: within `system`, or in whatever system where none is
+    /// said.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn whose(
+        &self,
+        contributor: &ContributorId,
+        system: Option<&str>,
+        number: &SourcePatientId,
+    ) -> Result<Whose, RegistryError> {
+        let token = match system {
+            Some(system) => self.tokens.in_system(contributor, system, number),
+            None => self.tokens.number(contributor, number),
+        };
+        let (db, aliases) = (self.db(), self.standing());
+        numbers::whose(&Joins::new(&db, self.tokens.scope(contributor), &aliases), &token)
     }
 
     /// The subject that stands for `subject` after late matches: itself, if there was none. At most log2(n) steps, and no

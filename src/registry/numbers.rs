@@ -11,6 +11,7 @@ use rusqlite::{Connection, OptionalExtension, params};
 use super::joins::{Id, Joins, draw};
 use super::schema::kind;
 use super::{PatientTokens, RegistryError, Token, Tokens};
+use crate::mapping::{IdSpace, Whose};
 
 /// The place of a subject in a number that several patients have.
 const SHARED: Id = 0;
@@ -42,7 +43,9 @@ impl Claims {
     pub fn new<'t>(patients: impl IntoIterator<Item = (SubjectId, &'t PatientTokens)>) -> Self {
         let mut all = Vec::new();
         for (subject, patient) in patients {
-            all.push(Claim { token: patient.id_as_number, by: By::Id, subject });
+            for token in [patient.id_as_number, patient.id_as_reference] {
+                all.push(Claim { token, by: By::Id, subject });
+            }
             for record in &patient.records {
                 all.push(Claim { token: record.number, by: By::Number, subject });
                 all.push(Claim { token: record.in_system, by: By::InSystem, subject });
@@ -140,31 +143,38 @@ pub(super) fn row(db: &Connection, token: &Token) -> Result<Option<(Id, i64)>, R
     Ok(known.query_row([token.as_bytes()], |row| Ok((row.get(0)?, row.get(1)?))).optional()?)
 }
 
+/// Whose a record number is that a reference names, within its system or, where that is not said, by itself. A number that
+/// only a consent has is nobody's yet.
+pub(super) fn whose(joins: &Joins<'_>, token: &Token) -> Result<Whose, RegistryError> {
+    Ok(match row(joins.db, token)? {
+        None | Some((_, kind::AWAITED)) => Whose::Unknown,
+        Some((subject, _)) => SubjectId::new(joins.current(subject)).map_or(Whose::Nobodys, Whose::One),
+    })
+}
+
 /// The text by which somebody names a patient: `Patient/<id>` (a reference, FHIR R4 section 2.3.0.1) names by patient id
 /// only; any other is read as a record number and as a patient id, and must mean one patient.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
-    number: Option<Token>,
-    id: Token,
+    /// Of the number or reference: under this it waits for data that has not come.
+    waits: Token,
+    /// Of the patient id, in each space.
+    ids: [Token; 2],
 }
 
 impl Name {
     pub fn new(tokens: &Tokens, contributor: &ContributorId, text: &SourcePatientId) -> Self {
-        match text.expose().strip_prefix("Patient/") {
-            Some(id) => {
-                Self { number: None, id: tokens.id(contributor, &SourcePatientId::new(id.to_owned())) }
-            }
-            None => Self { number: Some(tokens.number(contributor, text)), id: tokens.id(contributor, text) },
-        }
+        let reference = text.expose().strip_prefix("Patient/");
+        let (waits, id) = match reference.map(|id| SourcePatientId::new(id.to_owned())) {
+            Some(id) => (tokens.reference(contributor, &id), id),
+            None => (tokens.number(contributor, text), text.clone()),
+        };
+        let ids = [IdSpace::First, IdSpace::Second].map(|space| tokens.id_in(space, contributor, &id));
+        Self { waits, ids }
     }
 
     fn tokens(&self) -> impl Iterator<Item = Token> {
-        self.number.into_iter().chain([self.id])
-    }
-
-    /// As what it waits for data that has not come.
-    fn waits_as(&self) -> (Token, i64) {
-        self.number.map_or((self.id, kind::ID), |number| (number, kind::AWAITED))
+        [self.waits].into_iter().chain(self.ids)
     }
 }
 
@@ -202,7 +212,7 @@ pub(super) fn awaited(
         "INSERT INTO subject (subject, made) SELECT ?1, ifnull(max(made), 0) + 1 FROM subject",
         [subject],
     )?;
-    let (token, of) = name.waits_as();
+    let (token, of) = (name.waits, kind::AWAITED);
     joins.db.execute(
         "INSERT INTO source (token, subject, kind) VALUES (?1, ?2, ?3)",
         params![token.as_bytes(), subject, of],

@@ -26,7 +26,9 @@ pub struct Shared {
 impl Shared {
     /// Of all patients of a run.
     pub fn of<'t>(patients: impl IntoIterator<Item = &'t PatientTokens> + Clone) -> Self {
-        let numbers = |p: &'t PatientTokens| p.records.iter().map(|r| r.number).chain([p.id_as_number]);
+        let numbers = |p: &'t PatientTokens| {
+            p.records.iter().map(|r| r.number).chain([p.id_as_number, p.id_as_reference])
+        };
         let links = |p: &'t PatientTokens| p.linkage.iter().copied();
         let all = || patients.clone().into_iter();
         Self {
@@ -49,6 +51,8 @@ struct Batch<'a, 'j, 's> {
     entropy: &'s dyn Entropy,
     /// Patient ids that are known.
     ids: HashMap<Token, Id>,
+    /// Those of them whose records were merged into others.
+    merged_away: HashSet<Token>,
     /// Numbers that consents wait under.
     awaited: HashMap<Token, Id>,
     links: HashMap<Token, Links>,
@@ -74,6 +78,9 @@ pub(super) fn batch(
             continue;
         }
         let subject = batch.resolve(patient, ids.get(&patient.id).copied())?;
+        if !patient.replaced && batch.merged_away.remove(&patient.id) {
+            mark(batch.joins.db, &patient.id, kind::ID)?;
+        }
         ids.insert(patient.id, subject);
         for link in &patient.linkage {
             links.insert(*link, if batch.shared.links.contains(link) { 0 } else { subject });
@@ -86,7 +93,7 @@ pub(super) fn batch(
 /// Everything by which a patient may be known to this contributor.
 fn all_tokens(patient: &PatientTokens) -> impl Iterator<Item = Token> {
     let records = patient.records.iter().flat_map(|r| [r.number, r.in_system]);
-    records.chain([patient.id, patient.id_as_number])
+    records.chain([patient.id, patient.id_as_number, patient.id_as_reference])
 }
 
 fn sorted(tokens: impl Iterator<Item = Token>) -> Vec<Token> {
@@ -110,6 +117,7 @@ impl<'a, 'j, 's> Batch<'a, 'j, 's> {
             shared,
             entropy,
             ids: HashMap::new(),
+            merged_away: HashSet::new(),
             awaited: HashMap::new(),
             links: HashMap::new(),
             suppressed: HashSet::new(),
@@ -129,8 +137,11 @@ impl<'a, 'j, 's> Batch<'a, 'j, 's> {
         let mut gone = db.prepare_cached("SELECT 1 FROM suppressed WHERE token = ?1 AND refuses")?;
         for token in tokens {
             match numbers::row(db, token)? {
-                Some((subject, kind::ID | kind::MERGED_AWAY)) => {
+                Some((subject, of @ (kind::ID | kind::MERGED_AWAY))) => {
                     self.ids.insert(*token, subject);
+                    if of == kind::MERGED_AWAY {
+                        self.merged_away.insert(*token);
+                    }
                 }
                 Some((subject, kind::AWAITED)) if !self.shared.numbers.contains(token) => {
                     self.awaited.insert(*token, subject);
@@ -160,7 +171,8 @@ impl<'a, 'j, 's> Batch<'a, 'j, 's> {
     /// The subject of one patient: by id, by a consent that waits for this patient alone, by linkage, or new.
     fn resolve(&mut self, patient: &PatientTokens, again: Option<Id>) -> Result<Id, RegistryError> {
         let own = again.or_else(|| self.ids.get(&patient.id).copied()).map(|id| self.joins.current(id));
-        let named = patient.records.iter().map(|r| r.number).chain([patient.id_as_number]);
+        let named = patient.records.iter().map(|r| r.number);
+        let named = named.chain([patient.id_as_number, patient.id_as_reference]);
         let awaited: Vec<Id> = named.filter_map(|token| self.awaited.get(&token).copied()).collect();
         let linked = self.by_linkage(patient, own);
         let found = match own {
@@ -311,15 +323,36 @@ pub(super) fn group(db: &Connection, subject: Id) -> Result<Vec<Id>, RegistryErr
     Ok(rows.collect::<Result<_, _>>()?)
 }
 
-/// A merge that a hospital declares: see [`super::Registry::merge`].
-pub(super) fn merge(joins: &mut Joins<'_>, merge: &super::Merge) -> Result<bool, RegistryError> {
+/// Merges that a hospital declares: see [`super::Registry::merge`].
+pub(super) fn merge(joins: &mut Joins<'_>, merges: &[super::Merge]) -> Result<Vec<bool>, RegistryError> {
+    let losers: HashSet<Token> = merges.iter().map(|merge| merge.loser).collect();
+    merges.iter().map(|merge| merge_one(joins, merge, &losers)).collect()
+}
+
+fn merge_one(
+    joins: &mut Joins<'_>,
+    merge: &super::Merge,
+    losers: &HashSet<Token>,
+) -> Result<bool, RegistryError> {
     let (from, into) = (merge.from.get(), merge.into.get());
     let one = joins.current(from) == joins.current(into);
     if !one && joins.others_hold(from)? && joins.others_hold(into)? {
         return Ok(false);
     }
     joins.join(from, into)?;
-    let mut mark = joins.db.prepare_cached("UPDATE source SET kind = ?2 WHERE token = ?1")?;
-    mark.execute(params![merge.loser.as_bytes(), kind::MERGED_AWAY])?;
+    let stood = numbers::row(joins.db, &merge.loser)?.is_some_and(|(_, of)| of == kind::ID);
+    mark(joins.db, &merge.loser, kind::MERGED_AWAY)?;
+    // An earlier merge is turned round: what stood for the person gives its place to what takes it.
+    if one && stood && !losers.contains(&merge.winner) {
+        mark(joins.db, &merge.winner, kind::ID)?;
+    }
     Ok(true)
+}
+
+/// Says of a patient id whether its record was merged away.
+fn mark(db: &Connection, token: &Token, of: i64) -> Result<(), RegistryError> {
+    let mut mark = db
+        .prepare_cached("UPDATE source SET kind = ?2 WHERE token = ?1 AND kind IN (?3, ?4) AND kind <> ?2")?;
+    mark.execute(params![token.as_bytes(), of, kind::ID, kind::MERGED_AWAY])?;
+    Ok(())
 }

@@ -29,7 +29,8 @@ pub(super) mod kind {
 /// `linkage.subject` is 0 where two patients of one contributor share the token. `holder` says which contributors' data has
 /// a subject, under the id that stands for it. `alias` has one row for each subject that lost, to whom it lost, who may have
 /// lost since. `subject.made` orders subjects by age. `suppressed.refuses` is 0 for a number that others may have too: no
-/// consent is taken by it, and patients are.
+/// consent is taken by it, and patients are. `form` says which forms of data a contributor sent, and whether ids of that form
+/// are a space of their own.
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS subject (subject INTEGER PRIMARY KEY, made INTEGER NOT NULL) STRICT;
@@ -41,6 +42,8 @@ CREATE TABLE IF NOT EXISTS holder (subject INTEGER NOT NULL, scope BLOB NOT NULL
     STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS alias (loser INTEGER PRIMARY KEY, winner INTEGER NOT NULL) STRICT;
 CREATE INDEX IF NOT EXISTS alias_winner ON alias (winner);
+CREATE TABLE IF NOT EXISTS form (scope BLOB NOT NULL, form INTEGER NOT NULL, second INTEGER NOT NULL,
+    PRIMARY KEY (scope, form)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS suppressed (token BLOB PRIMARY KEY, refuses INTEGER NOT NULL) STRICT, WITHOUT ROWID;
 ";
 

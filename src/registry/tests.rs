@@ -322,8 +322,50 @@ fn what_is_joined_stays_joined_when_the_registry_is_opened_again() {
 /// A merge of `loser` into `winner`, as a hospital declares it.
 fn merge(r: &Registry, who: &ContributorId, loser: &str, winner: &str) -> bool {
     let of = |id: &str| r.lookup(who, &source(id)).expect("reads").expect("known");
-    let merge = Merge { loser: r.tokens().id(who, &source(loser)), from: of(loser), into: of(winner) };
+    let token = |id: &str| r.tokens().id(who, &source(id));
+    let merge = Merge { loser: token(loser), from: of(loser), winner: token(winner), into: of(winner) };
     r.merge(who, &[merge]).expect("written")[0]
+}
+
+#[test]
+fn one_id_of_a_person_stands_for_all_however_merges_are_turned() {
+    let r = registry();
+    let people = |ids: &[&str]| {
+        for id in ids {
+            let tokens = PatientTokens { replaced: true, ..patient(&r, &north(), id, &[], None) };
+            one(&r, &north(), tokens);
+        }
+    };
+    let stands = |ids: &[&str]| -> Vec<bool> {
+        ids.iter()
+            .map(|id| !r.is_merged_away(IdSpace::First, &north(), &source(id)).expect("reads"))
+            .collect()
+    };
+    let all = |merges: &[(&str, &str)]| {
+        let of = |id: &str| r.lookup(&north(), &source(id)).expect("reads").expect("known");
+        let token = |id: &str| r.tokens().id(&north(), &source(id));
+        let merges: Vec<Merge> = merges
+            .iter()
+            .map(|(l, w)| Merge { loser: token(l), from: of(l), winner: token(w), into: of(w) })
+            .collect();
+        assert!(r.merge(&north(), &merges).expect("written").into_iter().all(|made| made));
+    };
+    people(&["a", "b", "c"]);
+    assert!(merge(&r, &north(), "a", "b"));
+    assert_eq!(stands(&["a", "b"]), [false, true]);
+    assert!(merge(&r, &north(), "b", "a"), "turned round");
+    assert_eq!(stands(&["a", "b"]), [true, false]);
+    assert!(merge(&r, &north(), "b", "a"), "and said again");
+    assert_eq!(stands(&["a", "b"]), [true, false]);
+    for _ in 0..2 {
+        all(&[("a", "c"), ("b", "a")]);
+        assert_eq!(stands(&["a", "b", "c"]), [false, false, true], "a chain, in this order");
+        all(&[("b", "a"), ("a", "c")]);
+        assert_eq!(stands(&["a", "b", "c"]), [false, false, true], "and in the other");
+    }
+    // A record that comes without a link stands for itself again.
+    one(&r, &north(), patient(&r, &north(), "a", &[], None));
+    assert_eq!(stands(&["a", "b", "c"]), [true, false, true]);
 }
 
 #[test]
@@ -337,10 +379,10 @@ fn a_merge_joins_a_hospitals_own_records_and_no_patients_of_others() {
     let own = [("1", Some("Lovelace")), ("2", Some("Byron")), ("3", None)].map(|(id, f)| of(&north(), id, f));
     assert_eq!(own[..2], [a, b]);
     assert!(!merge(&r, &north(), "1", "2"), "south holds them apart");
-    assert!(!r.is_merged_away(&north(), &source("1")).expect("reads"));
+    assert!(!r.is_merged_away(IdSpace::First, &north(), &source("1")).expect("reads"));
     assert!(r.aliases().is_empty());
     assert!(merge(&r, &north(), "3", "2"), "only one of the two is anybody else's");
-    assert!(r.is_merged_away(&north(), &source("3")).expect("reads"));
+    assert!(r.is_merged_away(IdSpace::First, &north(), &source("3")).expect("reads"));
     assert_eq!(r.current(own[2]), b);
     assert!(merge(&r, &north(), "3", "2"), "and again");
     // Two others that hold one each hold two people as well.
@@ -401,8 +443,11 @@ fn joins_write_a_constant_number_of_rows_each() {
     let subjects = resolve(&r, &north(), &patients).subjects;
     let merges: Vec<_> = subjects
         .windows(2)
-        .zip(&patients)
-        .map(|(pair, p)| Merge { loser: p.id, from: pair[0].expect("made"), into: pair[1].expect("made") })
+        .zip(patients.windows(2))
+        .map(|(pair, p)| {
+            let [from, into] = [pair[0], pair[1]].map(|s| s.expect("made"));
+            Merge { loser: p[0].id, from, winner: p[1].id, into }
+        })
         .collect();
     let before = r.db().total_changes();
     // The large group loses every time.
@@ -540,4 +585,42 @@ fn two_of_a_batch_with_the_same_traits_are_not_both_taken_for_the_one_known_else
     let batch = ["1", "2"].map(|id| patient(&r, &north(), id, &[], Some("Smith")));
     let out = resolve(&r, &north(), &batch);
     assert!(out.subjects.iter().all(|s| *s != Some(a)) && out.subjects[0] != out.subjects[1]);
+}
+
+#[test]
+fn two_forms_of_a_hospital_are_two_spaces_of_ids_unless_it_says_otherwise_in_time() {
+    use crate::mapping::Form::{Fhir, Omop};
+    let (first, second) = (IdSpace::First, IdSpace::Second);
+    let r = registry();
+    let spaces = |who: &ContributorId, sent: &[Form], agree: bool| {
+        r.id_spaces(who, sent, agree).map(|spaces| (spaces.fhir, spaces.omop))
+    };
+    assert_eq!(spaces(&north(), &[Omop], false).expect("kept"), (first, first), "only tables");
+    assert_eq!(spaces(&north(), &[Fhir], false).expect("kept"), (second, first));
+    assert!(matches!(spaces(&north(), &[Omop], true), Err(RegistryError::FormsApart)));
+    assert_eq!(spaces(&north(), &[Omop], false).expect("kept"), (second, first));
+    assert_eq!(spaces(&south(), &[Fhir, Omop], true).expect("kept"), (first, first));
+    assert_eq!(spaces(&south(), &[Omop], false).expect("kept"), (first, first), "as it was said first");
+}
+
+#[test]
+fn a_reference_to_an_id_of_two_spaces_names_nobody() {
+    let r = registry();
+    let of = |space, id: &str| r.tokens().patient_in(space, &north(), &source(id), &[], Vec::new());
+    // Signed before the data, for whoever has the id alone.
+    let waiting = ["Patient/7", "Patient/8"].map(|text| consent(&r, &north(), text).expect("made"));
+    let people = [of(IdSpace::First, "7"), of(IdSpace::Second, "7"), of(IdSpace::Second, "8")];
+    let (subjects, _) = run(&r, &north(), &people, 10);
+    assert_ne!(subjects[0], subjects[1]);
+    assert!(!subjects[..2].contains(&r.current(waiting[0])), "it opens nothing");
+    assert_eq!(r.current(waiting[1]), subjects[2]);
+    assert!(is_ambiguous(&r, &north(), "Patient/7") && is_ambiguous(&r, &north(), "7"));
+    assert_eq!(consent(&r, &north(), "Patient/8").expect("found"), subjects[2]);
+    // Also where the second comes later.
+    assert_eq!(
+        run(&r, &north(), &[of(IdSpace::First, "9")], 10).0[0],
+        consent(&r, &north(), "Patient/9").expect("found")
+    );
+    run(&r, &north(), &[of(IdSpace::Second, "9")], 10);
+    assert!(is_ambiguous(&r, &north(), "Patient/9"));
 }

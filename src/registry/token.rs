@@ -9,6 +9,7 @@ use sha2::Sha256;
 
 use super::linkage::{LinkageRules, Traits};
 use crate::keys::Key;
+use crate::mapping::IdSpace;
 
 /// A 128-bit keyed token.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -55,8 +56,13 @@ pub struct PatientTokens {
     pub records: Vec<RecordTokens>,
     /// Of the patient id read as a record number: a consent that came before the data may have named it so.
     pub id_as_number: Token,
+    /// The same, where it said `Patient/<id>`.
+    pub id_as_reference: Token,
     /// Linkage tokens; none if the contributor did not opt in.
     pub linkage: Vec<Token>,
+    /// Whether the export says that another record took this one's place. One that it has without saying so stands for
+    /// itself, whatever earlier exports said.
+    pub replaced: bool,
 }
 
 /// Makes tokens. Cheap to clone.
@@ -91,9 +97,23 @@ impl Tokens {
         self.token(&[b"scope", contributor.as_str().as_bytes()])
     }
 
-    /// Of a patient id.
+    /// Of a patient id in the first space.
     pub fn id(&self, contributor: &ContributorId, id: &SourcePatientId) -> Token {
-        self.token(&[b"id", contributor.as_str().as_bytes(), id.expose().as_bytes()])
+        self.id_in(IdSpace::First, contributor, id)
+    }
+
+    /// Of a patient id.
+    pub fn id_in(&self, space: IdSpace, contributor: &ContributorId, id: &SourcePatientId) -> Token {
+        let kind: &[u8] = match space {
+            IdSpace::First => b"id",
+            IdSpace::Second => b"id-2",
+        };
+        self.token(&[kind, contributor.as_str().as_bytes(), id.expose().as_bytes()])
+    }
+
+    /// Of a patient id as `Patient/<id>` names it, in whatever space.
+    pub fn reference(&self, contributor: &ContributorId, id: &SourcePatientId) -> Token {
+        self.token(&[b"reference", contributor.as_str().as_bytes(), id.expose().as_bytes()])
     }
 
     /// Of a record number by itself.
@@ -101,9 +121,14 @@ impl Tokens {
         self.token(&[b"record", contributor.as_str().as_bytes(), number.expose().trim().as_bytes()])
     }
 
+    /// Of a record number within its system.
+    pub fn in_system(&self, contributor: &ContributorId, system: &str, number: &SourcePatientId) -> Token {
+        let (system, number) = (system.trim().as_bytes(), number.expose().trim().as_bytes());
+        self.token(&[b"record-in", contributor.as_str().as_bytes(), system, number])
+    }
+
     fn record(&self, contributor: &ContributorId, record: &RecordNumber) -> RecordTokens {
-        let (system, value) = (record.system.trim().as_bytes(), record.value.expose().trim().as_bytes());
-        let in_system = self.token(&[b"record-in", contributor.as_str().as_bytes(), system, value]);
+        let in_system = self.in_system(contributor, &record.system, &record.value);
         RecordTokens { number: self.number(contributor, &record.value), in_system }
     }
 
@@ -117,7 +142,7 @@ impl Tokens {
         rules.apply(traits, keyed)
     }
 
-    /// All tokens of one patient. `linkage` is empty for a contributor that did not opt in.
+    /// All tokens of one patient whose id is in the first space.
     pub fn patient(
         &self,
         contributor: &ContributorId,
@@ -125,11 +150,25 @@ impl Tokens {
         records: &[RecordNumber],
         linkage: Vec<Token>,
     ) -> PatientTokens {
+        self.patient_in(IdSpace::First, contributor, id, records, linkage)
+    }
+
+    /// All tokens of one patient. `linkage` is empty for a contributor that did not opt in.
+    pub fn patient_in(
+        &self,
+        space: IdSpace,
+        contributor: &ContributorId,
+        id: &SourcePatientId,
+        records: &[RecordNumber],
+        linkage: Vec<Token>,
+    ) -> PatientTokens {
         PatientTokens {
-            id: self.id(contributor, id),
+            id: self.id_in(space, contributor, id),
             records: records.iter().map(|r| self.record(contributor, r)).collect(),
             id_as_number: self.number(contributor, id),
+            id_as_reference: self.reference(contributor, id),
             linkage,
+            replaced: false,
         }
     }
 }

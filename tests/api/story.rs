@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use almoner::dataset::Mode;
 use almoner::flows::Act;
-use almoner::flows::ingest::{self, IngestRequest, Source};
+use almoner::flows::ingest::{self, IngestRequest, Source, Told};
 use almoner::jobs::Silent;
 use almoner::system::SystemEntropy;
 use almoner_ledger::VerifierKey;
@@ -49,6 +49,7 @@ pub fn two_hospitals(house: &House) {
             profile: "date-shifted".into(),
             mode: Mode::Full,
             linkage: true,
+            told: Told::default(),
             act: Act::operator(&SystemEntropy),
         };
         let summary = house.app.with_ingest(|ctx| ingest::run(ctx, request, &Silent)).expect("published");

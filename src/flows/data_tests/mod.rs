@@ -22,7 +22,7 @@ use almoner_model::{Date, Digest, Duo, ManualClock, SeededEntropy, Sensitive, Su
 use super::access::{AccessContext, AccessError};
 use super::consent::{NewConsent, Whose};
 use super::count::{CountRequest, Shown};
-use super::ingest::{IngestContext, IngestRequest};
+use super::ingest::{IngestContext, IngestRequest, Told};
 use super::permitted::ConsentIndex;
 use super::question::{DataContext, DataError};
 use super::{Act, consent, count, decide, download, ingest, recall, release, request, withdraw};
@@ -156,6 +156,7 @@ impl House {
             profile: profile.to_owned(),
             mode: Mode::Full,
             linkage: false,
+            told: Told::default(),
             act: self.act(),
         };
         let summary = ingest::run(context, request, &Silent).expect("published");

@@ -10,7 +10,7 @@ use almoner_deid::Plausible;
 use almoner_model::Tables;
 
 use super::people::{Found, has_omop};
-use super::{IngestError, Run};
+use super::{IngestError, Run, versions};
 use crate::gather::{GatherSink, Gathering, Layout, SpillKey};
 use crate::intake::{
     Export, FileReport, InputFile, InputKind, IntakeReport, Quarantine, RowWorker, Tally, map_fhir,
@@ -26,7 +26,7 @@ use crate::mapping::outcome::{Locator, Outcome, rule};
 use crate::mapping::vocabulary::{
     Assign, ConceptLookup, ConceptMapper, ConceptReport, NoVocabulary, VocabularySink,
 };
-use crate::mapping::{StageError, StagedBatch, StagedBuilder, StagedSink};
+use crate::mapping::{StageError, StagedBatch, StagedBuilder, StagedSink, Stated};
 
 /// Bytes of staged rows that each thread keeps in memory before it spills.
 const BYTES_IN_MEMORY: usize = 48 << 20;
@@ -42,6 +42,8 @@ pub(super) struct Mapped<'p> {
     pub deletions: Vec<Deletion>,
     /// Row keys of records that the export states anew.
     pub restated: Vec<u64>,
+    /// Row keys of drugs whose Medication an export of changes does not have.
+    pub uncoded: Vec<u64>,
     /// Locators of all quarantined lines, one JSON object a line.
     pub quarantine: PathBuf,
     /// Removed with its files when the run ends, however it ends.
@@ -75,6 +77,10 @@ impl StagedSink for Watched<'_> {
             return Err(StageError::Sink(Box::new(Stopped)));
         }
         self.inner.push(batch)
+    }
+
+    fn stated(&mut self, records: &[Stated]) -> Result<(), StageError> {
+        self.inner.stated(records)
     }
 }
 
@@ -114,10 +120,11 @@ pub(super) fn map<'p>(
     let noted = mapped.omop(&mut gathering).map_err(|e| cancelled(run, e))?;
     let concepts = mapped.concepts.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut report = mapped.report;
+    versions::settle(run, export, &mut gathering, &mut report.lines)?;
     report.files.sort_by_key(|file| file.ordinal);
     report.strangers = export.strangers.clone();
     report.quarantine = quarantine.into_listed();
-    let FhirOutput { findings, consents, deletions, mut restated } = fhir;
+    let FhirOutput { findings, consents, deletions, mut restated, uncoded } = fhir;
     restated.extend(&noted.restated);
     Ok(Mapped {
         gathering,
@@ -128,6 +135,7 @@ pub(super) fn map<'p>(
         consents,
         deletions,
         restated,
+        uncoded,
         quarantine: path,
         _folder: folder,
     })
@@ -210,6 +218,7 @@ impl<'p> Pass<'_, 'p, '_> {
             all.consents.extend(out.consents);
             all.deletions.extend(out.deletions);
             all.restated.extend(out.restated);
+            all.uncoded.extend(out.uncoded);
         }
         all.consents.sort_by_key(|consent| consent.at);
         Ok(all)

@@ -17,12 +17,14 @@
 //! acknowledgement. Consents of the export are recorded just before it, for what they refuse must be heard before the rows
 //! can be asked for; a kill in between leaves them recorded, and the same command records nothing twice.
 
+mod carried;
 mod changes;
 mod export;
 mod people;
 mod publish;
 mod reports;
 mod update;
+mod versions;
 
 #[cfg(test)]
 mod tests;
@@ -35,7 +37,7 @@ use std::sync::Arc;
 
 use almoner_deid::{DeidError, Profile, ProfileError};
 use almoner_model::{Clock, ContributorId, DatasetId, Date, Entropy, Seq, Tables};
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 
 use crate::catalog::{Catalog, CatalogError};
 use crate::cohort::plan::Concepts;
@@ -106,8 +108,23 @@ pub struct IngestRequest {
     pub mode: Mode,
     /// For a contributor that is new: whether its patients are linked with those of others that opted in.
     pub linkage: bool,
+    /// What the caller says that the export cannot.
+    pub told: Told,
     /// Who does it.
     pub act: Act,
+}
+
+/// What a caller says of an export that the export itself cannot say.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Told {
+    /// Equal `Patient.id`s (FHIR) and `person_id`s (OMOP) of the contributor are the same person. To be said when the second
+    /// form of its data first comes.
+    pub same_person_ids: bool,
+    /// A whole export counts as whole although a file of it could not be read to its end.
+    pub accept_incomplete: bool,
+    /// A whole export replaces a version of which it has less than half of the people.
+    pub replace_all: bool,
 }
 
 /// What an ingest came to.
@@ -270,6 +287,8 @@ pub(super) struct Run<'a> {
     reference_date: Date,
     /// The epoch of date offsets.
     epoch: u32,
+    /// What the caller says that the export cannot.
+    told: Told,
     /// Ledger size when the version number was chosen.
     as_of: Seq,
     act: Act,
@@ -314,6 +333,7 @@ pub fn run(
         mode: request.mode,
         reference_date: ctx.clock.now().date(),
         epoch,
+        told: request.told,
         as_of,
         act: request.act,
     };

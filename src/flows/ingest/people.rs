@@ -3,6 +3,7 @@
 //! The registry is asked in three steps: a subject for every patient, then the merges that the export declares, then whom
 //! record numbers name, which only the whole run with its merges can tell.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::sync::{Arc, Mutex};
 
@@ -16,9 +17,11 @@ use crate::intake::{
 };
 use crate::jobs::Unit;
 use crate::mapping::fhir::{PatientFacts, PatientSink, References};
-use crate::mapping::omop::{Cells, OmopPeople};
+use crate::mapping::omop::{Cells, OmopPeople, PersonFacts};
 use crate::mapping::outcome::{Locator, Outcome};
-use crate::mapping::{KeyedHasher, OutsidePersons, PersonIndex, StageError};
+use crate::mapping::{
+    Form, IdSpace, IdSpaces, KeyedHasher, NamedIdentifier, OutsidePersons, PersonIndex, StageError, Whose,
+};
 use crate::registry::{
     Claims, LinkageRules, Merge, PatientTokens, RecordNumber, Registry, Shared, Tokens, Traits,
 };
@@ -37,8 +40,8 @@ pub(super) struct PeopleReport {
     pub consents_under_ambiguous_numbers: u64,
     /// Merges of patient records that the export declares.
     pub merges_declared: u64,
-    /// Those of them that were not made: the other record is not known, or they would join more than this contributor's
-    /// own records.
+    /// Those of them that were not made: the other record is not known, they would join more than this contributor's own
+    /// records, or they close a circle.
     pub merges_left: u64,
 }
 
@@ -61,13 +64,16 @@ pub(super) fn find(run: &Run<'_>, export: &Export, hasher: KeyedHasher) -> Resul
         true => Some(LinkageRules::exact().map_err(|e| IngestError::Internal(e.to_string()))?),
         false => None,
     };
-    let mut persons = PersonIndex::new(hasher);
+    let (contributor, agree) = (&run.contributor.body.contributor, run.told.same_person_ids);
+    let spaces = run.ctx.registry.id_spaces(contributor, &forms(export), agree)?;
+    let mut persons = PersonIndex::within(hasher, spaces);
     let mut seen = Seen {
+        spaces,
         contributor: &run.contributor.body.contributor,
         tokens: run.ctx.registry.tokens(),
         rules: rules.as_ref(),
         patients: Vec::new(),
-        merges: Vec::new(),
+        merges: BTreeMap::new(),
     };
     let references = read_references(export, run.ctx.limits, &mut persons, &mut seen)?;
     let omop = read_omop(run, export, &mut persons, &mut seen)?;
@@ -90,26 +96,35 @@ struct Known {
 }
 
 impl OutsidePersons for Known {
-    fn lookup(&self, source_id: &str) -> Option<SubjectId> {
+    fn lookup(&self, space: IdSpace, source_id: &str) -> Option<SubjectId> {
+        let id = SourcePatientId::new(source_id.to_owned());
         // A registry that fails here fails again where the run ends; meanwhile the person is unknown.
-        self.registry.lookup(&self.contributor, &SourcePatientId::new(source_id.to_owned())).ok().flatten()
+        self.registry.lookup_in(space, &self.contributor, &id).ok().flatten()
     }
 
-    fn is_merged_away(&self, source_id: &str) -> bool {
+    fn is_merged_away(&self, space: IdSpace, source_id: &str) -> bool {
         let id = SourcePatientId::new(source_id.to_owned());
         // Where the registry cannot say, nobody's history is deleted.
-        self.registry.is_merged_away(&self.contributor, &id).unwrap_or(true)
+        self.registry.is_merged_away(space, &self.contributor, &id).unwrap_or(true)
+    }
+
+    fn whose(&self, identifier: NamedIdentifier<'_>) -> Whose {
+        let value = SourcePatientId::new(identifier.value.to_owned());
+        // Where the registry cannot say, it is nobody's.
+        self.registry.whose(&self.contributor, identifier.system, &value).unwrap_or(Whose::Nobodys)
     }
 }
 
 /// Takes people as the passes see them; keeps tokens, and of merges the ids until they are resolved.
 struct Seen<'s> {
+    spaces: IdSpaces,
     contributor: &'s ContributorId,
     tokens: &'s Tokens,
     rules: Option<&'s LinkageRules>,
+    /// In the order of ordinals.
     patients: Vec<(u32, PatientTokens)>,
-    /// Place of the loser in `patients`, and the winner's id.
-    merges: Vec<(usize, SourcePatientId)>,
+    /// Loser → the winner's id.
+    merges: BTreeMap<u32, SourcePatientId>,
 }
 
 impl PatientSink for Seen<'_> {
@@ -118,9 +133,37 @@ impl PatientSink for Seen<'_> {
         let records: Vec<_> =
             patient.record_numbers().map(|(system, number)| record_number(system, number)).collect();
         let linkage = self.rules.map_or_else(Vec::new, |rules| self.tokens.linkage(rules, &traits(patient)));
-        self.patients.push((ordinal, self.tokens.patient(self.contributor, &id, &records, linkage)));
-        if let Some(winner) = patient.replaced_by {
-            self.merges.push((self.patients.len() - 1, SourcePatientId::new(winner.to_owned())));
+        let tokens = self.tokens.patient_in(self.spaces.fhir, self.contributor, &id, &records, linkage);
+        self.put(ordinal, PatientTokens { replaced: patient.replaced_by.is_some(), ..tokens });
+        match patient.replaced_by {
+            Some(winner) => drop(self.merges.insert(ordinal, SourcePatientId::new(winner.to_owned()))),
+            None => drop(self.merges.remove(&ordinal)),
+        }
+    }
+}
+
+impl Seen<'_> {
+    /// Writes a patient down. Whoever is there already keeps the record numbers that other versions of the record have:
+    /// whether a number is one patient's alone depends on all.
+    fn put(&mut self, ordinal: u32, mut tokens: PatientTokens) {
+        match self.patients.binary_search_by_key(&ordinal, |(ordinal, _)| *ordinal) {
+            Ok(place) => {
+                let before = &mut self.patients[place].1;
+                tokens.records.append(&mut before.records);
+                *before = tokens;
+            }
+            Err(place) => self.patients.insert(place, (ordinal, tokens)),
+        }
+    }
+
+    /// Writes a person of a table down; of one who is there already, the record numbers only.
+    fn put_row(&mut self, ordinal: u32, facts: &PersonFacts<'_>) {
+        let id = SourcePatientId::new(facts.source_id.to_owned());
+        let records: Vec<_> = facts.record_number.iter().map(|number| record_number("", number)).collect();
+        let tokens = self.tokens.patient_in(self.spaces.omop, self.contributor, &id, &records, Vec::new());
+        match self.patients.binary_search_by_key(&ordinal, |(ordinal, _)| *ordinal) {
+            Ok(place) => self.patients[place].1.records.extend(tokens.records),
+            Err(place) => self.patients.insert(place, (ordinal, tokens)),
         }
     }
 }
@@ -173,28 +216,36 @@ fn merge(
     run: &Run<'_>,
     found: &mut Found,
     patients: &[(u32, PatientTokens)],
-    merges: &[(usize, SourcePatientId)],
+    merges: &BTreeMap<u32, SourcePatientId>,
 ) -> Result<(), IngestError> {
     let (registry, contributor) = (run.ctx.registry, &run.contributor.body.contributor);
+    let space = found.persons.spaces().fhir;
     let mut asked = Vec::new();
     for (loser, winner_id) in merges {
-        let (loser, tokens) = &patients[*loser];
+        let Ok(place) = patients.binary_search_by_key(loser, |(ordinal, _)| *ordinal) else { continue };
+        let tokens = &patients[place].1;
+        // The last link of a circle says nothing that the others do not say.
+        if !found.persons.has_winner(*loser) {
+            found.report.merges_left += 1;
+            continue;
+        }
         let winner = found.persons.own(winner_id.expose());
         let into = match winner.and_then(|winner| found.persons.assigned(winner)) {
             Some(subject) => Some(subject),
-            None => registry.lookup(contributor, winner_id)?,
+            None => registry.lookup_in(space, contributor, winner_id)?,
         };
         match (found.persons.assigned(*loser), into) {
             (Some(from), Some(into)) => {
                 if let Some(winner) = winner {
                     found.persons.assign(winner, into);
                 }
-                asked.push((*loser, Merge { loser: tokens.id, from, into }));
+                let winner = registry.tokens().id_in(space, contributor, winner_id);
+                asked.push((*loser, Merge { loser: tokens.id, from, winner, into }));
             }
             // The record became that of somebody who was erased, and goes with it.
             (_, None)
                 if winner.is_some_and(|w| found.references.birth(w).is_some())
-                    || registry.is_suppressed(&registry.tokens().id(contributor, winner_id))? => {}
+                    || registry.is_suppressed(&registry.tokens().id_in(space, contributor, winner_id))? => {}
             _ => {
                 found.persons.hold_apart(*loser);
                 found.report.merges_left += 1;
@@ -271,19 +322,20 @@ impl RowWorker for Pass<'_, '_> {
         if input.kind.label() == "location" {
             return Ok(self.people.location(&header, cells));
         }
-        let known = self.persons.named();
         let Some((ordinal, facts)) = self.people.person(&header, cells, self.persons) else {
             return Ok(Outcome::Mapped);
         };
-        if self.persons.named() > known {
-            let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
-            let id = SourcePatientId::new(facts.source_id.to_owned());
-            let records: Vec<_> =
-                facts.record_number.iter().map(|number| record_number("", number)).collect();
-            seen.patients.push((ordinal, seen.tokens.patient(seen.contributor, &id, &records, Vec::new())));
-        }
+        let seen = self.seen.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner);
+        seen.put_row(ordinal, &facts);
         Ok(Outcome::Mapped)
     }
+}
+
+/// The forms in which the export may have people.
+fn forms(export: &Export) -> Vec<Form> {
+    let patients = |i: &InputFile| matches!(i.kind, InputKind::Fhir(file) if file.may_hold_references());
+    let fhir = export.inputs.iter().any(patients).then_some(Form::Fhir);
+    fhir.into_iter().chain(has_omop(export).then_some(Form::Omop)).collect()
 }
 
 /// Whether the export has any OMOP table.

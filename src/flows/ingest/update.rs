@@ -20,13 +20,14 @@ use arrow::compute::filter_record_batch;
 use arrow::datatypes::Date32Type;
 use serde_json::Value;
 
+use super::carried::Carried;
 use super::changes::{Changes, Part, int, record_keys};
 use super::export::Mapped;
 use super::people::Found;
 use super::publish::{
     Buckets, Published, Said, Written, account, give_up, manifest, said, seal, summary, take_consents,
 };
-use super::{IngestContext, IngestError, IngestSummary, Run};
+use super::{IngestContext, IngestError, IngestSummary, Run, Told};
 use crate::catalog::Claim;
 use crate::dataset::{DatasetVersion, Manifest, Mode, VersionWriter};
 use crate::flows::act::Act;
@@ -82,8 +83,9 @@ pub(super) fn publish(
     let bits = base.manifest.bucket_bits;
     let result = (|| {
         let buckets = Buckets::new(run, &writer)?;
+        let carried = Carried::of(run, &mut mapped, base)?;
         let changes = Changes::of(run, found, &mapped, base)?;
-        let merge = Merge { buckets: &buckets, base, changes: &changes };
+        let merge = Merge { buckets: &buckets, base, changes: &changes, carried: &carried };
         let gathering = &mapped.gathering;
         let (written, risk) =
             buckets.all(1 << bits, |bucket, written| merge.bucket(gathering, bucket, written))?;
@@ -102,6 +104,7 @@ struct Merge<'m> {
     buckets: &'m Buckets<'m>,
     base: &'m DatasetVersion,
     changes: &'m Changes,
+    carried: &'m Carried,
 }
 
 /// The rows of the version before in one bucket, derived tables left out.
@@ -139,7 +142,8 @@ impl Merge<'_> {
         if gathered.subjects.is_empty() && come.is_empty() && !away && !deleted {
             return self.carry(bucket, written);
         }
-        let fresh = self.without_deleted(self.fresh(&gathered, &before, written)?);
+        let fresh = self.carried.complete(self.fresh(&gathered, &before, written)?)?;
+        let fresh = self.without_deleted(fresh);
         let (sent, mut replaced) = (Sent::of(run.ctx.tables, &fresh), HashMap::new());
         let mut parts = self.staying(before.parts, &sent, &mut replaced);
         let come = self.staying(come, &sent, &mut replaced);
@@ -451,6 +455,7 @@ impl<'a> Update<'a> {
             mode: Mode::Remap,
             reference_date: m.reference_date,
             epoch: m.offset_epoch,
+            told: Told::default(),
             as_of,
             act,
         };

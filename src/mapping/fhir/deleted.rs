@@ -11,6 +11,7 @@ use super::mapper::{Deletion, FhirMapper, read};
 use super::reference::{self, Target};
 use super::references::ReferencePass;
 use super::types;
+use crate::mapping::Form;
 use crate::mapping::outcome::{Outcome, reason, rule};
 
 #[derive(Debug, Default, Deserialize)]
@@ -89,7 +90,7 @@ impl FhirMapper<'_> {
                 self.out.deletions.push(Deletion::Row { kind, row_key: self.hasher.row_key(kind, id) });
             } else if self.ctx.persons.is_merged_away(id) {
                 self.out.findings.note(Finding::DeletedAfterMerge);
-            } else if let Some(person) = self.ctx.persons.find(id) {
+            } else if let Some(person) = self.ctx.persons.find(Form::Fhir, id) {
                 self.out.deletions.push(Deletion::Person { person });
             }
         }

@@ -217,8 +217,7 @@ impl FhirMapper<'_> {
             Some(Target::Id { kind: None | Some("Medication"), id }) => {
                 let references = self.ctx.references;
                 let Some(codes) = references.medication(self.hasher.row_key("Medication", id)) else {
-                    self.out.findings.note(Finding::DanglingMedication);
-                    return self.drug_row(&CodeableConcept::default(), exposure);
+                    return self.uncoded_drug(exposure);
                 };
                 let coding = |(system, code): &'_ (Box<str>, Box<str>)| Coding {
                     system: Some(Text::owned(system)),
@@ -227,11 +226,17 @@ impl FhirMapper<'_> {
                 let concept = CodeableConcept { coding: codes.iter().map(coding).collect() };
                 self.drug_row(&concept, exposure)
             }
-            _ => {
-                self.out.findings.note(Finding::DanglingMedication);
-                self.drug_row(&CodeableConcept::default(), exposure)
-            }
+            _ => self.uncoded_drug(exposure),
         }
+    }
+
+    /// A row of a drug whose Medication is not in the export. One that did not change need not be in an export of changes.
+    fn uncoded_drug(&mut self, exposure: &Exposure<'_>) -> Mapped {
+        self.out.findings.note(Finding::DanglingMedication);
+        if self.ctx.persons.continues() {
+            self.out.uncoded.push(exposure.event.row_key);
+        }
+        self.drug_row(&CodeableConcept::default(), exposure)
     }
 
     fn drug_row(&mut self, code: &CodeableConcept<'_>, exposure: &Exposure<'_>) -> Mapped {

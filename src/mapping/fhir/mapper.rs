@@ -16,9 +16,12 @@ use super::references::References;
 use super::resources::Head;
 use super::rules::{CodeRole, FhirRules};
 use super::types;
+use super::version::id_of;
 use crate::mapping::outcome::{Locator, Outcome, Rule, reason, rule};
 use crate::mapping::vocabulary::ConceptLookup;
-use crate::mapping::{KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder};
+use crate::mapping::{
+    Form, KeyedHasher, NamedIdentifier, PersonIndex, RowWriter, StageError, StagedBuilder, Stated,
+};
 
 /// What mapping looks up. Shared by all threads of a run.
 #[derive(Clone, Copy)]
@@ -80,6 +83,8 @@ pub struct FhirOutput {
     /// Of a run that continues earlier ones: row keys of the records that the export states anew. What they stated before
     /// no longer holds, whether there is a row of them now, there, or none.
     pub restated: Vec<u64>,
+    /// Of a run that continues earlier ones: row keys of drugs whose Medication the export does not have.
+    pub uncoded: Vec<u64>,
 }
 
 /// Maps resources; one a thread.
@@ -90,8 +95,8 @@ pub struct FhirMapper<'c> {
     pub(super) rows: StagedBuilder<'c>,
     pub(super) out: FhirOutput,
     pub(super) scratch: String,
-    /// Row key of the event that the present line is, once it is known.
-    event_key: Option<u64>,
+    /// Row key of the record that the present line states, once it is known.
+    pub(super) stated_key: Option<u64>,
 }
 
 /// Why a resource ends early: an outcome, or the run cannot go on.
@@ -148,7 +153,7 @@ impl<'c> FhirMapper<'c> {
             rows,
             out: FhirOutput::default(),
             scratch: String::with_capacity(64),
-            event_key: None,
+            stated_key: None,
         })
     }
 
@@ -181,7 +186,7 @@ impl<'c> FhirMapper<'c> {
         if matches!(kind, "Patient" | "Medication") && !references_seen {
             return Ok((kind, Outcome::broken(rule::MISPLACED)));
         }
-        self.event_key = None;
+        self.stated_key = None;
         let outcome = if changes_meaning(kind, line) {
             Outcome::Unmapped(reason::MODIFIED)
         } else {
@@ -191,24 +196,32 @@ impl<'c> FhirMapper<'c> {
                 Err(End::Stage(error)) => return Err(error),
             }
         };
-        if self.ctx.persons.continues() && makes_event_rows(kind) {
-            self.restate(kind, line, outcome);
+        if matches!(kind, "Patient" | "Medication") || makes_event_rows(kind) {
+            self.states(kind, at, line, outcome)?;
         }
         Ok((kind, outcome))
     }
 
-    /// Notes that the record of a line is stated anew. One that is not what it should be states nothing.
-    fn restate(&mut self, kind: &'static str, line: &str, outcome: Outcome) {
-        let key = match (outcome, self.event_key) {
+    /// Notes which record a line states. One that is not what it should be states nothing.
+    fn states(
+        &mut self,
+        kind: &'static str,
+        at: Locator,
+        line: &str,
+        outcome: Outcome,
+    ) -> Result<(), StageError> {
+        let key = match (outcome, self.stated_key) {
             (Outcome::Quarantined { .. }, _) => None,
             (_, Some(key)) => Some(key),
-            (_, None) => {
-                let head: Result<Head<'_>, Outcome> = read(line);
-                let id = head.as_ref().ok().and_then(|head| head.id.as_deref());
-                id.filter(|id| !id.is_empty()).map(|id| self.hasher.row_key(kind, id))
-            }
+            (_, None) => id_of(line).map(|id| self.hasher.row_key(kind, &id)),
         };
-        self.out.restated.extend(key);
+        let Some(key) = key else { return Ok(()) };
+        let mapped = outcome == Outcome::Mapped;
+        self.rows.stated(Stated { key, ordinal: at.ordinal(), mapped })?;
+        if self.ctx.persons.continues() && makes_event_rows(kind) {
+            self.out.restated.push(key);
+        }
+        Ok(())
     }
 
     fn dispatch(&mut self, kind: &str, at: Locator, line: &str) -> Mapped {
@@ -229,7 +242,8 @@ impl<'c> FhirMapper<'c> {
             "Patient" => self.patient(at, &read(line)?),
             "Consent" => self.consent(at, line, &read(line)?),
             "Medication" => {
-                read::<super::resources::Medication<'_>>(line)?;
+                let medication: super::resources::Medication<'_> = read(line)?;
+                self.stated_key = medication.id.as_deref().map(|id| self.hasher.row_key(kind, id));
                 Ok(())
             }
             "Bundle" if super::deleted::deletes(line) => {
@@ -262,7 +276,7 @@ impl<'c> FhirMapper<'c> {
     ) -> Result<Event, End> {
         let id = id.filter(|id| !id.is_empty()).ok_or(Outcome::broken(rule::NO_ID))?;
         let row_key = self.hasher.row_key(kind, id);
-        self.event_key = Some(row_key);
+        self.stated_key = Some(row_key);
         let person = self.subject(subject, patient_required)?;
         if self.ctx.references.is_deleted_row(row_key) || self.ctx.references.is_deleted_person(person) {
             return Err(Outcome::Unmapped(reason::DELETED).into());
@@ -290,15 +304,19 @@ impl<'c> FhirMapper<'c> {
         };
         let subject = subject.ok_or(absent)?;
         let found = match (subject.target(), &subject.identifier) {
-            (Some(Target::Id { kind: None | Some("Patient"), id }), _) => self.ctx.persons.find(id),
-            (Some(Target::Identifier { kind: "Patient", token }), _) => self.ctx.persons.find(token),
+            (Some(Target::Id { kind: None | Some("Patient"), id }), _) => {
+                self.ctx.persons.find(Form::Fhir, id)
+            }
+            (Some(Target::Identifier { kind: "Patient", token }), _) => {
+                self.ctx.persons.find_identifier(NamedIdentifier::parse(token))
+            }
             (Some(Target::Id { .. } | Target::Identifier { .. }), _) => {
                 return Err(Outcome::Unmapped(reason::NO_PATIENT));
             }
             (Some(_), _) => None,
             (None, Some(identifier)) => {
-                let token = format!("{}|{}", text(&identifier.system), text(&identifier.value));
-                self.ctx.persons.find(&token)
+                let (system, value) = (text(&identifier.system), text(&identifier.value));
+                self.ctx.persons.find_identifier(NamedIdentifier::logical(system, value))
             }
             (None, None) => return Err(absent),
         };

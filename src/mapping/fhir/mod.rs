@@ -22,6 +22,7 @@ mod status;
 #[cfg(test)]
 mod tests;
 pub mod types;
+mod version;
 mod visits;
 
 pub use columns::MissingColumn;
@@ -30,3 +31,4 @@ pub use mapper::{ConsentFound, Deletion, FhirContext, FhirMapper, FhirOutput};
 pub use people::PatientFacts;
 pub use references::{PatientSink, ReferencePass, References};
 pub use rules::{FhirRules, RulesError};
+pub use version::{Version, takes_over};

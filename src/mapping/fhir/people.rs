@@ -1,13 +1,13 @@
 //! Patient → person and death, and what of a patient is told to the registry.
 
 use almoner_model::{PartialDate, in_united_states};
-use zeroize::Zeroizing;
 
 use super::datatypes::{Address, Coding, Extension, Identifier, text};
 use super::findings::Finding;
 use super::mapper::{Chosen, End, FhirMapper, Mapped, set_code, set_when};
 use super::reference::Target;
 use super::resources::Patient;
+use crate::mapping::Form;
 use crate::mapping::outcome::{Locator, Outcome, reason, rule};
 use almoner_model::Vocabulary;
 
@@ -31,12 +31,10 @@ pub struct PatientFacts<'a> {
 }
 
 impl PatientFacts<'_> {
-    /// `system|value` of every identifier: what conditional and logical references name.
-    pub fn identifier_tokens(&self) -> impl Iterator<Item = Zeroizing<String>> {
+    /// System and value of every identifier: what conditional and logical references name.
+    pub fn identifiers(&self) -> impl Iterator<Item = (&str, &str)> {
         let identifiers = self.patient.identifier.iter();
-        identifiers
-            .filter(|i| !text(&i.value).is_empty())
-            .map(|i| Zeroizing::new(format!("{}|{}", text(&i.system), text(&i.value))))
+        identifiers.map(|i| (text(&i.system), text(&i.value).trim())).filter(|(_, value)| !value.is_empty())
     }
 
     /// What the hospital means as record numbers, with their systems: identifiers of type `MR`; where a patient has none,
@@ -82,7 +80,8 @@ pub(super) fn accept<'a>(at: Locator, patient: &'a Patient<'a>) -> Result<Patien
     let replaced_by =
         patient.link.iter().filter(|link| text(&link.r#type) == "replaced-by").find_map(|link| {
             match link.other.target() {
-                Some(Target::Id { kind: None | Some("Patient"), id }) => Some(id),
+                // A record does not take its own place.
+                Some(Target::Id { kind: None | Some("Patient"), id }) if id != source_id => Some(id),
                 _ => None,
             }
         });
@@ -113,10 +112,13 @@ fn omb_code<'r>(coding: Option<&'r Coding<'_>>) -> Option<Chosen<'r>> {
 impl FhirMapper<'_> {
     pub(super) fn patient(&mut self, at: Locator, patient: &Patient<'_>) -> Mapped {
         let facts = accept(at, patient)?;
+        let row_key = self.hasher.row_key("Patient", facts.source_id);
+        self.stated_key = Some(row_key);
         if facts.replaced_by.is_some() && self.ctx.persons.is_merged_away(facts.source_id) {
             return Err(Outcome::Unmapped(reason::MERGED).into());
         }
-        let person = self.ctx.persons.find(facts.source_id).ok_or(Outcome::broken(rule::DANGLING_PATIENT))?;
+        let person = self.ctx.persons.find(Form::Fhir, facts.source_id);
+        let person = person.ok_or(Outcome::broken(rule::DANGLING_PATIENT))?;
         if self.ctx.references.is_deleted_person(person) {
             return Err(Outcome::Unmapped(reason::DELETED).into());
         }
@@ -127,7 +129,6 @@ impl FhirMapper<'_> {
         if patient.deceased_boolean == Some(true) && death.is_none() {
             self.out.findings.note(Finding::DeathWithoutDate);
         }
-        let row_key = self.hasher.row_key("Patient", facts.source_id);
         self.person_row(person, row_key, &facts)?;
         if let Some(death) = death {
             let columns = self.columns.death;

@@ -3,16 +3,17 @@
 //! A person is in the index if and only if the Patient resource would be mapped, so that whatever refers to a quarantined
 //! patient is quarantined too.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
-use almoner_model::Date;
+use almoner_model::{Date, Timestamp};
 
 use super::datatypes::text;
 use super::mapper::{read, type_of};
 use super::people::{PatientFacts, accept};
 use super::resources::{Medication, Patient};
+use super::version::{last_updated, takes_over};
 use crate::mapping::outcome::Locator;
-use crate::mapping::{KeyedHasher, PersonIndex};
+use crate::mapping::{Form, KeyedHasher, PersonIndex};
 
 /// Codes of one medication: system and code.
 pub type Codes = Box<[(Box<str>, Box<str>)]>;
@@ -21,12 +22,14 @@ pub type Codes = Box<[(Box<str>, Box<str>)]>;
 #[derive(Debug, Default)]
 pub struct References {
     births: Vec<Option<Date>>,
-    medications: HashMap<u64, u32>,
+    /// Row key → place in `codes`, and when the version that counts came about.
+    medications: HashMap<u64, (u32, Option<Timestamp>)>,
     codes: Vec<Codes>,
     by_codes: HashMap<Codes, u32>,
     /// Row keys of records that the export says were deleted.
     deleted_rows: HashSet<u64>,
-    /// Patients of the export of whom it says so.
+    /// Patient records of the export of which it says so. Of one that was merged into another, the other stays: its events
+    /// are the other's.
     deleted_persons: HashSet<u32>,
 }
 
@@ -38,7 +41,7 @@ impl References {
 
     /// The codes of a Medication, by its row key.
     pub fn medication(&self, row_key: u64) -> Option<&[(Box<str>, Box<str>)]> {
-        self.medications.get(&row_key).and_then(|i| self.codes.get(*i as usize)).map(|codes| &**codes)
+        self.medications.get(&row_key).and_then(|(i, _)| self.codes.get(*i as usize)).map(|codes| &**codes)
     }
 
     /// Whether the export says that the record with this row key was deleted.
@@ -46,36 +49,41 @@ impl References {
         self.deleted_rows.contains(&row_key)
     }
 
-    /// Whether the export says that this patient was deleted.
+    /// Whether the export says that this patient was deleted; `person` is who stands for the record after merges.
     pub fn is_deleted_person(&self, person: u32) -> bool {
         self.deleted_persons.contains(&person)
     }
 
-    /// Notes a birth date: of a FHIR Patient, or an OMOP person.
+    /// Notes a birth date, which takes the place of what was noted before.
     pub fn set_birth(&mut self, person: u32, birth: Date) {
         let person = person as usize;
         if self.births.len() <= person {
             self.births.resize(person + 1, None);
         }
-        self.births[person].get_or_insert(birth);
+        self.births[person] = Some(birth);
     }
 
     fn add_medication(&mut self, hasher: &KeyedHasher, medication: &Medication<'_>) {
-        let (Some(id), Some(code)) = (medication.id.as_deref(), &medication.code) else { return };
-        let codes: Codes =
-            code.coding.iter().map(|c| (text(&c.system).into(), text(&c.code).into())).collect();
+        let Some(id) = medication.id.as_deref() else { return };
+        let (key, updated) = (hasher.row_key("Medication", id), last_updated(medication.meta));
+        if self.medications.get(&key).is_some_and(|(_, before)| !takes_over(*before, updated)) {
+            return;
+        }
+        let coding = medication.code.iter().flat_map(|code| &code.coding);
+        let codes: Codes = coding.map(|c| (text(&c.system).into(), text(&c.code).into())).collect();
         let next = u32::try_from(self.codes.len()).unwrap_or(u32::MAX);
         let index = *self.by_codes.entry(codes).or_insert_with_key(|codes| {
             self.codes.push(codes.clone());
             next
         });
-        self.medications.entry(hasher.row_key("Medication", id)).or_insert(index);
+        self.medications.insert(key, (index, updated));
     }
 }
 
-/// Takes each patient of the export, in file order; the first record of an id counts.
+/// Takes each patient of the export, in file order.
 pub trait PatientSink {
-    /// `ordinal` is the person's in the [`PersonIndex`], before merges.
+    /// `ordinal` is the person's in the [`PersonIndex`], before merges. Of a patient whom it has taken before, what it says
+    /// now is the version that counts.
     fn patient(&mut self, ordinal: u32, patient: &PatientFacts<'_>);
 }
 
@@ -84,7 +92,10 @@ pub struct ReferencePass<'p> {
     persons: &'p mut PersonIndex,
     sink: &'p mut (dyn PatientSink + Send),
     references: References,
-    merges: Vec<(u32, String)>,
+    /// When the version of each person's record that counts came about.
+    updated: Vec<Option<Timestamp>>,
+    /// Loser → id of the winner.
+    merges: BTreeMap<u32, String>,
     deleted_patients: Vec<String>,
 }
 
@@ -95,7 +106,8 @@ impl<'p> ReferencePass<'p> {
             persons,
             sink,
             references: References::default(),
-            merges: Vec::new(),
+            updated: Vec::new(),
+            merges: BTreeMap::new(),
             deleted_patients: Vec::new(),
         }
     }
@@ -119,17 +131,21 @@ impl<'p> ReferencePass<'p> {
 
     fn patient(&mut self, at: Locator, patient: &Patient<'_>) {
         let Ok(facts) = accept(at, patient) else { return };
-        let known = self.persons.named();
-        let ordinal = self.persons.add(facts.source_id);
-        if self.persons.named() == known {
-            return;
+        let ordinal = self.persons.add(Form::Fhir, facts.source_id);
+        // Whoever has or had an identifier in the export has it: one that is several people's names nobody.
+        for (system, value) in facts.identifiers() {
+            self.persons.add_identifier(system, value, ordinal);
         }
-        for token in facts.identifier_tokens() {
-            self.persons.add_alias(&token, ordinal);
+        let (place, updated) = (ordinal as usize, last_updated(patient.meta));
+        match self.updated.get_mut(place) {
+            Some(before) if !takes_over(*before, updated) => return,
+            Some(before) => *before = updated,
+            None => self.updated.push(updated),
         }
         self.references.set_birth(ordinal, facts.birth.date);
-        if let Some(winner) = facts.replaced_by {
-            self.merges.push((ordinal, winner.to_owned()));
+        match facts.replaced_by {
+            Some(winner) => drop(self.merges.insert(ordinal, winner.to_owned())),
+            None => drop(self.merges.remove(&ordinal)),
         }
         self.sink.patient(ordinal, &facts);
     }
@@ -145,14 +161,13 @@ impl<'p> ReferencePass<'p> {
 
     /// Applies the merges and gives what was found.
     pub fn finish(mut self) -> References {
+        self.persons.sort_identifiers();
         for (loser, winner) in self.merges {
-            let winner = self.persons.add(&winner);
+            let winner = self.persons.add(Form::Fhir, &winner);
             self.persons.merge(loser, winner);
         }
-        // Of a record that was merged into another, the other stays.
         for id in self.deleted_patients {
-            let own = self.persons.own(&id).filter(|own| self.persons.resolve(*own) == *own);
-            self.references.deleted_persons.extend(own);
+            self.references.deleted_persons.extend(self.persons.own(&id));
         }
         self.references
     }

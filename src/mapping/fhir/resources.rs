@@ -42,9 +42,16 @@ resources! {
     /// The one element that every resource has, and the id.
     Head { id, resource_type: Option<Text<'a>> }
 
+    /// The id, and what is said of the version. A `meta` that cannot be read breaks nothing.
+    Dated { id, meta: Option<&'a RawValue> }
+
+    /// Meta (R4 §2.26.5.16).
+    Meta { last_updated, }
+
     /// Patient (R4 §8.1).
     Patient {
         id,
+        meta: Option<&'a RawValue>,
         extension: Vec<Extension<'a>>,
         identifier: Vec<Identifier<'a>>,
         name: Vec<HumanName<'a>>,
@@ -186,7 +193,7 @@ resources! {
     }
 
     /// Medication (R4 §11.5).
-    Medication { id, code: Option<CodeableConcept<'a>> }
+    Medication { id, code: Option<CodeableConcept<'a>>, meta: Option<&'a RawValue> }
 
     /// Immunization (R4 §11.8).
     Immunization {

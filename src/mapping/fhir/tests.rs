@@ -11,7 +11,9 @@ use serde_json::{Value, json};
 use super::*;
 use crate::mapping::outcome::{Locator, Outcome, reason};
 use crate::mapping::vocabulary::{ALLERGY_TO_DRUG, NoVocabulary};
-use crate::mapping::{KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink};
+use crate::mapping::{
+    Form, KeyedHasher, PersonIndex, StageError, StagedBatch, StagedBuilder, StagedSink, Stated,
+};
 
 #[derive(Clone, Default)]
 struct Kept(Arc<Mutex<Vec<StagedBatch>>>);
@@ -21,13 +23,17 @@ impl StagedSink for Kept {
         self.0.lock().expect("not poisoned").push(batch);
         Ok(())
     }
+
+    fn stated(&mut self, _: &[Stated]) -> Result<(), StageError> {
+        Ok(())
+    }
 }
 
 /// Maps records of the one patient there is; gives each one's outcome, and the rows by table.
 fn mapped(records: &[Value]) -> (Vec<Outcome>, BTreeMap<String, RecordBatch>) {
     let tables = Tables::embedded().expect("consistent");
     let mut persons = PersonIndex::new(KeyedHasher::new(&[7; 32]));
-    persons.add("p1");
+    persons.add(Form::Fhir, "p1");
     let (references, rules, kept) =
         (References::default(), FhirRules::embedded().expect("consistent"), Kept::default());
     let ctx = FhirContext {

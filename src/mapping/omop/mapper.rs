@@ -9,7 +9,7 @@ use super::columns::{DateFallback, Plan, Read, Source};
 use super::{Cells, OmopPeople, plain_id, values};
 use crate::mapping::outcome::{Locator, Outcome, reason, rule};
 use crate::mapping::vocabulary::ConceptLookup;
-use crate::mapping::{KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder};
+use crate::mapping::{Form, KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder, Stated};
 
 /// What mapping looks up. Shared by all threads of a run.
 #[derive(Clone, Copy)]
@@ -31,16 +31,11 @@ pub struct Noted {
     pub ends_from_start: BTreeMap<usize, u64>,
     /// In an export of changes: keys of the rows that are stated anew, whosever they are now.
     pub restated: Vec<u64>,
+    /// In an export of changes: keys of the people whose location the export does not have.
+    pub unplaced: Vec<u64>,
 }
 
 impl Noted {
-    /// Notes that a row is stated anew: what the version before has of it goes, also where it was another person's.
-    fn restate(&mut self, persons: &PersonIndex, row_key: u64) {
-        if persons.continues() {
-            self.restated.push(row_key);
-        }
-    }
-
     /// Adds what another thread noticed.
     pub fn add(&mut self, other: &Self) {
         for (key, n) in &other.source_values_dropped {
@@ -50,6 +45,7 @@ impl Noted {
             *self.ends_from_start.entry(*key).or_default() += n;
         }
         self.restated.extend(&other.restated);
+        self.unplaced.extend(&other.unplaced);
     }
 }
 
@@ -61,13 +57,15 @@ pub struct OmopMapper<'c> {
     rows: StagedBuilder<'c>,
     noted: Noted,
     scratch: String,
+    /// Row key of the present row, once it is known.
+    stated_key: Option<u64>,
 }
 
 impl<'c> OmopMapper<'c> {
     /// A mapper that writes to `rows`.
     pub fn new(ctx: OmopContext<'c>, rows: StagedBuilder<'c>) -> Self {
         let (hasher, tables) = (ctx.persons.hasher().clone(), rows.tables().clone());
-        Self { ctx, hasher, tables, rows, noted: Noted::default(), scratch: String::new() }
+        Self { ctx, hasher, tables, rows, noted: Noted::default(), scratch: String::new(), stated_key: None }
     }
 
     /// Sends what is left to the sink, and says what was noticed.
@@ -84,29 +82,47 @@ impl<'c> OmopMapper<'c> {
     /// # Errors
     /// [`StageError`] where the run cannot go on.
     pub fn row(&mut self, plan: &Plan, at: Locator, cells: Cells<'_>) -> Result<Outcome, StageError> {
+        self.stated_key = None;
+        let outcome = self.mapped(plan, at, cells)?;
+        // A row that is not what it should be states nothing.
+        if let (Some(key), Outcome::Mapped | Outcome::Unmapped(_)) = (self.stated_key, outcome) {
+            let mapped = outcome == Outcome::Mapped;
+            self.rows.stated(Stated { key, ordinal: at.ordinal(), mapped })?;
+            // What the version before has of it goes, also where it was another person's.
+            if self.ctx.persons.continues() {
+                self.noted.restated.push(key);
+            }
+        }
+        Ok(outcome)
+    }
+
+    fn mapped(&mut self, plan: &Plan, at: Locator, cells: Cells<'_>) -> Result<Outcome, StageError> {
         if cells.len() < plan.width || (plan.width..cells.len()).any(|extra| cells.get(extra).is_some()) {
             return Ok(Outcome::broken(rule::WRONG_FIELD_COUNT));
         }
         let cell = |column: Option<usize>| column.and_then(|c| cells.get(c));
         let Some(person_id) = cell(plan.person) else { return Ok(Outcome::broken(rule::MISSING_PATIENT)) };
         let Some(id) = cell(plan.id) else { return Ok(Outcome::broken(rule::NO_ID)) };
-        let Some(person) = self.ctx.persons.find(plain_id(person_id)) else {
+        let Some(person) = self.ctx.persons.find(Form::Omop, plain_id(person_id)) else {
             return Ok(Outcome::broken(rule::DANGLING_PATIENT));
         };
         let Some(spec) = self.tables.iter().nth(plan.table) else {
             return Ok(Outcome::Unmapped(reason::TYPE_NOT_CARRIED));
         };
         let row_key = self.hasher.row_key(&spec.table, plain_id(id));
+        self.stated_key = Some(row_key);
         let key = |table: &str, column: Option<usize>| {
             let id = cell(column).map(plain_id).filter(|id| *id != "0")?;
             Some(self.hasher.row_key(table, id))
         };
+        if self.ctx.persons.continues()
+            && cell(plan.location).is_some_and(|id| self.ctx.people.place(id).is_none())
+        {
+            self.noted.unplaced.push(row_key);
+        }
         let visit = key("visit_occurrence", plan.visit);
         let detail = key("visit_detail", plan.detail);
         let dates = dates(plan, cells);
-        if !matches!(dates, Err(Outcome::Quarantined { .. })) {
-            self.noted.restate(self.ctx.persons, row_key);
-        }
         let (start, end) = match dates {
             Ok(dates) => dates,
             Err(outcome) => return Ok(outcome),

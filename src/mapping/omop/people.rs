@@ -7,8 +7,8 @@ use std::collections::HashMap;
 use almoner_model::in_united_states;
 
 use super::{Cells, plain_id, values};
-use crate::mapping::PersonIndex;
 use crate::mapping::outcome::{Outcome, rule};
+use crate::mapping::{Form, PersonIndex};
 
 /// What the registry and linkage are told of a person. Wiped with its row.
 #[derive(Debug)]
@@ -76,7 +76,9 @@ impl OmopPeople {
         let source_id = plain_id(text(id)?);
         let born = text(year).and_then(values::integer).is_some()
             || text(birth).and_then(values::date_time).is_some();
-        born.then(|| (persons.add(source_id), PersonFacts { source_id, record_number: text(number) }))
+        born.then(|| {
+            (persons.add(Form::Omop, source_id), PersonFacts { source_id, record_number: text(number) })
+        })
     }
 
     pub(super) fn place(&self, id: &str) -> Option<&Place> {

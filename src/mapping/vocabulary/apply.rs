@@ -22,7 +22,7 @@ use serde::Serialize;
 use super::facts::{Facts, Keys, Pair, ROW_KEY, Route, number};
 use super::place::{ALLERGY_TO_DRUG, Place, Stands, place};
 use super::{ConceptLookup, Domain, Found};
-use crate::mapping::{StageError, StagedBatch, StagedSchema, StagedSink};
+use crate::mapping::{StageError, StagedBatch, StagedSchema, StagedSink, Stated};
 
 /// Which concepts are assigned.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -464,6 +464,10 @@ impl<S: StagedSink> StagedSink for VocabularySink<'_, S> {
             self.inner.push(StagedBatch { table, batch })?;
         }
         Ok(())
+    }
+
+    fn stated(&mut self, records: &[Stated]) -> Result<(), StageError> {
+        self.inner.stated(records)
     }
 }
 

@@ -10,7 +10,7 @@ use arrow::compute::concat_batches;
 use arrow::datatypes::{Int64Type, UInt64Type};
 
 use super::*;
-use crate::mapping::{StageError, StagedBatch, StagedBuilder, StagedSchema, StagedSink};
+use crate::mapping::{StageError, StagedBatch, StagedBuilder, StagedSchema, StagedSink, Stated};
 use crate::testdata;
 
 /// Diabetes (condition), a code with two standard concepts, a lab test coded in SNOMED, a unit, and a local code.
@@ -148,6 +148,10 @@ struct Kept(Arc<Mutex<Vec<StagedBatch>>>);
 impl StagedSink for Kept {
     fn push(&mut self, batch: StagedBatch) -> Result<(), StageError> {
         self.0.lock().expect("not poisoned").push(batch);
+        Ok(())
+    }
+
+    fn stated(&mut self, _: &[Stated]) -> Result<(), StageError> {
         Ok(())
     }
 }

@@ -5,7 +5,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 
 use almoner::dataset::Mode;
 use almoner::flows::Act;
-use almoner::flows::ingest::{self, IngestError, IngestRequest, Source};
+use almoner::flows::ingest::{self, IngestError, IngestRequest, Source, Told};
 use almoner::jobs::{Progress, Silent, Unit};
 use almoner::store::EntryFilter;
 use almoner::system::SystemEntropy;
@@ -22,6 +22,7 @@ fn request() -> IngestRequest {
         profile: "date-shifted".into(),
         mode: Mode::Full,
         linkage: false,
+        told: Told::default(),
         act: Act::operator(&SystemEntropy),
     }
 }

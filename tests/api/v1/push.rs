@@ -10,6 +10,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
+use almoner::flows::ingest::Told;
 use almoner::jobs::{Progress, Recorded, Unit};
 use almoner::push::{Push, PushError, Server, push};
 use almoner::store::Write;
@@ -29,6 +30,7 @@ fn to(house: &House, dir: PathBuf, token: &str, state: &Path) -> Push {
         dataset: None,
         profile: None,
         incremental: false,
+        told: Told::default(),
         state: state.to_owned(),
         patience: Duration::from_millis(300),
     }

@@ -109,7 +109,7 @@ fn changes_deletions_and_merges_make_the_next_version() {
     assert_eq!((codes["SNOMED:73211009"], codes["SNOMED:44054006"], codes["SNOMED:38341003"]), (2, 5, 7));
 }
 
-fn code_rows(version: &crate::dataset::DatasetVersion) -> BTreeMap<String, u64> {
+pub(super) fn code_rows(version: &crate::dataset::DatasetVersion) -> BTreeMap<String, u64> {
     let mut codes = BTreeMap::new();
     for bucket in version.buckets() {
         let Some(rows) = version.bucket("condition_occurrence", bucket, None).expect("reads") else {
@@ -330,4 +330,76 @@ fn a_catalogue_shows_nobody_come_or_go() {
     }
     let (at, counted, persons, _) = listed(0..31);
     assert_eq!((at, counted, persons), (5, 5, Some(31)), "eleven more than were shown");
+}
+
+/// The values of a column of text, by the newest version's rows, sorted.
+fn texts(house: &House, table: &str, column: &str) -> Vec<Option<String>> {
+    let version = house.catalog.latest(&"north".parse().expect("a slug")).expect("there");
+    let rows = version.buckets().into_iter();
+    let rows = rows.filter_map(|b| version.bucket(table, b, None).expect("reads"));
+    let mut all = Vec::new();
+    for rows in rows {
+        let column = rows.column_by_name(column).expect("there").as_string::<i32>();
+        all.extend(column.iter().map(|text| text.map(str::to_owned)));
+    }
+    all.sort();
+    all
+}
+
+fn request(id: &str, person: &str, status: &str, medication: &str) -> String {
+    format!(
+        r#"{{"resourceType":"MedicationRequest","id":"{id}","status":"{status}","intent":"order","medicationReference":{{"reference":"Medication/{medication}"}},"subject":{{"reference":"Patient/{person}"}},"authoredOn":"2020-01-05"}}"#
+    )
+}
+
+#[test]
+fn a_drug_keeps_its_code_where_its_medication_does_not_come_again() {
+    let house = House::new();
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    export(first.path(), 0..4);
+    let medication = r#"{"resourceType":"Medication","id":"m1","code":{"coding":[{"system":"http://www.nlm.nih.gov/research/umls/rxnorm","code":"860975"}]}}"#;
+    write(first.path(), "Medication.ndjson", &[medication.to_owned()]);
+    let requests = ["r1", "r2", "r3"].map(|id| request(id, "p0", "active", "m1"));
+    write(first.path(), "MedicationRequest.ndjson", &requests);
+    let before = house.ingest(first.path(), "north").expect("published");
+    assert_eq!(rows(&before, "drug_era"), 1);
+    let changed = [
+        request("r1", "p0", "completed", "m1"),
+        // Given to another patient.
+        request("r2", "p3", "active", "m1"),
+        // New: nobody can say what it is.
+        request("new", "p1", "active", "m1"),
+    ];
+    write(second.path(), "MedicationRequest.ndjson", &changed);
+    let summary = incremental(&house, second.path(), "date-shifted").expect("published");
+    check(&house, &summary);
+    assert_eq!((summary.lines.mapped, summary.rules["dangling-medication"]), (2, 1));
+    let codes = texts(&house, "drug_exposure", "drug_source_value");
+    assert_eq!(codes, [(); 3].map(|()| Some("RxNorm:860975".to_owned())));
+    assert_eq!(rows(&summary, "drug_era"), 2, "of two people now");
+}
+
+#[test]
+fn a_person_keeps_the_place_where_locations_do_not_come_again() {
+    let house = House::new();
+    let (first, second) = (tempfile::tempdir().expect("a folder"), tempfile::tempdir().expect("a folder"));
+    let lines = |lines: &[&str]| lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
+    let head = "person_id,gender_concept_id,year_of_birth,race_concept_id,ethnicity_concept_id,location_id";
+    write(
+        first.path(),
+        "PERSON.csv",
+        &lines(&[head, "1,8507,1950,0,0,7", "2,8507,1960,0,0,7", "3,8507,1970,0,0,"]),
+    );
+    write(first.path(), "LOCATION.csv", &lines(&["location_id,zip,state", "7,02139,MA"]));
+    house.ingest(first.path(), "north").expect("published");
+    let zips = texts(&house, "person", "zip");
+    assert_eq!(zips.iter().flatten().count(), 2);
+    // One is another sex now; one is new, of the same unknown place; and one has no place any more.
+    let changed = [head, "1,8532,1950,0,0,7", "4,8507,1980,0,0,7", "2,8507,1960,0,0,"];
+    write(second.path(), "PERSON.csv", &lines(&changed));
+    let summary = incremental(&house, second.path(), "date-shifted").expect("published");
+    check(&house, &summary);
+    let after = texts(&house, "person", "zip");
+    assert_eq!((after.len(), after.iter().flatten().count()), (4, 1));
+    assert_eq!(texts(&house, "person", "state").iter().flatten().collect::<Vec<_>>(), ["MA"]);
 }

@@ -2,6 +2,7 @@
 
 mod continued;
 mod crash;
+mod several;
 mod whom;
 
 use std::collections::BTreeMap;
@@ -93,6 +94,7 @@ impl House {
             profile: "date-shifted".to_owned(),
             mode: Mode::Full,
             linkage: false,
+            told: Told::default(),
             act: Act::new(Actor { role: "operator".into(), id: "test".into() }, self.entropy.as_ref()),
         }
     }

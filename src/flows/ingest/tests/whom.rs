@@ -9,7 +9,7 @@ use super::*;
 use crate::flows::consent::{ConsentSummary, import};
 use crate::flows::{AccessContext, ConsentIndex};
 
-fn patient(id: &str, rest: &str) -> String {
+pub(super) fn patient(id: &str, rest: &str) -> String {
     format!(r#"{{"resourceType":"Patient","id":"{id}","birthDate":"1960-03-04","gender":"female"{rest}}}"#)
 }
 
@@ -22,7 +22,7 @@ fn named(family: &str) -> String {
     format!(r#","name":[{{"family":"{family}","given":["Ada"]}}]"#)
 }
 
-fn replaced_by(id: &str) -> String {
+pub(super) fn replaced_by(id: &str) -> String {
     format!(r#","link":[{{"other":{{"reference":"Patient/{id}"}},"type":"replaced-by"}}]"#)
 }
 
@@ -32,7 +32,7 @@ fn delete(url: &str) -> String {
     )
 }
 
-fn folder(files: &[(&str, Vec<String>)]) -> tempfile::TempDir {
+pub(super) fn folder(files: &[(&str, Vec<String>)]) -> tempfile::TempDir {
     let dir = tempfile::tempdir().expect("a folder");
     for (name, lines) in files {
         write(dir.path(), name, lines);
@@ -50,7 +50,7 @@ fn linked(house: &House, dir: &Path, contributor: &str) -> IngestSummary {
         .expect("published")
 }
 
-fn subject(house: &House, contributor: &str, id: &str) -> almoner_model::SubjectId {
+pub(super) fn subject(house: &House, contributor: &str, id: &str) -> almoner_model::SubjectId {
     let contributor = contributor.parse().expect("a slug");
     let source = almoner_model::SourcePatientId::new(id.to_owned());
     house.registry.lookup(&contributor, &source).expect("reads").expect("known")
@@ -306,4 +306,181 @@ fn nothing_is_left_of_a_deleted_patient_and_a_misplaced_deletion_is_told() {
     assert_eq!((after.persons, rows(&after, "condition_occurrence"), rows(&after, "person")), (7, 14, 7));
     assert_eq!(rows(&after, "observation_period"), 7, "nobody without a person row");
     assert_eq!(after.rules["misplaced-deletion"], 1);
+}
+
+/// The only patient of the newest version with a condition.
+pub(super) fn ill(house: &House) -> Vec<i64> {
+    let version = house.catalog.latest(&"north".parse().expect("a slug")).expect("there");
+    let rows = version.buckets().into_iter();
+    let rows = rows.filter_map(|b| version.bucket("condition_occurrence", b, None).expect("reads"));
+    rows.flat_map(|rows| super::continued::integers(&rows, "person_id")).collect()
+}
+
+fn by_identifier(id: &str, token: &str) -> String {
+    condition(id, "x", "44054006", None).replace("Patient/x", &format!("Patient?identifier={token}"))
+}
+
+#[test]
+fn an_identifier_without_a_system_is_looked_for_among_identifiers_only() {
+    let house = House::new();
+    let dir = folder(&[
+        ("Patient.ndjson", vec![patient("123", ""), patient("abc", &record("urn:h", "123"))]),
+        ("Condition.ndjson", vec![by_identifier("c1", "123"), by_identifier("c2", "abc")]),
+    ]);
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    check(&house, &summary);
+    assert_eq!(ill(&house), [subject(&house, "north", "abc").get()]);
+    assert_eq!(summary.rules["dangling-patient"], 1, "nobody has the identifier abc");
+}
+
+#[test]
+fn an_identifier_that_was_seen_with_two_names_neither_in_what_follows() {
+    let house = House::new();
+    let number = record("urn:h", "77");
+    let mother = patient("mo", &number);
+    let first = folder(&[(
+        "Patient.ndjson",
+        vec![mother.clone(), patient("nb", &number), patient("al", &record("urn:h", "5"))],
+    )]);
+    house.ingest(first.path(), "north").expect("published");
+    let second = folder(&[
+        ("Patient.ndjson", vec![patient("nb", &number), patient("new", &record("urn:h", "5"))]),
+        (
+            "Condition.ndjson",
+            vec![by_identifier("c1", "urn:h|77"), by_identifier("c2", "77"), by_identifier("c3", "urn:h|5")],
+        ),
+    ]);
+    let summary = incremental(&house, second.path(), "date-shifted").expect("published");
+    check(&house, &summary);
+    assert_eq!(summary.rules["dangling-patient"], 3, "shared before, and shared by this export");
+    assert_eq!(ill(&house), [0; 0]);
+    // One that is a patient's alone names that patient, though the record does not come again.
+    let third = folder(&[
+        ("Patient.ndjson", vec![patient("one", &record("urn:h", "9"))]),
+        ("Condition.ndjson", vec![by_identifier("c4", "urn:h|9")]),
+    ]);
+    incremental(&house, third.path(), "date-shifted").expect("published");
+    let fourth =
+        folder(&[("Condition.ndjson", vec![by_identifier("c5", "urn:h|9"), by_identifier("c6", "9")])]);
+    let summary = incremental(&house, fourth.path(), "date-shifted").expect("published");
+    assert_eq!(summary.lines.quarantined, 0);
+    assert_eq!(ill(&house), [subject(&house, "north", "one").get(); 3]);
+}
+
+/// What is left after a history of incremental exports of two patients `a` and `b` with a condition each, and one more.
+fn left(merged: &[Vec<String>], deleted: &[&str]) -> (u64, u64) {
+    let house = House::new();
+    let first = folder(&[
+        ("Patient.ndjson", vec![patient("a", ""), patient("b", ""), patient("other", "")]),
+        (
+            "Condition.ndjson",
+            vec![condition("ca", "a", "44054006", None), condition("cb", "b", "44054006", None)],
+        ),
+    ]);
+    house.ingest(first.path(), "north").expect("published");
+    for patients in merged {
+        let dir = folder(&[("Patient.ndjson", patients.clone())]);
+        let after = incremental(&house, dir.path(), "date-shifted").expect("published");
+        check(&house, &after);
+    }
+    let urls = deleted.iter().map(|id| delete(&format!("Patient/{id}"))).collect();
+    let dir = folder(&[("deleted/Bundle.ndjson", urls)]);
+    let after = incremental(&house, dir.path(), "date-shifted").expect("published");
+    check(&house, &after);
+    (after.persons, rows(&after, "condition_occurrence"))
+}
+
+#[test]
+fn a_person_goes_with_the_record_that_stands_for_it_however_merges_were_said() {
+    let into = |loser: &str, winner: &str| patient(loser, &replaced_by(winner));
+    let turned = [vec![into("a", "b")], vec![patient("a", ""), into("b", "a")]];
+    assert_eq!(left(&turned, &["b"]), (2, 2), "b is what was merged away");
+    assert_eq!(left(&turned, &["a"]), (1, 0));
+    assert_eq!(left(&turned, &["a", "b"]), (1, 0));
+    // Turned round without a word about the record that stands now.
+    let half = [vec![into("a", "b")], vec![into("b", "a")]];
+    assert_eq!((left(&half, &["b"]), left(&half, &["a"])), ((2, 2), (1, 0)));
+    // A circle: one of the two stands for both, and it is the same each time it is sent.
+    let circle = [vec![into("a", "b"), into("b", "a")], vec![into("a", "b"), into("b", "a")]];
+    assert_eq!((left(&circle, &["a"]), left(&circle, &["b"])), ((2, 2), (1, 0)));
+    assert_eq!(left(&circle, &["b", "a"]), (1, 0));
+    let to_itself = [vec![into("a", "a")]];
+    assert_eq!((left(&to_itself, &["a"]), left(&to_itself, &["b"])), ((2, 1), (2, 1)));
+}
+
+#[test]
+fn a_record_that_was_deleted_and_comes_back_can_be_deleted_again() {
+    let house = House::new();
+    let first = folder(&[("Patient.ndjson", vec![patient("a", &replaced_by("b")), patient("b", "")])]);
+    house.ingest(first.path(), "north").expect("published");
+    let condition = condition("c", "a", "44054006", None);
+    let exports = [
+        folder(&[
+            ("Patient.ndjson", vec![patient("other", "")]),
+            ("deleted/B.ndjson", vec![delete("Patient/b")]),
+        ]),
+        folder(&[("Patient.ndjson", vec![patient("a", "")]), ("Condition.ndjson", vec![condition])]),
+        folder(&[("deleted/B.ndjson", vec![delete("Patient/a")])]),
+    ];
+    let left = exports.map(|dir| {
+        let after = incremental(&house, dir.path(), "date-shifted").expect("published");
+        (after.persons, rows(&after, "condition_occurrence"))
+    });
+    assert_eq!(left, [(1, 0), (2, 1), (1, 0)]);
+}
+
+#[test]
+fn a_full_export_that_deletes_a_record_whose_merge_is_not_made_has_nothing_of_it() {
+    let house = House::new();
+    let dir = folder(&[
+        ("Patient.ndjson", vec![patient("a", &replaced_by("nobody")), patient("b", "")]),
+        ("Condition.ndjson", vec![condition("c", "a", "44054006", None)]),
+        ("deleted/B.ndjson", vec![delete("Patient/a")]),
+    ]);
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    check(&house, &summary);
+    assert_eq!((summary.persons, rows(&summary, "condition_occurrence")), (1, 0));
+}
+
+#[test]
+fn equal_ids_of_two_forms_are_two_people_unless_the_hospital_says_otherwise() {
+    let fhir = folder(&[
+        ("Patient.ndjson", vec![patient("1", "")]),
+        ("Condition.ndjson", vec![condition("c", "1", "44054006", None)]),
+    ]);
+    let person = "person_id,gender_concept_id,year_of_birth,race_concept_id,ethnicity_concept_id";
+    let tables = folder(&[("PERSON.csv", vec![person.to_owned(), "1,8507,1950,0,0".to_owned()])]);
+    let ingest = |house: &House, dir: &Path, dataset: &str, same_person_ids: bool| {
+        house.with(|ctx| {
+            let mut request = house.request(dir, "north");
+            request.dataset = Some(dataset.parse().expect("a slug"));
+            request.told = Told { same_person_ids, ..Told::default() };
+            run(ctx, request, &Silent)
+        })
+    };
+    let people = |house: &House, dataset: &str| -> Vec<i64> {
+        let version = house.catalog.latest(&dataset.parse().expect("a slug")).expect("there");
+        let rows = version.buckets().into_iter();
+        let rows = rows.filter_map(|b| version.bucket("person", b, None).expect("reads"));
+        rows.flat_map(|rows| super::continued::integers(&rows, "person_id")).collect()
+    };
+    for same in [false, true] {
+        let house = House::new();
+        ingest(&house, fhir.path(), "north", false).expect("published");
+        ingest(&house, tables.path(), "tables", same).expect("published");
+        assert_eq!(people(&house, "north") == people(&house, "tables"), same);
+        // It holds for whatever comes later, and cannot be said too late.
+        let later = ingest(&house, tables.path(), "tables", false).expect("published");
+        assert_eq!((later.version, people(&house, "north") == people(&house, "tables")), (2, same));
+        let again = ingest(&house, tables.path(), "tables", true);
+        assert_eq!(again.is_ok(), same);
+        // In one folder as well.
+        let house = House::new();
+        let both = folder(&[("PERSON.csv", vec![person.to_owned(), "1,8507,1950,0,0".to_owned()])]);
+        write(both.path(), "Patient.ndjson", &[patient("1", "")]);
+        assert_eq!(
+            ingest(&house, both.path(), "north", same).expect("published").persons,
+            if same { 1 } else { 2 }
+        );
+    }
 }

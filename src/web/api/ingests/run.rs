@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 
 use crate::app::App;
 use crate::dataset::Mode;
-use crate::flows::ingest::{self, IngestRequest, Source};
+use crate::flows::ingest::{self, IngestRequest, Source, Told};
 use crate::jobs::{NewJob, Progress};
 use crate::web::answer::{Accepted, IdempotencyHeader, blocking};
 use crate::web::api::jobs::Job;
@@ -40,6 +40,16 @@ pub struct NewIngest {
     /// When the contributor is new: link its patients with those of others that also opted in.
     #[serde(default)]
     pub linkage: bool,
+    /// Equal `Patient.id`s (FHIR) and `person_id`s (OMOP) of the contributor are the same person. To be said when the second
+    /// form of its data first comes.
+    #[serde(default)]
+    pub same_person_ids: bool,
+    /// An export of everything counts as everything although a file of it could not be read to its end.
+    #[serde(default)]
+    pub accept_incomplete: bool,
+    /// An export of everything replaces a version of which it has less than half of the people.
+    #[serde(default)]
+    pub replace_all: bool,
 }
 
 /// Takes in a folder of the server's own machine: a job. Only over the data folder's Unix socket, because a path says
@@ -76,6 +86,11 @@ pub async fn run(
                 profile: body.profile.unwrap_or_else(|| own.config.ingest.profile.clone()),
                 mode: if body.incremental { Mode::Incremental } else { Mode::Full },
                 linkage: body.linkage,
+                told: Told {
+                    same_person_ids: body.same_person_ids,
+                    accept_incomplete: body.accept_incomplete,
+                    replace_all: body.replace_all,
+                },
                 act,
             };
             let done = own.with_ingest(|ctx| ingest::run(ctx, request, progress));

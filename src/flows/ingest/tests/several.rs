@@ -1,0 +1,160 @@
+//! Records that an export has several times: one version counts, wherever it lies and whosever it is.
+
+use super::continued::{code_rows, incremental, integers, write};
+use super::crash::condition;
+use super::whom::{folder, ill, patient, replaced_by, subject};
+use super::*;
+
+/// A condition that was confirmed, or entered in error, and perhaps says when it was last changed.
+fn said(id: &str, person: &str, code: &str, status: &str, updated: Option<&str>) -> String {
+    let meta = updated.map_or_else(String::new, |at| format!(r#""meta":{{"lastUpdated":"{at}"}},"#));
+    condition(id, person, code, None).replace(
+        r#""code":"#,
+        &format!(r#"{meta}"verificationStatus":{{"coding":[{{"code":"{status}"}}]}},"code":"#),
+    )
+}
+
+fn codes(house: &House) -> BTreeMap<String, u64> {
+    code_rows(&house.catalog.latest(&"north".parse().expect("a slug")).expect("there"))
+}
+
+#[test]
+fn several_exports_of_changes_in_one_folder_end_where_the_last_ends() {
+    let confirmed = |id: &str, person: &str, code: &str| said(id, person, code, "confirmed", None);
+    let dir = folder(&[
+        (
+            "day1/Patient.ndjson",
+            vec![patient("p1", ""), patient("p2", ""), patient("a", ""), patient("b", "")],
+        ),
+        (
+            "day1/Condition.ndjson",
+            vec![
+                confirmed("error", "p1", "44054006"),
+                confirmed("again", "p1", "44054006"),
+                confirmed("moved", "p1", "44054006"),
+                said("righted", "p1", "38341003", "entered-in-error", None),
+                confirmed("of-a", "a", "73211009"),
+            ],
+        ),
+        ("day2/Patient.ndjson", vec![patient("a", &replaced_by("b"))]),
+        // Of mixed types, so that lines are counted under their own.
+        (
+            "day2/more.ndjson",
+            vec![
+                said("error", "p1", "44054006", "entered-in-error", None),
+                confirmed("again", "p1", "195967001"),
+                confirmed("moved", "p2", "44054006"),
+                confirmed("righted", "p1", "38341003"),
+            ],
+        ),
+    ]);
+    for mode in [Mode::Full, Mode::Incremental] {
+        let house = House::new();
+        if mode == Mode::Incremental {
+            let before = folder(&[
+                ("Patient.ndjson", vec![patient("p1", ""), patient("p3", "")]),
+                (
+                    "Condition.ndjson",
+                    vec![confirmed("error", "p1", "44054006"), confirmed("moved", "p3", "44054006")],
+                ),
+            ]);
+            house.ingest(before.path(), "north").expect("published");
+        }
+        let summary = match mode {
+            Mode::Full => house.ingest(dir.path(), "north"),
+            _ => incremental(&house, dir.path(), "date-shifted"),
+        };
+        let summary = summary.expect("published");
+        check(&house, &summary);
+        assert_eq!(summary.persons, if mode == Mode::Full { 3 } else { 4 }, "a is b");
+        let expected = [("44054006", 1), ("195967001", 1), ("38341003", 1), ("73211009", 1)];
+        assert_eq!(codes(&house), expected.map(|(code, n)| (format!("SNOMED:{code}"), n)).into());
+        let mut whose = ill(&house);
+        whose.sort_unstable();
+        let mut of = ["p1", "p1", "p2", "b"].map(|id| subject(&house, "north", id).get());
+        of.sort_unstable();
+        assert_eq!(whose, of);
+        // Three conditions and a; the one that was righted had made no row, nor does the error.
+        assert_eq!(summary.reasons["superseded"], 4);
+        assert_eq!(summary.reasons["entered-in-error"], 2);
+        assert_eq!((summary.lines.mapped, summary.lines.read), (3 + 4, 14));
+    }
+}
+
+#[test]
+fn the_newest_version_counts_where_versions_say_when_they_came_about() {
+    let house = House::new();
+    let (old, new) = (Some("2024-05-01T10:00:00Z"), Some("2024-05-01T11:30:00.5+01:00"));
+    let meta = |at: &str| format!(r#","meta":{{"lastUpdated":"{at}"}}"#);
+    let dir = folder(&[
+        (
+            "Patient.ndjson",
+            vec![
+                patient("p1", ""),
+                patient("a", &format!("{}{}", meta("2024-05-02T00:00:00Z"), replaced_by("p1"))),
+                patient("a", &meta("2024-05-01T00:00:00Z")),
+            ],
+        ),
+        (
+            "Condition.ndjson",
+            vec![
+                said("c1", "p1", "44054006", "confirmed", new),
+                said("c1", "p1", "73211009", "confirmed", old),
+                said("c2", "p1", "38341003", "entered-in-error", new),
+                said("c2", "p1", "38341003", "confirmed", old),
+                // Where one does not say, the later counts.
+                said("c3", "p1", "73211009", "confirmed", new),
+                said("c3", "p1", "195967001", "confirmed", None),
+                // What cannot be read states nothing.
+                said("c4", "p1", "22298006", "confirmed", old),
+                said("c4", "nobody", "73211009", "confirmed", new),
+            ],
+        ),
+    ]);
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    check(&house, &summary);
+    assert_eq!(summary.persons, 1, "a is p1");
+    let expected = ["44054006", "195967001", "22298006"].map(|code| (format!("SNOMED:{code}"), 1));
+    assert_eq!(codes(&house), expected.into());
+    assert_eq!((summary.reasons["superseded"], summary.rules["dangling-patient"]), (4, 1));
+}
+
+#[test]
+fn of_a_row_of_a_table_the_last_counts_whosever_it_is() {
+    let house = House::new();
+    let dir = tempfile::tempdir().expect("a folder");
+    let lines = |lines: &[&str]| lines.iter().map(|l| (*l).to_owned()).collect::<Vec<_>>();
+    let person = "person_id,gender_concept_id,year_of_birth,race_concept_id,ethnicity_concept_id";
+    write(
+        dir.path(),
+        "PERSON.csv",
+        &lines(&[person, "1,8507,1950,0,0", "2,8507,1960,0,0", "1,8507,1951,0,0"]),
+    );
+    let condition = "condition_occurrence_id,person_id,condition_concept_id,condition_start_date,condition_type_concept_id";
+    write(
+        dir.path(),
+        "CONDITION_OCCURRENCE.csv",
+        &lines(&[
+            condition,
+            "1,1,201826,2020-01-05,32817",
+            "1,2,201826,2020-01-06,32817",
+            "2,1,4329847,2020-01-05,32817",
+        ]),
+    );
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    check(&house, &summary);
+    assert_eq!((summary.persons, rows(&summary, "condition_occurrence")), (2, 2));
+    assert_eq!((summary.reasons["superseded"], summary.lines.mapped), (2, 4));
+    let version = house.catalog.latest(&summary.dataset).expect("there");
+    let of = |table: &str, column: &str| -> Vec<i64> {
+        let rows = version.buckets().into_iter();
+        let rows = rows.filter_map(|b| version.bucket(table, b, None).expect("reads"));
+        let mut all: Vec<i64> = rows.flat_map(|rows| integers(&rows, column)).collect();
+        all.sort_unstable();
+        all
+    };
+    assert_eq!(of("person", "year_of_birth"), [1951, 1960]);
+    let mut both = ["1", "2"].map(|id| subject(&house, "north", id).get());
+    both.sort_unstable();
+    assert_eq!(of("condition_occurrence", "person_id"), both);
+}

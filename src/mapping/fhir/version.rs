@@ -1,0 +1,98 @@
+//! Which of several versions of a record counts: the one that was last changed (`Meta.lastUpdated`, R4 section 2.26.5.16)
+//! where both say when, else the one that lies later in the export.
+
+use std::borrow::Cow;
+
+use almoner_model::Timestamp;
+use serde_json::value::RawValue;
+
+use super::mapper::{read, type_of};
+use super::resources::{Dated, Head, Meta};
+use super::types;
+
+/// The id that a line says it has.
+pub(super) fn id_of(line: &str) -> Option<Cow<'_, str>> {
+    // As nearly every server writes it.
+    let quick = line
+        .strip_prefix("{\"resourceType\":\"")
+        .and_then(|rest| rest.split_once('"'))
+        .and_then(|(_, rest)| rest.strip_prefix(",\"id\":\""))
+        .and_then(|rest| rest.split_once('"'))
+        .map(|(id, _)| id)
+        .filter(|id| !id.is_empty() && !id.contains('\\'));
+    if let Some(id) = quick {
+        return Some(Cow::Borrowed(id));
+    }
+    let head: Head<'_> = read(line).ok()?;
+    head.id.as_deref().filter(|id| !id.is_empty()).map(|id| Cow::Owned(id.to_owned()))
+}
+
+/// When a line says that it was last changed; `None` if it does not say so in a way that can be read.
+pub(super) fn last_updated(meta: Option<&RawValue>) -> Option<Timestamp> {
+    let meta: Meta<'_> = serde_json::from_str(meta?.get()).ok()?;
+    Timestamp::parse(&meta.last_updated?)
+}
+
+/// What a line of an export is a version of, and when it came about.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Version {
+    /// The resource type.
+    pub kind: &'static str,
+    /// `meta.lastUpdated`.
+    pub updated: Option<Timestamp>,
+}
+
+impl Version {
+    /// Of a line that was mapped already.
+    pub fn of(line: &str) -> Self {
+        let head: Option<Dated<'_>> = read(line).ok();
+        let updated = last_updated(head.and_then(|head| head.meta));
+        Self { kind: type_of(line).unwrap_or(types::OTHER), updated }
+    }
+}
+
+/// Whether a version of a record takes the place of one that lies before it in the export: unless both say when they came
+/// about and it is the older.
+pub fn takes_over(before: Option<Timestamp>, after: Option<Timestamp>) -> bool {
+    before.zip(after).is_none_or(|(before, after)| after >= before)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn ids_and_times_are_read_however_they_are_written() {
+        for (line, id) in [
+            (r#"{"resourceType":"Condition","id":"c1","x":1}"#, Some("c1")),
+            (r#"{"id":"c1","resourceType":"Condition"}"#, Some("c1")),
+            (r#"{ "resourceType": "Condition", "id": "c\u0031" }"#, Some("c1")),
+            (r#"{"resourceType":"Condition","id":"c\u0031"}"#, Some("c1")),
+            (r#"{"resourceType":"Condition","id":""}"#, None),
+            (r#"{"resourceType":"Condition"}"#, None),
+        ] {
+            assert_eq!(id_of(line).as_deref(), id, "{line}");
+        }
+        let of = |meta: &str| Version::of(&format!(r#"{{"resourceType":"Condition","meta":{meta}}}"#));
+        let east = of(r#"{"lastUpdated":"2024-05-01T12:00:00.250+02:00"}"#);
+        assert_eq!((east.kind, east.updated), ("Condition", Timestamp::parse("2024-05-01T10:00:00.25Z")));
+        for meta in ["null", "7", r#"{"lastUpdated":7}"#, r#"{"lastUpdated":"2024"}"#, "{}"] {
+            assert_eq!(of(meta).updated, None, "{meta}");
+        }
+    }
+
+    #[test]
+    fn the_newer_counts_and_where_one_does_not_say_the_later() {
+        let at = |day: u8| Timestamp::parse(&format!("2024-05-{day:02}T00:00:00Z"));
+        for (before, after, takes) in [
+            (at(1), at(2), true),
+            (at(2), at(1), false),
+            (at(1), at(1), true),
+            (None, at(1), true),
+            (at(1), None, true),
+            (None, None, true),
+        ] {
+            assert_eq!(takes_over(before, after), takes);
+        }
+    }
+}
