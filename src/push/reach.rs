@@ -6,9 +6,8 @@
 
 use std::io;
 
-use rustls::CertificateError;
-
 use super::PushError;
+use crate::tls::complaint;
 
 /// The failure of a call to `host`; `answered` says whether the server answered an earlier call.
 pub(super) fn why(error: &ureq::Error, host: &str, answered: bool) -> PushError {
@@ -49,7 +48,9 @@ fn unknown_name(error: &io::Error) -> bool {
 
 fn tls(error: &rustls::Error, host: &str) -> Option<String> {
     match error {
-        rustls::Error::InvalidCertificate(why) => Some(certificate(why, host)),
+        rustls::Error::InvalidCertificate(why) => {
+            Some(format!("the certificate of {host} {}", complaint(why)))
+        }
         rustls::Error::InvalidMessage(rustls::InvalidMessage::InvalidContentType) => {
             Some(format!("what answers at {host} does not speak TLS there; is the port right?"))
         }
@@ -58,28 +59,4 @@ fn tls(error: &rustls::Error, host: &str) -> Option<String> {
         }
         _ => None,
     }
-}
-
-fn certificate(error: &CertificateError, host: &str) -> String {
-    let what = match error {
-        CertificateError::UnknownIssuer => {
-            "is signed by nobody that this machine trusts; give its CA's certificate with --ca".into()
-        }
-        CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-            format!("is for another name than {host}; call the server by the name in its certificate")
-        }
-        CertificateError::Expired | CertificateError::ExpiredContext { .. } => {
-            "has expired, or this machine's clock is wrong".into()
-        }
-        CertificateError::NotValidYet | CertificateError::NotValidYetContext { .. } => {
-            "is not valid yet, or this machine's clock is wrong".into()
-        }
-        other => match format!("{other:?}") {
-            said if said.contains("CaUsedAsEndEntity") => {
-                "is that of a CA, not of a server; make one with basicConstraints=CA:FALSE".into()
-            }
-            _ => format!("cannot be accepted ({other})"),
-        },
-    };
-    format!("the certificate of {host} {what}")
 }

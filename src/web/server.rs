@@ -165,6 +165,9 @@ pub fn spawn(app: Arc<App>) -> Result<Serving, ServeError> {
 fn start(app: Arc<App>, signals: bool) -> Result<Serving, ServeError> {
     app.config.check()?;
     let tls = tls::identity(&app.config.http)?;
+    if let Some(doubt) = tls::doubt(&app.config.http, app.clock.now())? {
+        tracing::warn!("{doubt}");
+    }
     let listen = app.config.http.listen;
     let listener = TcpListener::bind(listen).map_err(|cause| ServeError::Bind { address: listen, cause })?;
     let address = listener.local_addr()?;

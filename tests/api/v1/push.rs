@@ -179,7 +179,7 @@ fn what_cannot_get_better_by_waiting_ends_at_once_and_says_what_to_do() {
     let cases = [
         (local(&right, "https"), None, "--ca"),
         (local(&authority, "https"), Some(&authority_cert), "basicConstraints=CA:FALSE"),
-        (local(&other, "https"), Some(&other_cert), "another name than localhost"),
+        (local(&other, "https"), Some(&other_cert), "another name"),
         (local(&plain, "https"), Some(&right_cert), "does not speak TLS"),
         (local(&right, "http"), None, "does not speak HTTP"),
         ("https://nobody.invalid".into(), None, "no machine is known by the name nobody.invalid"),
