@@ -122,8 +122,7 @@ impl<'c> OmopMapper<'c> {
         }
         let visit = key("visit_occurrence", plan.visit);
         let detail = key("visit_detail", plan.detail);
-        let dates = dates(plan, cells);
-        let (start, end) = match dates {
+        let (start, end) = match dates(plan, cells) {
             Ok(dates) => dates,
             Err(outcome) => return Ok(outcome),
         };
