@@ -158,3 +158,52 @@ fn of_a_row_of_a_table_the_last_counts_whosever_it_is() {
     both.sort_unstable();
     assert_eq!(of("condition_occurrence", "person_id"), both);
 }
+
+/// As much as makes several buckets, of what nothing is made of.
+fn pad(folder: &Path) {
+    let line = format!(r#"{{"resourceType":"Basic","id":"b","text":"{}"}}"#, "a".repeat(1 << 20));
+    write(folder, "Basic.ndjson", &vec![line; 140]);
+}
+
+#[test]
+fn rows_of_tables_that_are_stated_anew_go_from_whichever_bucket_they_were_in() {
+    let house = House::new();
+    let conditions = |folder: &Path, rows: &[(u32, u32, &str)]| {
+        let head = "condition_occurrence_id,person_id,condition_concept_id,condition_start_date,condition_type_concept_id";
+        let rows = rows.iter().map(|(id, person, date)| format!("{id},{person},201826,{date},32817"));
+        write(
+            folder,
+            "CONDITION_OCCURRENCE.csv",
+            &[head.to_owned()].into_iter().chain(rows).collect::<Vec<_>>(),
+        );
+    };
+    let first = tempfile::tempdir().expect("a folder");
+    let head = "person_id,gender_concept_id,year_of_birth,race_concept_id,ethnicity_concept_id".to_owned();
+    let people = (1..=12).map(|n| format!("{n},8507,1950,0,0"));
+    write(first.path(), "PERSON.csv", &[head].into_iter().chain(people).collect::<Vec<_>>());
+    conditions(first.path(), &(1..=12).map(|n| (n, n, "2020-01-05")).collect::<Vec<_>>());
+    pad(first.path());
+    let before = house.ingest(first.path(), "north").expect("published");
+    let version = house.catalog.latest(&before.dataset).expect("there");
+    assert!(version.buckets().len() > 1, "people lie in several buckets");
+    // The first six are others' now, and the seventh has no date any more.
+    let second = tempfile::tempdir().expect("a folder");
+    let moved = (1..=6).map(|n| (n, n + 6, "2020-01-05")).chain([(7, 7, "")]);
+    conditions(second.path(), &moved.collect::<Vec<_>>());
+    let after = continued::incremental(&house, second.path(), "date-shifted").expect("published");
+    check(&house, &after);
+    assert_eq!((rows(&after, "condition_occurrence"), after.reasons["no-date"]), (11, 1));
+    let version = house.catalog.latest(&before.dataset).expect("there");
+    let mut whose = BTreeMap::new();
+    for rows in version
+        .buckets()
+        .into_iter()
+        .filter_map(|b| version.bucket("condition_occurrence", b, None).expect("reads"))
+    {
+        for person in integers(&rows, "person_id") {
+            *whose.entry(person).or_insert(0) += 1;
+        }
+    }
+    let of = |n: u32| whose.get(&subject(&house, "north", &n.to_string()).get()).copied().unwrap_or(0);
+    assert_eq!((1..=12).map(of).collect::<Vec<_>>(), [0, 0, 0, 0, 0, 0, 1, 2, 2, 2, 2, 2]);
+}
