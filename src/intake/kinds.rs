@@ -155,6 +155,14 @@ pub fn canonical_name(path: &str) -> Option<String> {
     Some(if gzip { format!("{name}.gz") } else { name })
 }
 
+/// Why a file with this path is left alone, as a word of [`stranger`]; `None` for an input.
+pub fn left_alone(path: &str) -> Option<&'static str> {
+    match judge(path).0 {
+        Judged::Stranger(reason) => Some(reason),
+        Judged::Input(_) | Judged::Zip => None,
+    }
+}
+
 /// A name, judged.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Judged {

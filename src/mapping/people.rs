@@ -268,6 +268,11 @@ impl PersonIndex {
         }
     }
 
+    /// Takes a Patient out whom only a merge named, so that whatever names them finds nobody.
+    pub fn forget(&mut self, source_id: &str) {
+        self.by_key.remove(&self.hasher.person_key(self.spaces.fhir, source_id));
+    }
+
     /// Whether a record of the export was merged into another of it.
     pub fn has_winner(&self, loser: u32) -> bool {
         self.merged_into.get(loser as usize).is_some_and(|winner| *winner != loser)

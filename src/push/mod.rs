@@ -8,6 +8,7 @@
 //!
 //! What it does not do: send anything in clear to another machine, or follow a redirect.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File};
 use std::io::{self, Read, Seek, SeekFrom};
 use std::path::{Path, PathBuf};
@@ -20,7 +21,8 @@ use sha2::{Digest as _, Sha256};
 
 use crate::error::ErrorKind;
 use crate::flows::ingest::Told;
-use crate::intake::canonical_name;
+use crate::intake::kinds::stranger;
+use crate::intake::{self, canonical_name};
 use crate::jobs::{Progress, Unit};
 
 mod client;
@@ -128,7 +130,7 @@ struct Local {
 /// # Errors
 /// [`PushError`]; the same call goes on where this one stopped.
 pub fn push(push: &Push, progress: &dyn Progress) -> Result<Value, PushError> {
-    let files = look(&push.dir, progress)?;
+    let Looked { files, left_alone } = look(&push.dir, progress)?;
     let declared = declaration(push, &files);
     let mut state = State::find_or_make(&push.state, &push.server, &declared)?;
     let mut commits = 0;
@@ -137,14 +139,14 @@ pub fn push(push: &Push, progress: &dyn Progress) -> Result<Value, PushError> {
         if upload["published"] == true {
             // The job ended after this client had gone, or its server stopped between publishing and saying so.
             state.remove();
-            return Ok(upload["result"].clone());
+            return Ok(told(upload["result"].clone(), &left_alone));
         }
         send(push, &state, &upload, &files, progress)?;
         let committed = commit(push, &state)?;
         match follow(push, &committed["id"], progress) {
             Ok(result) => {
                 state.remove();
-                return Ok(result);
+                return Ok(told(result, &left_alone));
             }
             // Cut short by a restart of the server, or bytes were damaged at rest: go on.
             Err(PushError::Problem { kind: ErrorKind::Conflict, .. }) if commits < COMMITS => {
@@ -156,16 +158,36 @@ pub fn push(push: &Push, progress: &dyn Progress) -> Result<Value, PushError> {
     }
 }
 
+/// Adds what was not sent to what the server left alone, by reason.
+fn told(mut result: Value, left_alone: &BTreeMap<&'static str, u64>) -> Value {
+    for (reason, n) in left_alone {
+        let there = result["strangers"][*reason].as_u64().unwrap_or_default();
+        result["strangers"][*reason] = json!(there + n);
+    }
+    result
+}
+
+/// What lies in an export.
+struct Looked {
+    files: Vec<Local>,
+    /// Entries that are no inputs, by reason.
+    left_alone: BTreeMap<&'static str, u64>,
+}
+
 /// Finds and hashes the inputs, in order of their paths.
-fn look(dir: &Path, progress: &dyn Progress) -> Result<Vec<Local>, PushError> {
+fn look(dir: &Path, progress: &dyn Progress) -> Result<Looked, PushError> {
     let mut found = Vec::new();
+    let mut left_alone = BTreeMap::new();
     if dir.is_dir() {
-        walk(dir, "", 0, &mut found)?;
+        walk(dir, "", 0, &mut found, &mut left_alone)?;
     } else {
         let name = dir.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
         found.push((name, dir.to_owned()));
     }
     found.sort();
+    for reason in found.iter().filter_map(|(name, _)| intake::left_alone(name)) {
+        *left_alone.entry(reason).or_default() += 1;
+    }
     let inputs: Vec<(String, PathBuf)> =
         found.into_iter().filter_map(|(name, path)| Some((canonical_name(&name)?, path))).collect();
     if inputs.is_empty() {
@@ -173,18 +195,29 @@ fn look(dir: &Path, progress: &dyn Progress) -> Result<Vec<Local>, PushError> {
     }
     let total = inputs.iter().filter_map(|(_, path)| fs::metadata(path).ok()).map(|m| m.len()).sum();
     progress.stage("hash", Some(total), Unit::Bytes);
-    inputs.into_iter().map(|(name, path)| hash(name, path, progress)).collect()
+    let files = inputs.into_iter().map(|(name, path)| hash(name, path, progress));
+    Ok(Looked { files: files.collect::<Result<_, _>>()?, left_alone })
 }
 
-fn walk(dir: &Path, prefix: &str, depth: usize, out: &mut Vec<(String, PathBuf)>) -> Result<(), PushError> {
+fn walk(
+    dir: &Path,
+    prefix: &str,
+    depth: usize,
+    out: &mut Vec<(String, PathBuf)>,
+    left_alone: &mut BTreeMap<&'static str, u64>,
+) -> Result<(), PushError> {
     for item in fs::read_dir(dir).map_err(at(dir))? {
         let item = item.map_err(at(dir))?;
         let name = format!("{prefix}{}", item.file_name().to_string_lossy());
         let kind = item.file_type().map_err(at(dir))?;
         if kind.is_dir() && depth < DEPTH_MAX {
-            walk(&item.path(), &format!("{name}/"), depth + 1, out)?;
+            walk(&item.path(), &format!("{name}/"), depth + 1, out, left_alone)?;
+        } else if kind.is_dir() {
+            *left_alone.entry(stranger::TOO_DEEP).or_default() += 1;
         } else if fs::metadata(item.path()).is_ok_and(|m| m.is_file()) {
             out.push((name, item.path()));
+        } else {
+            *left_alone.entry(stranger::NOT_A_FILE).or_default() += 1;
         }
     }
     Ok(())

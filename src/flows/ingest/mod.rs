@@ -25,6 +25,7 @@ mod publish;
 mod reports;
 mod update;
 mod versions;
+mod whole;
 
 #[cfg(test)]
 mod tests;
@@ -243,6 +244,25 @@ pub enum IngestError {
     /// Nobody in the export could be taken in.
     #[error("nobody in the export could be taken in: {0} lines were read and {1} of them quarantined")]
     Nobody(u64, u64),
+    /// A whole export was not read to its end. Says which files, and why.
+    #[error(
+        "the export cannot be read to its end, so it is not the whole: {0}. `almoner inspect DIR --files` names files by \
+         number. Send it whole, or publish what there is with --accept-incomplete (accept_incomplete)"
+    )]
+    Incomplete(String),
+    /// A whole export has other people than the version that it would replace.
+    #[error(
+        "of {before} people of version {version}, {again} are in this export, which would replace them all: choose another \
+         dataset with --dataset, send changes with --incremental, or say with --replace-all (replace_all) that it is right"
+    )]
+    OtherPeople {
+        /// The version that is there.
+        version: u32,
+        /// How many of its people the export has, rounded.
+        again: String,
+        /// How many people it has, rounded.
+        before: String,
+    },
     /// The mode is not possible here.
     #[error("{0}")]
     NotPossible(String),
@@ -266,7 +286,11 @@ impl IngestError {
             Self::Consents(error) => error.kind(),
             Self::Store(error) => error.kind(),
             Self::Vocabulary(error) => error.kind(),
-            Self::Profile(_) | Self::Nobody(..) | Self::NotPossible(_) => ErrorKind::Invalid,
+            Self::Profile(_)
+            | Self::Nobody(..)
+            | Self::Incomplete(_)
+            | Self::OtherPeople { .. }
+            | Self::NotPossible(_) => ErrorKind::Invalid,
             Self::NotYours(_) => ErrorKind::Denied,
             Self::Busy(_) | Self::Cancelled => ErrorKind::Conflict,
             Self::Stage(_) | Self::Deid(_) | Self::Internal(_) => ErrorKind::Fault,
@@ -340,6 +364,7 @@ pub fn run(
     let people = people::find(&run, &export, hasher)?;
     let bits = base.as_ref().map(|base| base.manifest.bucket_bits);
     let mapped = export::map(&run, &export, &people, bits)?;
+    whole::is_complete(&run, &export, &mapped.report)?;
     let mut summary = match &base {
         None => publish::publish(&run, &export, &people, mapped)?,
         Some(base) => update::publish(&run, &export, &people, mapped, base)?,

@@ -10,7 +10,7 @@ use std::sync::{Arc, Mutex};
 use almoner_model::{ContributorId, DatePrecision, Sensitive, SourcePatientId, SubjectId};
 use serde::Serialize;
 
-use super::{IngestError, Run};
+use super::{IngestError, Run, whole};
 use crate::dataset::Mode;
 use crate::intake::{
     Export, InputFile, InputKind, Quarantine, RowWorker, TableFormat, read_references, read_tables,
@@ -80,6 +80,8 @@ pub(super) fn find(run: &Run<'_>, export: &Export, hasher: KeyedHasher) -> Resul
     let Seen { patients, merges, .. } = seen;
     let mut found = Found { persons, references, omop, report: PeopleReport::default() };
     resolve(run, &mut found, &patients)?;
+    // Before anything is said of merges and numbers that another hospital's export, sent by mistake, would say.
+    whole::has_its_people(run, &found.persons)?;
     merge(run, &mut found, &patients, &merges)?;
     claim(run, &mut found, &patients)?;
     if run.mode == Mode::Incremental {
@@ -220,7 +222,7 @@ fn merge(
 ) -> Result<(), IngestError> {
     let (registry, contributor) = (run.ctx.registry, &run.contributor.body.contributor);
     let space = found.persons.spaces().fhir;
-    let mut asked = Vec::new();
+    let (mut asked, mut nowhere) = (Vec::new(), Vec::new());
     for (loser, winner_id) in merges {
         let Ok(place) = patients.binary_search_by_key(loser, |(ordinal, _)| *ordinal) else { continue };
         let tokens = &patients[place].1;
@@ -246,11 +248,17 @@ fn merge(
             (_, None)
                 if winner.is_some_and(|w| found.references.birth(w).is_some())
                     || registry.is_suppressed(&registry.tokens().id_in(space, contributor, winner_id))? => {}
-            _ => {
+            (_, into) => {
+                if into.is_none() {
+                    nowhere.push(winner_id);
+                }
                 found.persons.hold_apart(*loser);
                 found.report.merges_left += 1;
             }
         }
+    }
+    for id in nowhere {
+        found.persons.forget(id.expose());
     }
     let (losers, asked): (Vec<u32>, Vec<Merge>) = asked.into_iter().unzip();
     let made = match asked.is_empty() {

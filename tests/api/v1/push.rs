@@ -190,3 +190,34 @@ impl Relay {
         self.left.store(i64::MAX, Ordering::SeqCst);
     }
 }
+
+#[test]
+fn what_is_not_the_whole_is_refused_and_what_was_left_out_is_told() {
+    let house = House::open();
+    let token = house.token("contributor", &["north-general"]);
+    let (state, dir) = (tempfile::tempdir().expect("folder"), tempfile::tempdir().expect("folder"));
+    for item in fs::read_dir(sample()).expect("lists").map(|item| item.expect("there").path()) {
+        fs::copy(&item, dir.path().join(item.file_name().expect("a name"))).expect("copied");
+    }
+    fs::write(dir.path().join("Condition.2.ndjson.gz"), "garbage").expect("written");
+    for name in ["readme.txt", "Condition.json", "log.ndjson"] {
+        fs::write(dir.path().join(name), "x").expect("written");
+    }
+    let mut export = to(&house, dir.path().to_owned(), &token, state.path());
+    let progress = Recorded::default();
+    let Err(PushError::Problem { detail, .. }) = push(&export, &progress) else { panic!("refused") };
+    assert!(detail.contains("(Condition): truncated") && detail.contains("accept_incomplete"), "{detail}");
+    // The bytes are there already: only the word is missing.
+    export.told.accept_incomplete = true;
+    let done = push(&export, &progress).expect("published");
+    assert_eq!(done["stopped"][0]["rule"], "truncated");
+    let strangers: &Value = &done["strangers"];
+    assert_eq!((strangers["unknown-kind"].as_u64(), strangers["export-log"].as_u64()), (Some(2), Some(1)));
+    // Other people are another dataset's.
+    let clinic = sample().parent().and_then(Path::parent).expect("there").join("southfield-clinic/fhir");
+    let mut other = to(&house, clinic, &token, state.path());
+    let Err(PushError::Problem { detail, .. }) = push(&other, &progress) else { panic!("refused") };
+    assert!(detail.contains("of version 1") && detail.contains("replace_all"), "{detail}");
+    other.told.replace_all = true;
+    assert_eq!(push(&other, &progress).expect("published")["version"], 2);
+}

@@ -224,8 +224,25 @@ fn a_file_that_ends_too_early_is_told_by_its_number_and_named_to_its_holder() {
     std::fs::write(dir.path().join("Condition.ndjson.gz"), packed).expect("written");
     std::fs::remove_file(dir.path().join("Condition.ndjson")).expect("removed");
     std::fs::write(dir.path().join("readme.txt"), "x").expect("written");
-    let summary = house.ingest(dir.path(), "north").expect("published");
+    // Not as the whole, unless somebody says so; what only changes something goes on.
+    let refused = house.ingest(dir.path(), "north").expect_err("refused");
+    let said = refused.to_string();
+    assert!(
+        matches!(refused, IngestError::Incomplete(_)) && said.contains("file 0 (Condition): truncated"),
+        "{said}"
+    );
+    assert!(
+        said.contains("--accept-incomplete")
+            && house.catalog.latest(&"north".parse().expect("a slug")).is_err()
+    );
+    let summary = house.with(|ctx| {
+        let mut request = house.request(dir.path(), "north");
+        request.told.accept_incomplete = true;
+        run(ctx, request, &Silent).expect("published")
+    });
     check(&house, &summary);
+    let changes = continued::incremental(&house, dir.path(), "date-shifted").expect("published");
+    assert_eq!((changes.version, changes.stopped.len()), (2, 1));
     let [stopped] = &summary.stopped[..] else { panic!("{:?}", summary.stopped) };
     assert_eq!((stopped.file, stopped.kind, stopped.rule), (0, "Condition", "truncated"));
     let version = house.catalog.latest(&summary.dataset).expect("visible");
@@ -238,4 +255,43 @@ fn a_file_that_ends_too_early_is_told_by_its_number_and_named_to_its_holder() {
     let listed: Vec<_> = listed.iter().map(|l| (l.ordinal, l.path.as_str(), l.kind, l.left_alone)).collect();
     assert_eq!(listed[0], (0, "Condition.ndjson.gz", Some("Condition"), None));
     assert!(listed.contains(&(3, "readme.txt", None, Some("unknown-kind"))), "{listed:?}");
+}
+
+#[test]
+fn an_export_with_an_archive_that_cannot_be_opened_is_not_the_whole() {
+    let house = House::new();
+    let dir = tempfile::tempdir().expect("a folder");
+    crash::export(dir.path(), 0..8);
+    std::fs::write(dir.path().join("more.zip"), "x").expect("written");
+    let refused = house.ingest(dir.path(), "north").expect_err("refused").to_string();
+    assert!(refused.contains("file 3: archive-damaged"), "{refused}");
+}
+
+#[test]
+fn a_whole_export_of_other_people_replaces_nobody_unless_somebody_says_so() {
+    let house = House::new();
+    let export = |people: std::ops::Range<u32>| {
+        let dir = tempfile::tempdir().expect("a folder");
+        crash::export(dir.path(), people);
+        dir
+    };
+    house.ingest(export(0..40).path(), "north").expect("published");
+    // Half of them and others are enough.
+    house.ingest(export(20..60).path(), "north").expect("published");
+    let other = export(41..100);
+    let refused = house.ingest(export(50..100).path(), "north").expect_err("refused");
+    let said = refused.to_string();
+    assert!(matches!(refused, IngestError::OtherPeople { version: 2, .. }), "{said}");
+    assert!(said.contains("of about 40 people of version 2, fewer than 11 are in this export"), "{said}");
+    assert!(said.contains("--replace-all"), "{said}");
+    let none = house.ingest(export(60..100).path(), "north").expect_err("refused").to_string();
+    assert!(none.contains("of about 40 people of version 2, none are in this export"), "{none}");
+    let told = house.with(|ctx| {
+        let mut request = house.request(other.path(), "north");
+        request.told.replace_all = true;
+        run(ctx, request, &Silent).expect("published")
+    });
+    assert_eq!((told.version, told.persons), (3, 59));
+    // Another dataset has its own people, and changes may bring anybody.
+    continued::incremental(&house, export(0..10).path(), "date-shifted").expect("published");
 }

@@ -99,7 +99,11 @@ fn a_consent_never_opens_another_patients_data() {
         // Signed before the data came.
         assert_eq!(consents(&house, &["17"]).recorded, 1);
         let dir = folder(&[("Patient.ndjson", vec![first, second])]);
-        let summary = house.ingest(dir.path(), "north").expect("published");
+        let summary = house.with(|ctx| {
+            let mut request = house.request(dir.path(), "north");
+            request.told.replace_all = true;
+            run(ctx, request, &Silent).expect("published")
+        });
         assert_eq!((summary.persons, summary.record_numbers_ambiguous), (2, 1));
         let said = people(&house);
         assert_eq!(
@@ -483,4 +487,20 @@ fn equal_ids_of_two_forms_are_two_people_unless_the_hospital_says_otherwise() {
             if same { 1 } else { 2 }
         );
     }
+}
+
+#[test]
+fn whoever_a_merge_names_and_nobody_knows_is_nobody() {
+    let house = House::new();
+    let dir = folder(&[
+        ("Patient.ndjson", vec![patient("a", &replaced_by("nobody"))]),
+        (
+            "Condition.ndjson",
+            vec![condition("c1", "a", "44054006", None), condition("c2", "nobody", "44054006", None)],
+        ),
+    ]);
+    let summary = house.ingest(dir.path(), "north").expect("published");
+    check(&house, &summary);
+    assert_eq!((summary.persons, rows(&summary, "condition_occurrence")), (1, 1));
+    assert_eq!((summary.rules["dangling-patient"], summary.reasons.get("suppressed-person")), (1, None));
 }

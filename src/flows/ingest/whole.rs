@@ -1,0 +1,81 @@
+//! Whether what is said to be the whole export is that.
+//!
+//! A whole export takes the place of all that was there. Where a file of it was not read to its end, or where most people of
+//! the version before are not in it, somebody may have sent the wrong thing; it is published when somebody says that it is
+//! right.
+
+use std::collections::HashSet;
+use std::fmt::Write as _;
+
+use almoner_model::SubjectId;
+
+use super::changes::int;
+use super::publish::stopped;
+use super::{IngestError, Run, Stopped};
+use crate::catalog::{CatalogError, SMALLEST_CELL};
+use crate::dataset::Mode;
+use crate::intake::kinds::stranger;
+use crate::intake::{Export, IntakeReport};
+use crate::mapping::PersonIndex;
+
+/// How many broken files an error names.
+const NAMED: usize = 5;
+/// What numbers of people are rounded to.
+const ROUND: u64 = 5;
+
+/// Refuses a whole export of which a file was not read to its end.
+pub(super) fn is_complete(run: &Run<'_>, export: &Export, report: &IntakeReport) -> Result<(), IngestError> {
+    if run.mode != Mode::Full || run.told.accept_incomplete {
+        return Ok(());
+    }
+    let files =
+        stopped(report).map(|Stopped { file, kind, rule, .. }| format!("file {file} ({kind}): {rule}"));
+    let damaged = export.strangers.iter().filter(|s| s.reason == stranger::ARCHIVE_DAMAGED);
+    let archives = damaged.map(|s| format!("file {}: {}", s.ordinal, s.reason));
+    let broken: Vec<String> = files.chain(archives).collect();
+    if broken.is_empty() {
+        return Ok(());
+    }
+    let mut text = broken.iter().take(NAMED).cloned().collect::<Vec<_>>().join("; ");
+    if broken.len() > NAMED {
+        // Writing to a string does not fail.
+        let _ = write!(text, "; and {} more", broken.len() - NAMED);
+    }
+    Err(IngestError::Incomplete(text))
+}
+
+/// Refuses a whole export that has less than half of the people of the version that it replaces.
+pub(super) fn has_its_people(run: &Run<'_>, persons: &PersonIndex) -> Result<(), IngestError> {
+    if run.mode != Mode::Full || run.told.replace_all {
+        return Ok(());
+    }
+    let latest = match run.ctx.catalog.latest(&run.dataset) {
+        Err(CatalogError::NoDataset(_)) => return Ok(()),
+        latest => latest?,
+    };
+    let sent: HashSet<SubjectId> =
+        (0..persons.named()).filter_map(|n| persons.assigned(u32::try_from(n).ok()?)).collect();
+    let (mut before, mut again) = (0, 0);
+    for bucket in latest.buckets() {
+        let Some(rows) = latest.bucket("person", bucket, Some(&["person_id"]))? else { continue };
+        for person in int(&rows, "person_id").into_iter().flat_map(|people| people.values()) {
+            before += 1;
+            let subject = SubjectId::new(*person).ok().map(|subject| run.ctx.registry.current(subject));
+            again += u64::from(subject.is_some_and(|subject| sent.contains(&subject)));
+        }
+    }
+    if again * 2 >= before {
+        return Ok(());
+    }
+    let version = latest.manifest.version;
+    Err(IngestError::OtherPeople { version, again: about(again), before: about(before) })
+}
+
+/// A number of people as it may be said.
+fn about(people: u64) -> String {
+    match people {
+        0 => "none".to_owned(),
+        _ if people < SMALLEST_CELL => format!("fewer than {SMALLEST_CELL}"),
+        _ => format!("about {}", (people + ROUND / 2) / ROUND * ROUND),
+    }
+}
