@@ -36,6 +36,14 @@ pub struct Noted {
 }
 
 impl Noted {
+    /// Notes a person whose location an export of changes does not have.
+    fn unplaced(&mut self, ctx: &OmopContext<'_>, row_key: u64, location: Option<&str>) {
+        let unknown = location.is_some_and(|id| ctx.people.place(id).is_none());
+        if unknown && ctx.persons.continues() {
+            self.unplaced.push(row_key);
+        }
+    }
+
     /// Adds what another thread noticed.
     pub fn add(&mut self, other: &Self) {
         for (key, n) in &other.source_values_dropped {
@@ -115,11 +123,7 @@ impl<'c> OmopMapper<'c> {
             let id = cell(column).map(plain_id).filter(|id| *id != "0")?;
             Some(self.hasher.row_key(table, id))
         };
-        if self.ctx.persons.continues()
-            && cell(plan.location).is_some_and(|id| self.ctx.people.place(id).is_none())
-        {
-            self.noted.unplaced.push(row_key);
-        }
+        self.noted.unplaced(&self.ctx, row_key, cell(plan.location));
         let visit = key("visit_occurrence", plan.visit);
         let detail = key("visit_detail", plan.detail);
         let (start, end) = match dates(plan, cells) {

@@ -277,14 +277,14 @@ fn what_is_not_the_whole_is_refused_and_what_was_left_out_is_told() {
     for item in fs::read_dir(sample()).expect("lists").map(|item| item.expect("there").path()) {
         fs::copy(&item, dir.path().join(item.file_name().expect("a name"))).expect("copied");
     }
-    fs::write(dir.path().join("Condition2.ndjson.gz"), "garbage").expect("written");
+    fs::write(dir.path().join("Condition.2.ndjson.gz"), "garbage").expect("written");
     for name in ["readme.txt", "Condition.json", "log.ndjson"] {
         fs::write(dir.path().join(name), "x").expect("written");
     }
     let mut export = to(&house, dir.path().to_owned(), &token, state.path());
     let progress = Recorded::default();
     let Err(PushError::Problem { detail, .. }) = push(&export, &progress) else { panic!("refused") };
-    assert!(detail.contains("(mixed): truncated") && detail.contains("accept_incomplete"), "{detail}");
+    assert!(detail.contains("(Condition): truncated") && detail.contains("accept_incomplete"), "{detail}");
     // The bytes are there already: only the word is missing.
     export.told.accept_incomplete = true;
     let done = push(&export, &progress).expect("published");
