@@ -124,6 +124,11 @@ impl<'p> Gathering<'p> {
         self.superseded = lines;
     }
 
+    /// Whether a line states a version that does not count.
+    pub fn is_superseded(&self, line: u64) -> bool {
+        self.superseded.contains(&line)
+    }
+
     /// Leaves out all rows of these records, whose lines are quarantined for want of their medication.
     pub fn leave_out(&mut self, records: HashSet<u64>) {
         self.left_out = records;

@@ -1,7 +1,8 @@
 //! Which form of a contributor's data came first, and whether equal ids of two forms are one person.
 //!
 //! `Patient.id` 7 and `person_id` 7 of one hospital are two people unless the hospital says otherwise, for both are often
-//! counted up. It says so when the second form first comes; from then on it stays.
+//! counted up. It says so when the second form first comes, or before; from then on it stays. Only what is published counts
+//! as having come.
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -28,24 +29,36 @@ pub(super) fn spaces(
     sent: &[Form],
     agree: bool,
 ) -> Result<IdSpaces, RegistryError> {
-    for form in sent {
-        let other = if *form == Form::Fhir { Form::Omop } else { Form::Fhir };
-        let space = match (known(db, scope, *form)?, known(db, scope, other)?) {
-            (Some(space), Some(others)) if agree && space != others => return Err(RegistryError::FormsApart),
-            (Some(_), _) => continue,
-            (None, None) => IdSpace::First,
-            (None, Some(others)) if agree => others,
-            (None, Some(IdSpace::First)) => IdSpace::Second,
-            (None, Some(IdSpace::Second)) => IdSpace::First,
-        };
-        let second = space == IdSpace::Second;
+    let other = |space: IdSpace| match (agree, space) {
+        (true, space) => space,
+        (false, IdSpace::First) => IdSpace::Second,
+        (false, IdSpace::Second) => IdSpace::First,
+    };
+    Ok(match (known(db, scope, Form::Fhir)?, known(db, scope, Form::Omop)?) {
+        (Some(fhir), Some(omop)) if agree && fhir != omop => return Err(RegistryError::FormsApart),
+        (Some(fhir), Some(omop)) => IdSpaces { fhir, omop },
+        (Some(fhir), None) => IdSpaces { fhir, omop: other(fhir) },
+        (None, Some(omop)) => IdSpaces { fhir: other(omop), omop },
+        (None, None) if sent.first() == Some(&Form::Omop) => {
+            IdSpaces { fhir: other(IdSpace::First), omop: IdSpace::First }
+        }
+        (None, None) => IdSpaces { fhir: IdSpace::First, omop: other(IdSpace::First) },
+    })
+}
+
+/// See [`super::Registry::keep_id_spaces`].
+pub(super) fn keep(
+    db: &Connection,
+    scope: &Token,
+    sent: &[Form],
+    spaces: IdSpaces,
+    agree: bool,
+) -> Result<(), RegistryError> {
+    for form in [Form::Fhir, Form::Omop].into_iter().filter(|form| agree || sent.contains(form)) {
         db.execute(
-            "INSERT INTO form (scope, form, second) VALUES (?1, ?2, ?3)",
-            params![scope.as_bytes(), number(*form), second],
+            "INSERT OR IGNORE INTO form (scope, form, second) VALUES (?1, ?2, ?3)",
+            params![scope.as_bytes(), number(form), spaces.of(form) == IdSpace::Second],
         )?;
     }
-    let (fhir, omop) = (known(db, scope, Form::Fhir)?, known(db, scope, Form::Omop)?);
-    // What refers to people of a form that never came can only mean those of the other.
-    let either = fhir.or(omop).unwrap_or_default();
-    Ok(IdSpaces { fhir: fhir.unwrap_or(either), omop: omop.unwrap_or(either) })
+    Ok(())
 }

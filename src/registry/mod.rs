@@ -29,7 +29,7 @@ mod resolve;
 mod schema;
 mod token;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::path::Path;
 use std::sync::{Mutex, MutexGuard, PoisonError, RwLock, RwLockReadGuard};
 
@@ -191,8 +191,8 @@ impl Registry {
         &self.tokens
     }
 
-    /// The spaces of a contributor's ids, of whose data these forms are sent now. `agree`: equal ids of two forms are one
-    /// person.
+    /// The spaces of a contributor's ids, if of its data these forms are sent now. `agree`: equal ids of two forms are one
+    /// person. Nothing is kept: see [`Self::keep_id_spaces`].
     ///
     /// # Errors
     /// [`RegistryError::FormsApart`] where they were taken to be two before; database errors.
@@ -203,6 +203,36 @@ impl Registry {
         agree: bool,
     ) -> Result<IdSpaces, RegistryError> {
         self.write(contributor, |joins| forms::spaces(joins.db, &joins.scope, sent, agree))
+    }
+
+    /// Keeps the spaces of forms that are about to be published, and where they agree, of both.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn keep_id_spaces(
+        &self,
+        contributor: &ContributorId,
+        sent: &[Form],
+        spaces: IdSpaces,
+        agree: bool,
+    ) -> Result<(), RegistryError> {
+        self.write(contributor, |joins| forms::keep(joins.db, &joins.scope, sent, spaces, agree))
+    }
+
+    /// Those subjects of patients that are known by the patients' ids. Writes nothing.
+    ///
+    /// # Errors
+    /// Database errors.
+    pub fn known<'t>(
+        &self,
+        patients: impl IntoIterator<Item = &'t PatientTokens>,
+    ) -> Result<HashSet<SubjectId>, RegistryError> {
+        let mut out = HashSet::new();
+        for patient in patients {
+            let row = resolve::id_row(&self.db(), &patient.id)?;
+            out.extend(row.and_then(|(subject, _)| SubjectId::new(self.standing().current(subject)).ok()));
+        }
+        Ok(out)
     }
 
     /// Finds or makes the subject of each patient, in one transaction. `shared` is of the whole run that the batch is of.

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::RegistryError;
 
-const FORMAT: i64 = 2;
+const FORMAT: i64 = 3;
 
 /// What a source token is of (`source.kind`).
 pub(super) mod kind {

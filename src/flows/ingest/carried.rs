@@ -37,7 +37,7 @@ struct Columns {
 impl Carried {
     /// Finds it. Lines of drugs that cannot be completed are left out of `mapped`.
     pub fn of(run: &Run<'_>, mapped: &mut Mapped<'_>, base: &DatasetVersion) -> Result<Self, IngestError> {
-        let keys = |keys: &[u64]| -> HashSet<i64> { keys.iter().map(|key| *key as i64).collect() };
+        let keys = |of: &[(u64, u64)]| -> HashSet<i64> { of.iter().map(|(key, _)| *key as i64).collect() };
         let (drugs, unplaced) = (keys(&mapped.uncoded), keys(&mapped.noted.unplaced));
         let known = Columns::of(run, base, DRUG, &drugs)?;
         let is_known = |key: &i64| known.as_ref().is_some_and(|known| known.at.contains_key(key));

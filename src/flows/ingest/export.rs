@@ -42,8 +42,8 @@ pub(super) struct Mapped<'p> {
     pub deletions: Vec<Deletion>,
     /// Row keys of records that the export states anew.
     pub restated: Vec<u64>,
-    /// Row keys of drugs whose Medication an export of changes does not have.
-    pub uncoded: Vec<u64>,
+    /// Row keys and lines of drugs whose Medication an export of changes does not have.
+    pub uncoded: Vec<(u64, u64)>,
     /// Locators of all quarantined lines, one JSON object a line.
     pub quarantine: PathBuf,
     /// Removed with its files when the run ends, however it ends.
@@ -117,15 +117,19 @@ pub(super) fn map<'p>(
     };
     let fhir = mapped.fhir(&mut gathering);
     let fhir = fhir.map_err(|e| cancelled(run, e))?;
-    let noted = mapped.omop(&mut gathering).map_err(|e| cancelled(run, e))?;
+    let mut noted = mapped.omop(&mut gathering).map_err(|e| cancelled(run, e))?;
     let concepts = mapped.concepts.lock().unwrap_or_else(PoisonError::into_inner).clone();
     let mut report = mapped.report;
     versions::settle(run, export, &mut gathering, &mut report.lines)?;
     report.files.sort_by_key(|file| file.ordinal);
     report.strangers = export.strangers.clone();
     report.quarantine = quarantine.into_listed();
-    let FhirOutput { findings, consents, deletions, mut restated, uncoded } = fhir;
+    let FhirOutput { findings, mut consents, deletions, mut restated, mut uncoded } = fhir;
     restated.extend(&noted.restated);
+    // What a version that does not count says or lacks is no matter.
+    consents.retain(|consent| !gathering.is_superseded(consent.at.ordinal()));
+    uncoded.retain(|(_, line)| !gathering.is_superseded(*line));
+    noted.unplaced.retain(|(_, line)| !gathering.is_superseded(*line));
     Ok(Mapped {
         gathering,
         report,

@@ -79,9 +79,9 @@ pub(super) fn find(run: &Run<'_>, export: &Export, hasher: KeyedHasher) -> Resul
     let omop = read_omop(run, export, &mut persons, &mut seen)?;
     let Seen { patients, merges, .. } = seen;
     let mut found = Found { persons, references, omop, report: PeopleReport::default() };
+    // Before anything is written of people whom another hospital's export, sent by mistake, would join and number.
+    whole::has_its_people(run, &run.ctx.registry.known(patients.iter().map(|(_, tokens)| tokens))?)?;
     resolve(run, &mut found, &patients)?;
-    // Before anything is said of merges and numbers that another hospital's export, sent by mistake, would say.
-    whole::has_its_people(run, &found.persons)?;
     merge(run, &mut found, &patients, &merges)?;
     claim(run, &mut found, &patients)?;
     if run.mode == Mode::Incremental {
@@ -340,9 +340,9 @@ impl RowWorker for Pass<'_, '_> {
 }
 
 /// The forms in which the export may have people.
-fn forms(export: &Export) -> Vec<Form> {
-    let patients = |i: &InputFile| matches!(i.kind, InputKind::Fhir(file) if file.may_hold_references());
-    let fhir = export.inputs.iter().any(patients).then_some(Form::Fhir);
+pub(super) fn forms(export: &Export) -> Vec<Form> {
+    let is_fhir = |i: &InputFile| matches!(i.kind, InputKind::Fhir(_) | InputKind::Deleted);
+    let fhir = export.inputs.iter().any(is_fhir).then_some(Form::Fhir);
     fhir.into_iter().chain(has_omop(export).then_some(Form::Omop)).collect()
 }
 

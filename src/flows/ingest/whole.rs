@@ -16,7 +16,6 @@ use crate::catalog::{CatalogError, SMALLEST_CELL};
 use crate::dataset::Mode;
 use crate::intake::kinds::stranger;
 use crate::intake::{Export, IntakeReport};
-use crate::mapping::PersonIndex;
 
 /// How many broken files an error names.
 const NAMED: usize = 5;
@@ -45,7 +44,7 @@ pub(super) fn is_complete(run: &Run<'_>, export: &Export, report: &IntakeReport)
 }
 
 /// Refuses a whole export that has less than half of the people of the version that it replaces.
-pub(super) fn has_its_people(run: &Run<'_>, persons: &PersonIndex) -> Result<(), IngestError> {
+pub(super) fn has_its_people(run: &Run<'_>, sent: &HashSet<SubjectId>) -> Result<(), IngestError> {
     if run.mode != Mode::Full || run.told.replace_all {
         return Ok(());
     }
@@ -53,8 +52,6 @@ pub(super) fn has_its_people(run: &Run<'_>, persons: &PersonIndex) -> Result<(),
         Err(CatalogError::NoDataset(_)) => return Ok(()),
         latest => latest?,
     };
-    let sent: HashSet<SubjectId> =
-        (0..persons.named()).filter_map(|n| persons.assigned(u32::try_from(n).ok()?)).collect();
     let (mut before, mut again) = (0, 0);
     for bucket in latest.buckets() {
         let Some(rows) = latest.bucket("person", bucket, Some(&["person_id"]))? else { continue };

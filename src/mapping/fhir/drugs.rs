@@ -234,7 +234,7 @@ impl FhirMapper<'_> {
     fn uncoded_drug(&mut self, exposure: &Exposure<'_>) -> Mapped {
         self.out.findings.note(Finding::DanglingMedication);
         if self.ctx.persons.continues() {
-            self.out.uncoded.push(exposure.event.row_key);
+            self.out.uncoded.push((exposure.event.row_key, exposure.event.ordinal));
         }
         self.drug_row(&CodeableConcept::default(), exposure)
     }

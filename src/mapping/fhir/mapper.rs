@@ -83,8 +83,9 @@ pub struct FhirOutput {
     /// Of a run that continues earlier ones: row keys of the records that the export states anew. What they stated before
     /// no longer holds, whether there is a row of them now, there, or none.
     pub restated: Vec<u64>,
-    /// Of a run that continues earlier ones: row keys of drugs whose Medication the export does not have.
-    pub uncoded: Vec<u64>,
+    /// Of a run that continues earlier ones: row keys of drugs whose Medication the export does not have, each
+    /// with its line.
+    pub uncoded: Vec<(u64, u64)>,
 }
 
 /// Maps resources; one a thread.
@@ -196,7 +197,7 @@ impl<'c> FhirMapper<'c> {
                 Err(End::Stage(error)) => return Err(error),
             }
         };
-        if matches!(kind, "Patient" | "Medication") || makes_event_rows(kind) {
+        if matches!(kind, "Patient" | "Medication" | "Consent") || makes_event_rows(kind) {
             self.states(kind, at, line, outcome)?;
         }
         Ok((kind, outcome))

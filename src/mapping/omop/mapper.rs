@@ -31,16 +31,16 @@ pub struct Noted {
     pub ends_from_start: BTreeMap<usize, u64>,
     /// In an export of changes: keys of the rows that are stated anew, whosever they are now.
     pub restated: Vec<u64>,
-    /// In an export of changes: keys of the people whose location the export does not have.
-    pub unplaced: Vec<u64>,
+    /// In an export of changes: keys of the people whose location the export does not have, each with its line.
+    pub unplaced: Vec<(u64, u64)>,
 }
 
 impl Noted {
     /// Notes a person whose location an export of changes does not have.
-    fn unplaced(&mut self, ctx: &OmopContext<'_>, row_key: u64, location: Option<&str>) {
+    fn unplaced(&mut self, ctx: &OmopContext<'_>, record: (u64, u64), location: Option<&str>) {
         let unknown = location.is_some_and(|id| ctx.people.place(id).is_none());
         if unknown && ctx.persons.continues() {
-            self.unplaced.push(row_key);
+            self.unplaced.push(record);
         }
     }
 
@@ -123,7 +123,7 @@ impl<'c> OmopMapper<'c> {
             let id = cell(column).map(plain_id).filter(|id| *id != "0")?;
             Some(self.hasher.row_key(table, id))
         };
-        self.noted.unplaced(&self.ctx, row_key, cell(plan.location));
+        self.noted.unplaced(&self.ctx, (row_key, at.ordinal()), cell(plan.location));
         let visit = key("visit_occurrence", plan.visit);
         let detail = key("visit_detail", plan.detail);
         let (start, end) = match dates(plan, cells) {
