@@ -278,7 +278,8 @@ pub fn import(
     Ok(summary)
 }
 
-/// Records the FHIR Consent resources of an export, each with its line and the person it is about.
+/// Records the FHIR Consent resources of an export, each with its line and the person it is about. One that was somebody
+/// else's before, as their hospital then said, permits nothing of theirs any more.
 ///
 /// # Errors
 /// If the store fails; what was recorded until then stays, and the same export records it once.
@@ -296,17 +297,23 @@ pub fn record_fhir<'v>(
         let id = reference.strip_prefix("Organization/")?;
         recipients.iter().find(|r| r.as_str() == id).cloned()
     };
-    let today = ctx.now()?.date();
-    let mut people = Vec::new();
+    let (today, same) = (ctx.now()?.date(), ctx.same_people()?);
+    let (mut people, mut no_longer) = (Vec::new(), Vec::new());
     for (line, subject, consent) in consents {
         summary.read += 1;
         let lineage = lineage(lineage_key, contributor, consent);
+        let others = read::subjects_of_lineage(&ctx.state(), contributor, &lineage)?;
+        for other in others.into_iter().filter(|other| !same.of(subject).contains(other)) {
+            no_longer.push((line, other, fhir::deleted(lineage.clone(), today)));
+        }
         match fhir::read(consent, lineage, &known, today) {
             Reading::Directive(directive) => people.push((line, subject, *directive)),
             Reading::Nothing(rule) => summary.reject(line, rule),
         }
     }
     append_new(ctx, actor, contributor, people, &mut summary)?;
+    // The export's lines are those of the people it names now.
+    append_new(ctx, actor, contributor, no_longer, &mut ConsentSummary::default())?;
     Ok(summary)
 }
 

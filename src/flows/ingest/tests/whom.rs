@@ -64,9 +64,15 @@ fn consents(house: &House, numbers: &[&str]) -> ConsentSummary {
     for number in numbers {
         list.push_str(&format!("{number},broad@1,2024-05-01,{}\n", "a".repeat(64)));
     }
+    let actor = Actor { role: "contributor".into(), id: "test".into() };
+    let north = "north".parse().expect("a slug");
+    with_access(house, |ctx| import(ctx, &actor, &north, list.as_bytes(), forms).expect("imported"))
+}
+
+fn with_access<T>(house: &House, work: impl FnOnce(&AccessContext<'_>) -> T) -> T {
     let index = ConsentIndex::new();
     let blobs = Blobs::local(&house.folder.path().join("datasets")).expect("opens");
-    let ctx = AccessContext {
+    work(&AccessContext {
         store: house.store.as_ref(),
         people: house.registry.as_ref(),
         documents: &blobs,
@@ -74,9 +80,7 @@ fn consents(house: &House, numbers: &[&str]) -> ConsentSummary {
         keys: &house.keys,
         clock: house.clock.as_ref(),
         entropy: house.entropy.as_ref(),
-    };
-    let actor = Actor { role: "contributor".into(), id: "test".into() };
-    import(&ctx, &actor, &"north".parse().expect("a slug"), list.as_bytes(), forms).expect("imported")
+    })
 }
 
 /// Of the newest version's report.
@@ -559,4 +563,41 @@ fn events_of_a_form_whose_people_never_came_are_nobodys() {
     let events = folder(&[("Condition.ndjson", vec![condition("c", "7", "44054006", None)])]);
     let changes = continued::incremental(&house, events.path(), "date-shifted").expect("published");
     assert_eq!((changes.rules["dangling-patient"], rows(&changes, "condition_occurrence")), (1, 0));
+}
+
+#[test]
+fn a_consent_that_turns_out_to_be_anothers_permits_nothing_of_who_had_it_before() {
+    use crate::consent::{Category, CategorySet, Purpose, Use};
+    let house = House::new();
+    let dir = folder(&[("Patient.ndjson", ["a", "b"].map(|id| patient(id, "")).into())]);
+    house.ingest(dir.path(), "north").expect("published");
+    let north: almoner_model::ContributorId = "north".parse().expect("a slug");
+    let [a, b] = ["a", "b"].map(|id| subject(&house, "north", id));
+    let consent = serde_json::json!({
+        "resourceType": "Consent", "id": "k", "status": "active", "scope": {"coding": [{"code": "research"}]},
+        "dateTime": "2024-01-01", "policyRule": {"coding": [{"code": "OPTIN"}]},
+    });
+    with_access(&house, |ctx| {
+        let actor = Actor { role: "contributor".into(), id: "test".into() };
+        let wanted = Use {
+            purpose: Purpose::of(almoner_model::Duo::HealthResearch, []),
+            recipient: "uni".parse().expect("slug"),
+            project: "p".parse().expect("slug"),
+            required: CategorySet::EMPTY.with(Category::Demographics),
+            delivered: CategorySet::EMPTY,
+            at: ctx.now().expect("a time"),
+        };
+        let permit = |who| {
+            let now = ctx.store.size();
+            crate::flows::permitted::verdict(ctx, who, &north, &wanted, now).expect("reads").permit
+        };
+        let record =
+            |who| crate::flows::consent::record_fhir(ctx, &actor, &north, &[7; 32], [(1, who, &consent)]);
+        assert_eq!(record(a).expect("recorded").recorded, 1);
+        assert_eq!((permit(a), permit(b)), (true, false));
+        assert_eq!(record(b).expect("recorded").recorded, 1);
+        assert_eq!((permit(a), permit(b)), (false, true));
+        let size = ctx.store.size();
+        assert_eq!((record(b).expect("read").already, ctx.store.size()), (1, size), "said once");
+    });
 }
