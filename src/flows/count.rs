@@ -198,18 +198,22 @@ pub(super) fn say(
     let (own, sketch) = (act.event_id(0), Sketch::of(ctx.keys, members));
     for _ in 0..TURNS {
         let as_of = ctx.access.store.size();
+        let of_its_own = shown(ctx.keys, members);
         let answer = match near(ctx, recipient, members.len(), &sketch, &own)? {
-            Near::Nothing => Some((own.clone(), shown(ctx.keys, members))),
+            Near::Nothing => Some((own.clone(), of_its_own)),
+            // The same answer by itself: others can be near it as they can be near any.
+            Near::Answered { count, .. } if count == of_its_own => Some((own.clone(), count)),
             Near::Answered { origin, count } => Some((origin, count)),
             Near::Inherited => None,
         };
-        if let Some((origin, count)) = &answer {
-            let kept = json!({
+        // Of a refusal nothing is kept, nor what an earlier turn of this act had for an answer.
+        let kept = answer.as_ref().map(|(origin, count)| {
+            json!({
                 "sketch": STANDARD.encode(sketch.bytes()), "persons": members.len(), "count": count, "origin": origin,
-            });
-            let key = format!("{recipient}/{own}");
-            ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(kept) }])?;
-        }
+            })
+        });
+        let key = format!("{recipient}/{own}");
+        ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: kept }])?;
         let count = answer.map(|(_, count)| count);
         match log(count, as_of) {
             Err(DataError::Access(AccessError::Store(StoreError::Precondition { topic, .. })))

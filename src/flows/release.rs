@@ -5,8 +5,8 @@
 //! entry and its proof are put into the package and the folder is renamed to `releases/<id>/`. If we crash
 //! - before the append: the log knows nothing, and [`recover`] removes the folder;
 //! - between the append and the rename: the log names the manifest that lies in the folder, so [`recover`] adds entry and
-//!   proof and renames it;
-//! - after the rename: nothing is missing but rows of the participants' index, which [`recover`] writes again.
+//!   proof, writes the participants' index and renames the folder;
+//! - after the rename: nothing is missing.
 //!
 //! The append takes as precondition that nobody said anything since the members who did were decided again; if that changes
 //! what a member permits, everything is decided again. A refusal by the gate is logged with what was measured before it is told.
@@ -453,7 +453,7 @@ fn append(
     Err(AccessError::Conflict("consents arrive faster than they can be looked at; try again".into()).into())
 }
 
-/// Puts entry and proof into the package, renames the folder, and writes the participants' index.
+/// Puts entry and proof into the package, writes the participants' index, and renames the folder.
 fn finish(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Result<(), DataError> {
     let store = ctx.access.store;
     let seq = done.origin.seq;
@@ -470,12 +470,13 @@ fn finish(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Resu
     )?;
     write_file(&ledger.join("vkey"), format!("{}\n", store.vkey()).as_bytes())?;
     sync_folders(folder)?;
+    index_members(ctx, done, folder)?;
     let target = ctx.releases.join(done.body.release.as_str());
     if folder != target {
         fs::rename(folder, &target).map_err(ReleaseError::from)?;
         fs::File::open(ctx.releases).and_then(|f| f.sync_all()).map_err(ReleaseError::from)?;
     }
-    index_members(ctx, done)
+    Ok(())
 }
 
 /// The list of members of a finished release.
@@ -488,9 +489,10 @@ pub fn members(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Members, Da
     Ok(Members::open(ctx.keys, release, &sealed)?)
 }
 
-/// Tells each member's own page that they are in the release.
-fn index_members(ctx: &DataContext<'_>, done: &records::Release) -> Result<(), DataError> {
-    let list = members(ctx, &done.body.release)?;
+/// Tells each member's own page that they are in the release, which lies in `folder`.
+fn index_members(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Result<(), DataError> {
+    let sealed = fs::read(folder.join("members.enc")).map_err(ReleaseError::from)?;
+    let list = Members::open(ctx.keys, &done.body.release, &sealed)?;
     let store: &dyn Store = ctx.access.store;
     for part in list.members.chunks(1000) {
         let write = |m: &almoner_ledger::members::Member| {

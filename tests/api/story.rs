@@ -175,10 +175,16 @@ fn what_was_counted(house: &House, count: &Value) {
         let listed = house.get("/v1/counts", Some(&house.token(role, scope))).expect(200).json();
         listed["items"][0].clone()
     };
-    for (role, scope) in [("board", HOSPITALS[0]), ("contributor", HOSPITALS[0]), ("researcher", "weight")] {
-        let seen = read(role, &[scope]);
+    let [north, both] = [&HOSPITALS[..1], &HOSPITALS[..]];
+    for (role, scope, told) in [
+        ("board", both, true),
+        ("board", north, false),
+        ("contributor", north, false),
+        ("researcher", &["weight"][..], true),
+    ] {
+        let seen = read(role, scope);
         assert_eq!(seen["cohort_definition"], cohort(), "{role}");
-        let answer = if role == "contributor" { &Value::Null } else { &count["about"] };
+        let answer = if told { &count["about"] } else { &Value::Null };
         assert_eq!((&seen["about"], &seen["fewer_than"]), (answer, &Value::Null), "{role}");
     }
     assert_eq!(read("board", &["elsewhere"]), Value::Null);

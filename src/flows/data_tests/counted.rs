@@ -133,6 +133,19 @@ fn a_cohort_near_one_that_got_anothers_answer_gets_it_too_or_none() {
     assert_ne!(asked(&house, &of(200), |_| {}), first, "a cohort apart has its own");
 }
 
+/// Cohorts of a few people that are near one another leave room for larger ones near them.
+#[test]
+fn tiny_cohorts_do_not_stop_what_lies_near_them() {
+    let house = house();
+    let of = |from: i64, to: i64| (from..to).collect::<Vec<i64>>();
+    for from in 0..6 {
+        assert_eq!(asked(&house, &of(from, from + 3), |_| {}), Shown::FewerThan(11));
+    }
+    for people in 3..=20 {
+        assert!(tried(&house, &of(0, people), |_| {}).is_some(), "{people}");
+    }
+}
+
 /// What an answer says of its error.
 fn ready_error() -> u64 {
     let house = ready();

@@ -2,6 +2,7 @@
 
 mod continued;
 mod crash;
+mod refused;
 mod several;
 mod whom;
 

@@ -39,8 +39,8 @@ pub struct AnsweredCount {
     /// The cohort definition itself: who was counted.
     #[schema(value_type = Option<Object>)]
     pub cohort_definition: Option<Value>,
-    /// The answer: about this many people. Null if it was otherwise, or for a contributor, who sees that its data was counted
-    /// and not what was found at others.
+    /// The answer: about this many people. Null if it was otherwise or refused, and for contributors and for boards of
+    /// only some of the hospitals, who see that their data was counted and not what was found at others.
     pub about: Option<u64>,
     /// The answer: fewer than this many.
     pub fewer_than: Option<u64>,
@@ -59,6 +59,7 @@ fn view(app: &App, caller: &Principal, r: records::Count) -> Result<AnsweredCoun
     let project = read::project(&ctx.state(), &r.body.project)?.ok_or_else(Problem::not_found)?;
     let answer = match caller.role {
         Role::Contributor => None,
+        Role::Board if !covers_all(app, caller, &r)? => None,
         _ => count::answered(&ctx, &project.body.recipient, r.origin.seq)?,
     };
     let (about, fewer_than) = match answer {
@@ -115,6 +116,17 @@ pub async fn list(
         Ok::<_, Problem>(rows)
     });
     Ok(web::Json(paging.page(rows.await?, |count| count)))
+}
+
+/// Whether the caller speaks for everybody whose data was counted.
+fn covers_all(app: &App, caller: &Principal, count: &records::Count) -> Result<bool, Problem> {
+    for id in count.body.datasets.keys() {
+        let dataset = read::dataset(&app.access().state(), id)?;
+        if !dataset.is_some_and(|d| caller.covers_contributor(&d.contributor)) {
+            return Ok(false);
+        }
+    }
+    Ok(true)
 }
 
 fn may_see(app: &App, caller: &Principal, count: &records::Count) -> Result<bool, Problem> {
