@@ -3,7 +3,7 @@
 //! [`permit`] is the only way to a [`Permit`]. It reads the state at one ledger size, decides, and logs the decision under
 //! the precondition that nothing was said meanwhile about the request or about any contributor concerned; otherwise it
 //! decides again. A permit is good for work begun at its `as_of`: what is appended at the end of that work takes the same
-//! preconditions (`topic::request`, `topic::WITHDRAWAL`).
+//! preconditions, and that nobody concerned permits less since (`topic::request`, `topic::CONSENT`).
 
 use std::collections::BTreeMap;
 

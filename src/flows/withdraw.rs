@@ -1,7 +1,8 @@
 //! Withdrawal: by the person, or by a hospital on paper, with a receipt.
 //!
 //! What a withdrawal stops, it stops from its entry on: every answer about who permits a use is made at a ledger size, and
-//! what is released or downloaded is appended under the precondition that nobody withdrew since (`topic::WITHDRAWAL`).
+//! what is counted, released or downloaded is appended under the precondition that nobody concerned permits less since
+//! (`topic::CONSENT`).
 
 use almoner_model::{ContributorId, Digest, SourcePatientId, SubjectId, Timestamp};
 use serde::Serialize;

@@ -204,13 +204,7 @@ fn a_repeated_count_or_download_is_answered_and_logged_again() {
         (first.seq, &first.download, &first.capability),
         (second.seq, &second.download, &second.capability)
     );
-    let request = CountRequest {
-        project: "diabetes".parse().expect("slug"),
-        purpose: Duo::HealthResearch,
-        modifiers: Vec::new(),
-        definition: COHORT.to_vec(),
-        datasets: datasets(),
-    };
+    let request = counting();
     let act = house.act();
     let count = || house.with(|ctx| count::count(ctx, &act, &request)).expect("answered");
     let (first, second) = (count(), count());

@@ -99,13 +99,7 @@ fn a_count_that_another_overtook_is_answered_like_it() {
     };
     let between = Interposed { inner: Arc::clone(&inner.store), first: Mutex::new(Some(Box::new(overtake))) };
     let said = inner.with_store(&between, |ctx| {
-        let request = CountRequest {
-            project: "diabetes".parse().expect("slug"),
-            purpose: Duo::HealthResearch,
-            modifiers: Vec::new(),
-            definition: COHORT.to_vec(),
-            datasets: datasets(),
-        };
+        let request = counting();
         count::count(ctx, &inner.act(), &request)
     });
     assert_eq!(said.expect("answered").count, other, "the difference shows {more} people");
@@ -116,13 +110,7 @@ fn overtaken(house: &Arc<House>, meanwhile: impl FnOnce(&House) + Send + 'static
     let there = Arc::clone(house);
     let first: Box<dyn FnOnce() + Send> = Box::new(move || meanwhile(&there));
     let between = Interposed { inner: Arc::clone(&house.store), first: Mutex::new(Some(first)) };
-    let request = CountRequest {
-        project: "diabetes".parse().expect("slug"),
-        purpose: Duo::HealthResearch,
-        modifiers: Vec::new(),
-        definition: COHORT.to_vec(),
-        datasets: datasets(),
-    };
+    let request = counting();
     house.with_store(&between, |ctx| count::count(ctx, &house.act(), &request)).expect("answered")
 }
 

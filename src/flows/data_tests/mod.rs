@@ -191,13 +191,7 @@ impl House {
     }
 
     fn count(&self) -> Result<super::count::CountAnswer, DataError> {
-        let request = CountRequest {
-            project: "diabetes".parse().expect("slug"),
-            purpose: Duo::HealthResearch,
-            modifiers: Vec::new(),
-            definition: COHORT.to_vec(),
-            datasets: datasets(),
-        };
+        let request = counting();
         self.with(|ctx| count::count(ctx, &self.act(), &request))
     }
 
@@ -309,6 +303,17 @@ impl House {
 
 fn datasets() -> Vec<almoner_model::DatasetId> {
     ["north", "south"].iter().map(|d| d.parse().expect("slug")).collect()
+}
+
+/// The count of everybody with diabetes.
+fn counting() -> CountRequest {
+    CountRequest {
+        project: "diabetes".parse().expect("slug"),
+        purpose: Duo::HealthResearch,
+        modifiers: Vec::new(),
+        definition: COHORT.to_vec(),
+        datasets: datasets(),
+    }
 }
 
 /// OMOP tables: everyone has diabetes three times, every second person hypertension too.
