@@ -11,15 +11,13 @@ use almoner_model::{ContributorId, Date, ProjectId, RecipientId, RequestId, Seq,
 
 use super::Act;
 use super::access::{AccessContext, AccessError, entry};
+use super::meanwhile::{ATTEMPTS, changing};
 use crate::consent::CategorySet;
 use crate::events::{Event, LegalBasisEnded, LegalBasisRecorded, PermitDecided, RequestDecided, TermsSigned};
 use crate::policy::{self, BasisFacts, Decision, Effect, Facts, Grant, Permit, Refusal, ReleaseFacts};
 use crate::state::records::{LegalBasis, Request};
 use crate::state::{read, topic};
 use crate::store::{Appended, Precondition, StoreError};
-
-/// How often a permit is decided again because something was said meanwhile.
-const ATTEMPTS: usize = 5;
 
 /// The smallest class size of a release to the public.
 const K_PUBLIC: u32 = 11;
@@ -163,13 +161,14 @@ pub fn permit(
     id: &RequestId,
     criteria: CategorySet,
 ) -> Result<Permit, AccessError> {
+    let mut last = String::new();
     for attempt in 0..ATTEMPTS {
         match try_permit(ctx, act, attempt, id, criteria) {
-            Err(AccessError::Store(StoreError::Precondition { .. })) => {}
+            Err(AccessError::Store(StoreError::Precondition { topic, .. })) => last = topic,
             other => return other,
         }
     }
-    Err(AccessError::Conflict("the request keeps changing; try again".into()))
+    Err(changing(&last))
 }
 
 fn try_permit(
@@ -189,7 +188,7 @@ fn try_permit(
         policies: decision.policies().clone(),
         as_of,
     });
-    let topics = vec![topic::request(id)];
+    let topics = vec![topic::done(id)];
     // A permit is decided anew each time it is asked for, so each decision is an act of its own.
     let own = Act::new(act.actor.clone(), ctx.entropy);
     let mut new = entry(&event, own.event_id(attempt), act, None, topics)?;

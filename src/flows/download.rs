@@ -20,7 +20,8 @@ use super::Act;
 use super::access::{AccessError, entry};
 use super::decide::still_permitted;
 use super::evidence::wanted;
-use super::permitted::{Sayings, append_unless_less_is_permitted};
+use super::meanwhile::{Then, append_unless_less_is_permitted, decided};
+use super::permitted::Sayings;
 use super::question::{DataContext, DataError};
 use super::release::{manifest_of, members, package_folder};
 use crate::consent::{DateRanges, Use, Verdict, evaluate};
@@ -35,8 +36,6 @@ use crate::store::{Precondition, StoreError, Write};
 const MINUTES: i64 = 60;
 /// Records read at a time.
 const PAGE: usize = 1000;
-/// How often withdrawals are checked again because one came in between.
-const ATTEMPTS: usize = 3;
 /// Held while a total is read and written: ranges of one download come at once, and only one process owns the folder.
 static COUNTING: Mutex<()> = Mutex::new(());
 /// Kind of the primary records of capabilities.
@@ -86,13 +85,7 @@ struct Capability {
 /// member withdrew, refused or permits less since, with what to do.
 pub fn open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
     let act = &ctx.access.unused(act)?;
-    for _ in 0..ATTEMPTS {
-        match try_open(ctx, act, release) {
-            Err(DataError::Access(AccessError::Store(StoreError::Precondition { .. }))) => {}
-            other => return other,
-        }
-    }
-    Err(AccessError::Conflict("withdrawals keep coming in; try again".into()).into())
+    decided(|| try_open(ctx, act, release))
 }
 
 fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
@@ -102,11 +95,12 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
     let request = read::request(&ctx.access.state(), &done.body.request)?;
     let request = request.ok_or(AccessError::Unknown("request"))?;
     still_permitted(&ctx.access, &request, as_of)?;
+    let aliases = ctx.access.people.aliases().map_err(AccessError::from)?;
     let (wanted, people) = check_members(ctx, &done, &request, as_of)?;
     let download = act.event_id(0);
     let event =
         Event::DownloadOpened(DownloadOpened { download: download.clone(), release: release.clone(), as_of });
-    let mut new = entry(&event, act.event_id(0), act, None, vec![topic::request(&done.body.request)])?;
+    let mut new = entry(&event, act.event_id(0), act, None, vec![topic::done(&done.body.request)])?;
     new.as_of = Some(as_of);
     let rules = request.contributors.iter().map(topic::contributor);
     let unchanged: Vec<Precondition> = rules
@@ -114,8 +108,8 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
         .map(|topic| Precondition { topic, as_of })
         .collect();
     let members = |ids: &BTreeSet<SubjectId>| !ids.is_disjoint(&people);
-    let decided = (&wanted, request.contributors.as_slice(), as_of);
-    let seq = append_unless_less_is_permitted(&ctx.access, new, &unchanged, decided, members)?;
+    let then = Then { wanted: &wanted, holders: &request.contributors, as_of, aliases: &aliases };
+    let seq = append_unless_less_is_permitted(&ctx.access, &new, &unchanged, then, members)?;
     let opened = store.entry(seq)?.ok_or_else(|| DataError::failed("an entry is missing"))?;
     let capability = URL_SAFE_NO_PAD.encode(ctx.access.entropy.bytes32());
     let expires = Timestamp::from_millis(opened.leaf.time.millis() + MINUTES * 60_000);

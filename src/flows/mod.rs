@@ -15,6 +15,7 @@ pub mod evidence;
 pub mod ingest;
 pub mod inspect;
 pub mod invitation;
+mod meanwhile;
 pub mod participant;
 pub mod permitted;
 pub mod question;

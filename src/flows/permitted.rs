@@ -14,11 +14,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use almoner_model::{ContributorId, DatasetId, Date, Digest, Seq, SubjectId};
 
 use super::access::{AccessContext, AccessError, SamePeople, Stored};
-use super::question::DataError;
 use crate::consent::{self, Limits, Reason, SubjectState, Use, Verdict, WithdrawalMode};
 use crate::state::records::{Shape, SubjectRecord, seq_key, subject_key};
-use crate::state::{ReadError, read, topic};
-use crate::store::{NewEntry, Precondition, StoreError};
+use crate::state::{ReadError, read};
 
 /// The people of one dataset's contributor who permit a use.
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -44,6 +42,8 @@ pub struct PermittedSubjects {
     pub refused: BTreeMap<Reason, u64>,
     /// Ledger size that it was made at.
     pub as_of: Seq,
+    /// Which ids were known to be one person's.
+    pub aliases: Vec<(SubjectId, SubjectId)>,
 }
 
 impl PermittedSubjects {
@@ -180,79 +180,6 @@ pub fn said_between(ctx: &AccessContext<'_>, from: Seq, to: Seq) -> Result<BTree
             return Ok(out);
         }
     }
-}
-
-/// The first of those who said something at a ledger position from `from` up to, not including, `to`, and since then permit
-/// less of `wanted` at any of `holders`. Only people of whom `concerned` holds, given all their ids, are decided again.
-///
-/// # Errors
-/// If store or registry fail.
-pub fn permits_less_since(
-    ctx: &AccessContext<'_>,
-    wanted: &Use,
-    holders: &[ContributorId],
-    (from, to): (Seq, Seq),
-    concerned: impl Fn(&BTreeSet<SubjectId>) -> bool,
-) -> Result<Option<SubjectId>, AccessError> {
-    let spoke = said_between(ctx, from, to)?;
-    if spoke.is_empty() {
-        return Ok(None);
-    }
-    let (mut then, mut now) = (Sayings::new(*ctx, from)?, Sayings::new(*ctx, to)?);
-    for subject in spoke {
-        let ids = now.ids(subject);
-        if !concerned(&ids) {
-            continue;
-        }
-        let (before, after) = (then.of_ids(&ids)?, now.of_ids(&ids)?);
-        let less = |holder| {
-            let (then, now) =
-                (consent::evaluate(&before, holder, wanted), consent::evaluate(&after, holder, wanted));
-            then.permit && !(now.permit && now.limits == then.limits)
-        };
-        if holders.iter().any(less) {
-            return Ok(Some(subject));
-        }
-    }
-    Ok(None)
-}
-
-/// How often an append is tried again because somebody said something, whoever it was.
-const APPENDS: usize = 100;
-
-/// Appends an entry that rests on what people permitted at a ledger size (`decided`), unless `unchanged` does not hold or one
-/// of the `concerned` permits less of the use since. Gives its position.
-///
-/// # Errors
-/// [`StoreError::Precondition`] with what changed: everything is to be decided again.
-pub(super) fn append_unless_less_is_permitted(
-    ctx: &AccessContext<'_>,
-    new: NewEntry,
-    unchanged: &[Precondition],
-    (wanted, holders, decided): (&Use, &[ContributorId], Seq),
-    concerned: impl Fn(&BTreeSet<SubjectId>) -> bool,
-) -> Result<Seq, DataError> {
-    for _ in 0..APPENDS {
-        // Whoever spoke since the decision is decided again; from here on nobody may have.
-        let size = ctx.store.size();
-        if let Some(speaker) = permits_less_since(ctx, wanted, holders, (decided, size), &concerned)? {
-            let changed = StoreError::Precondition { topic: topic::subject(speaker), seq: size };
-            return Err(AccessError::Store(changed).into());
-        }
-        let consent = Precondition { topic: topic::CONSENT.to_owned(), as_of: size };
-        let all: Vec<Precondition> = unchanged.iter().cloned().chain([consent]).collect();
-        match ctx.store.append(vec![new.clone()], &all) {
-            Err(StoreError::Precondition { topic, .. }) if topic == topic::CONSENT => {}
-            other => {
-                let appended = other.map_err(AccessError::Store)?;
-                return appended
-                    .last()
-                    .map(|a| a.seq)
-                    .ok_or_else(|| DataError::failed("the store acknowledged nothing"));
-            }
-        }
-    }
-    Err(AccessError::Conflict("consents arrive faster than they can be looked at; try again".into()).into())
 }
 
 /// What people said up to a ledger size, one person after the other.
@@ -513,7 +440,7 @@ impl Inner {
                 *refused.entry(reason).or_insert(0) += 1;
             }
         }
-        PermittedSubjects { datasets, contributors, refused, as_of: self.as_of }
+        PermittedSubjects { datasets, contributors, refused, as_of: self.as_of, aliases: self.aliases.clone() }
     }
 
     /// Why a profile permits nothing to any of the holders; `None` if it does, or said nothing through them.

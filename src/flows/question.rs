@@ -104,6 +104,18 @@ pub enum DataError {
         /// Why, each a sentence.
         reasons: Vec<String>,
     },
+    /// A recipient asked for too many counts lately.
+    #[error(
+        "{asked} different cohorts were counted for this recipient in {} days, and that is as many as are answered, because many \
+         answers together tell of single people; a cohort that was counted is answered again, a new one from {again}",
+        super::count::WINDOW_DAYS
+    )]
+    Counts {
+        /// How many.
+        asked: u64,
+        /// When the oldest of them is out of the reckoning.
+        again: almoner_model::Timestamp,
+    },
     /// The profile of the release is weaker than the data's own.
     #[error(
         "profile '{profile}' is weaker than the profile of dataset '{dataset}'; ask for one at least as strict"
@@ -156,6 +168,7 @@ impl DataError {
             Self::Execute(e) => e.kind(),
             Self::Release(e) => e.kind(),
             Self::Nobody { .. } => ErrorKind::Denied,
+            Self::Counts { .. } => ErrorKind::Refused,
             Self::Weaker { .. } | Self::Timelines { .. } | Self::OtherDates { .. } => ErrorKind::Invalid,
         }
     }

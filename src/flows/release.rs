@@ -28,6 +28,7 @@ use super::Act;
 use super::access::{AccessError, entry};
 use super::decide::permit;
 use super::evidence::opened;
+use super::meanwhile::{append_if, decided};
 use super::permitted::{PermittedSubjects, permitted_subjects};
 use super::question::{self, DataContext, DataError, Question};
 use crate::cohort::execute;
@@ -43,12 +44,8 @@ use crate::release::rekey::Rekey;
 use crate::risk::{Earlier, GateRules, ToldCost, ToldReport, told_left_out};
 use crate::state::records::{self, subject_key};
 use crate::state::{read, topic};
-use crate::store::{Precondition, Store, StoreError, Write};
+use crate::store::{Precondition, Store, Write};
 
-/// How often a release is decided again because a member said something meanwhile.
-const ATTEMPTS: usize = 3;
-/// How often the append is tried again because somebody said something, whoever it was.
-const APPENDS: usize = 100;
 /// Kind of the primary records that tell a person in which releases they are.
 pub const MEMBER_KIND: &str = "release-member";
 
@@ -89,13 +86,7 @@ pub fn release(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<
         recover_one(ctx, &id)?;
         return Ok(summary(&done));
     }
-    for _ in 0..ATTEMPTS {
-        match attempt(ctx, act, request, &id) {
-            Err(DataError::Access(AccessError::Store(StoreError::Precondition { .. }))) => {}
-            other => return other,
-        }
-    }
-    Err(AccessError::Conflict("what members permit keeps changing; try again".into()).into())
+    decided(|| attempt(ctx, act, request, &id))
 }
 
 /// Whether a request could be released now.
@@ -153,6 +144,8 @@ fn summary(done: &records::Release) -> ReleaseSummary {
 
 /// What a release is made from.
 struct Case {
+    /// Ledger size at which the datasets were looked up.
+    looked: Seq,
     permit: Permit,
     question: Question,
     permitted: PermittedSubjects,
@@ -169,6 +162,7 @@ impl Case {
             definition.ok_or_else(|| DataError::failed("the cohort definition is not in the store"))?;
         // What is released is read again from the disk, whatever was known of it.
         ctx.catalog.forget_checks();
+        let looked = ctx.access.store.size();
         let question = Question::new(ctx, &definition, &body.datasets)?;
         question.one_timeline()?;
         let tables: BTreeSet<&str> = body.tables.iter().map(String::as_str).collect();
@@ -186,7 +180,7 @@ impl Case {
         projects.sort_by_key(|p| p.origin.seq);
         let project_ordinal =
             projects.iter().take_while(|p| p.body.project != permit.wanted().project).count() as u64;
-        Ok(Self { permit, question, permitted, project_ordinal })
+        Ok(Self { looked, permit, question, permitted, project_ordinal })
     }
 
     /// The profile of the release, if it is at least as strict as each dataset's and gives dates as earlier ones did.
@@ -321,7 +315,7 @@ fn refuse(
         as_of: permit.entry() + 1,
     });
     let own = Act::new(act.actor.clone(), ctx.access.entropy);
-    let mut new = entry(&event, own.event_id(0), act, None, vec![topic::request(&permit.grant().request)])?;
+    let mut new = entry(&event, own.event_id(0), act, None, vec![topic::done(&permit.grant().request)])?;
     new.decision = Some("refused".into());
     new.as_of = Some(permit.entry() + 1);
     ctx.access.store.append(vec![new], &[])?;
@@ -402,7 +396,8 @@ fn manifest(
     })
 }
 
-/// Appends `release.built`, if no member said anything that changes what they permit and nothing was said about the request since the decision.
+/// Appends `release.built`, if no member said anything that changes what they permit, nothing was said about the request since
+/// the decision, and the data, its hospitals' rules and what the recipient has are as they were.
 fn append(
     ctx: &DataContext<'_>,
     act: &Act,
@@ -428,7 +423,7 @@ fn append(
     // Another release to the same recipient, or to everyone, is measured together with this one.
     let releases = topic::releases(&manifest.recipient);
     let mut topics =
-        vec![topic::request(&manifest.request), topic::project(&manifest.project), releases.clone()];
+        vec![topic::done(&manifest.request), topic::project(&manifest.project), releases.clone()];
     topics.extend((manifest.tier == earlier::PUBLIC).then(|| topic::PUBLIC_RELEASES.to_owned()));
     let mut new = entry(&event, act.event_id(0), act, None, topics)?;
     new.decision = Some("released".into());
@@ -439,18 +434,10 @@ fn append(
     let mut unchanged: Vec<Precondition> = asked.into_iter().map(|topic| at(topic, as_of)).collect();
     // A contract or legal basis that changed meanwhile is asked again.
     unchanged.extend(case.question.contributors().iter().map(|c| at(topic::contributor(c), as_of)));
-    for _ in 0..APPENDS {
-        // Whoever said something since the decision is decided again; from here on nobody may have.
-        let size = ctx.access.store.size();
-        said::unchanged(ctx, case, list, size)?;
-        let all: Vec<Precondition> =
-            unchanged.iter().cloned().chain([at(topic::CONSENT.to_owned(), size)]).collect();
-        match ctx.access.store.append(vec![new.clone()], &all) {
-            Err(StoreError::Precondition { topic, .. }) if topic == topic::CONSENT => {}
-            other => return Ok(other.map(|_| ())?),
-        }
-    }
-    Err(AccessError::Conflict("consents arrive faster than they can be looked at; try again".into()).into())
+    let data = case.question.versions.iter().map(|v| topic::dataset(&v.manifest.dataset));
+    unchanged.extend(data.map(|topic| at(topic, case.looked)));
+    append_if(&ctx.access, &new, &unchanged, |size| said::unchanged(ctx, case, list, size))?;
+    Ok(())
 }
 
 /// Puts entry and proof into the package, writes the participants' index, and renames the folder.

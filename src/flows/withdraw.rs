@@ -84,7 +84,7 @@ pub fn withdraw(
         mode: mode.as_str().to_owned(),
         evidence,
     });
-    let topics = vec![topic::CONSENT.to_owned(), topic::WITHDRAWAL.to_owned()];
+    let topics = vec![topic::CONSENT.to_owned()];
     let appended = ctx.append(&event, act, Some(subject), topics, &[])?;
     let entry = ctx.store.entry(appended.seq)?.map(|e| e.bytes).unwrap_or_default();
     let proof = receipt(ctx.store, appended.seq).map_err(|e| AccessError::Failed(e.to_string()))?;

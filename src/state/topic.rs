@@ -7,8 +7,8 @@ use almoner_model::{ContributorId, DatasetId, ProjectId, RecipientId, RequestId,
 /// Any consent or withdrawal of anyone.
 pub const CONSENT: &str = "consent";
 
-/// Any withdrawal of anyone.
-pub const WITHDRAWAL: &str = "withdrawal";
+/// Any publication of anyone's: an export can show that two who were known are one person.
+pub const PUBLISHED: &str = "published";
 
 /// A person. The store adds it to every entry that concerns one.
 pub fn subject(id: SubjectId) -> String {
@@ -43,7 +43,26 @@ pub fn releases(id: &RecipientId) -> String {
     format!("releases:{id}")
 }
 
-/// A request: its decisions, terms, permits and releases.
+/// What a topic that changed is about, for people.
+pub fn words(topic: &str) -> &'static str {
+    match topic.split(':').next() {
+        Some("consent" | "subject") => "what people in it permit",
+        Some("contributor") => "the rules of a hospital",
+        Some("dataset" | "published") => "the data of a hospital",
+        Some("request") => "what is said of the request",
+        Some("releases" | "public-releases") => "what the recipient has already",
+        Some("counts") => "what was counted for the recipient",
+        _ => "what it rests on",
+    }
+}
+
+/// A request: what its committees and its recipient said of it.
 pub fn request(id: &RequestId) -> String {
     format!("request:{id}")
+}
+
+/// What was done by a request: permits, refusals, releases, downloads. It changes nothing of what may be done by it, and is
+/// no precondition of anything.
+pub fn done(id: &RequestId) -> String {
+    format!("done:{id}")
 }

@@ -24,6 +24,7 @@ use utoipa::ToSchema;
 use crate::catalog::CatalogError;
 use crate::error::ErrorKind;
 use crate::flows::consent::ImportError;
+use crate::flows::count;
 use crate::flows::{AccessError, DataError};
 use crate::jobs::Failure;
 use crate::release::ReleaseError;
@@ -270,6 +271,11 @@ impl From<DataError> for Problem {
             DataError::Release(ReleaseError::Refused(refused)) => {
                 let measured = crate::flows::release::measured(&refused);
                 Self::new(ErrorKind::Refused, &refused).with_measured(measured)
+            }
+            DataError::Counts { asked, again } => {
+                let (most, days) = (count::NEW_MAX, count::WINDOW_DAYS);
+                let measured = serde_json::json!({"counts": asked, "most": most, "days": days, "again": again.to_string()});
+                Self::new(ErrorKind::Refused, &e).with_measured(measured)
             }
             e if e.kind() == ErrorKind::Invalid => Self::unacceptable(e),
             e => Self::new(e.kind(), e),

@@ -5,10 +5,11 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use almoner_ledger::SignedCheckpoint;
-use almoner_model::{Entropy, Seq};
+use almoner_model::{Entropy, RequestId, Seq, SourcePatientId};
 use serde_json::Value;
 
 use super::*;
+use crate::registry::Merge;
 use crate::store::{Appended, Entry, NewEntry, Precondition, StoreError, Write};
 
 /// Does something before the next append, once.
@@ -169,14 +170,19 @@ impl Entropy for AtSeal<'_> {
     }
 }
 
+type Built = (Result<release::ReleaseSummary, DataError>, u32);
+
 /// Builds a release while `each` happens; how often it was built.
-fn released(house: &House, each: &(dyn Fn(u32) + Sync)) -> (Result<release::ReleaseSummary, DataError>, u32) {
+fn released(house: &House, each: &(dyn Fn(u32) + Sync)) -> Built {
     house.legal_bases();
-    let wanted = house.approved("diabetes", "uni");
+    released_by(house, &house.approved("diabetes", "uni"), each)
+}
+
+fn released_by(house: &House, wanted: &RequestId, each: &(dyn Fn(u32) + Sync)) -> Built {
     let entropy = AtSeal { house, each, seals: AtomicU32::new(0) };
     let built = house.with(|ctx| {
         let access = AccessContext { entropy: &entropy, ..ctx.access };
-        release::release(&DataContext { access, ..*ctx }, &house.act(), &wanted)
+        release::release(&DataContext { access, ..*ctx }, &house.act(), wanted)
     });
     (built, entropy.seals.into_inner())
 }
@@ -210,6 +216,78 @@ fn a_member_who_withdraws_while_it_is_built_is_not_in_a_release() {
     };
     let (built, times) = released(&house, &once);
     assert_eq!((persons(&house, &built.expect("built")), times), (2 * (EACH - 5) - 1, 2));
+}
+
+/// Whoever asks what stands against a request, or takes an earlier release of it, changes nothing that a release rests on;
+/// nor does what another hospital publishes.
+#[test]
+fn what_is_done_by_a_request_does_not_hold_a_release_up() {
+    let house = house(0..0);
+    house.legal_bases();
+    let wanted = house.approved("diabetes", "uni");
+    let first = house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built").release;
+    let meanwhile = |n: u32| {
+        house.with(|ctx| {
+            assert!(release::explain(ctx, &house.act(), &wanted).expect("explained").permitted);
+            download::open(ctx, &house.act(), &first).expect("opened");
+        });
+        if n == 0 {
+            house.ingest("east");
+        }
+    };
+    let (built, times) = released_by(&house, &wanted, &meanwhile);
+    assert_eq!((persons(&house, &built.expect("built")), times), (2 * (EACH - 5), 1));
+}
+
+#[test]
+fn what_is_published_of_a_release_s_own_data_while_it_is_built_is_in_it() {
+    let house = house(0..0);
+    let (built, times) = released(&house, &|n| {
+        if n == 0 {
+            house.ingest("north");
+        }
+    });
+    let built = built.expect("built");
+    let manifest = house.with(|ctx| release::manifest_of(ctx, &built.release)).expect("reads");
+    let versions: Vec<u32> = manifest.datasets.iter().map(|d| d.version).collect();
+    assert_eq!((versions, times), (vec![2, 1], 2));
+    let (refused, times) = released_by(&house, &house.approved("stroke", "lab"), &|_| house.ingest("north"));
+    let refused = refused.expect_err("it never ends").to_string();
+    assert_eq!(times, 5);
+    assert!(refused.starts_with("the data of a hospital keeps changing"), "{refused}");
+}
+
+/// Two patients turn out to be one, who refused under the other number: an export says so while something is made of them.
+#[test]
+fn whoever_turns_out_to_be_somebody_who_refused_is_not_counted_nor_released() {
+    let merged = |house: &House| {
+        let north = "north".parse().expect("slug");
+        let subject = |n: i64| house.registry.lookup(&north, &SourcePatientId::new((100 + n).to_string()));
+        let token = |n: i64| house.registry.tokens().id(&north, &SourcePatientId::new((100 + n).to_string()));
+        let [from, into] = [30, 2].map(|n| subject(n).expect("reads").expect("known"));
+        let merge = Merge { loser: token(30), from, winner: token(2), into };
+        assert_eq!(house.registry.merge(&north, &[merge]).expect("merged"), [true]);
+    };
+    let refusing = || {
+        let house = Arc::new(house(0..0));
+        refuses(&house, "north-2");
+        house
+    };
+    let house = refusing();
+    let (built, times) = released(&house, &|n| {
+        if n == 0 {
+            merged(&house);
+        }
+    });
+    assert_eq!((persons(&house, &built.expect("built")), times), (2 * (EACH - 5) - 1, 2));
+    let house = refusing();
+    let there = Arc::clone(&house);
+    let before = house.store.size();
+    let answer = overtaken(&house, move |_| {
+        merged(&there);
+        refuses(&there, "north-0");
+    });
+    assert_eq!(answer.as_of, before + 1, "decided again");
 }
 
 #[test]

@@ -382,7 +382,7 @@ fn day(year: i32, month: u32, day: u32) -> Date {
 fn a_count_says_why_nobody_and_then_about_how_many() {
     let house = ready();
     let nobody = house.count().expect("answered");
-    assert_eq!(nobody.count, Shown::FewerThan(11));
+    assert_eq!(nobody.count, Shown::FewerThan(25));
     assert!(!nobody.reasons.is_empty(), "it says why");
     for hospital in ["north", "south"] {
         house.consents(hospital);

@@ -480,7 +480,7 @@ fn publish_entry(
         tables: manifest.rows(),
     };
     let topic = topic::dataset(&run.dataset);
-    let topics = vec![topic.clone(), topic::contributor(&manifest.contributor)];
+    let topics = vec![topic.clone(), topic::PUBLISHED.to_owned()];
     let event_id = run.act.event_id(0);
     let entry = entry(&Event::DatasetPublished(body), event_id.clone(), &run.act, topics)?;
     let appended = run.ctx.store.append(vec![entry], &[Precondition { topic, as_of: run.as_of }]);

@@ -7,13 +7,12 @@ use almoner_model::{ReleaseId, Seq, SubjectId};
 use super::Case;
 use crate::consent::{Use, Verdict, evaluate};
 use crate::flows::access::AccessError;
+use crate::flows::meanwhile::{self, changed};
 use crate::flows::permitted::{Sayings, said_between};
 use crate::flows::question::{DataContext, DataError};
 use crate::release::build::Built;
 use crate::release::members::{Gate, Members};
 use crate::release::rekey::Rekey;
-use crate::state::topic;
-use crate::store::StoreError;
 
 /// People whose records are read at once.
 const AT_ONCE: usize = 4_096;
@@ -66,7 +65,8 @@ pub(super) fn unchanged(
 ) -> Result<(), DataError> {
     let as_of = case.permitted.as_of;
     let spoke = said_between(&ctx.access, as_of, to)?;
-    if spoke.is_empty() {
+    let joined = ctx.access.people.aliases().map_err(AccessError::from)? != case.permitted.aliases;
+    if spoke.is_empty() && !joined {
         return Ok(());
     }
     let ids = |m: &almoner_ledger::members::Member| -> Vec<SubjectId> {
@@ -74,6 +74,10 @@ pub(super) fn unchanged(
         all.filter_map(|id| SubjectId::new(id.parse().ok()?).ok()).collect()
     };
     let holders = case.question.contributors();
+    let listed: BTreeSet<SubjectId> = list.members.iter().flat_map(&ids).collect();
+    if let Some(one) = meanwhile::joined(&ctx.access, &case.permitted.aliases, |ids| !ids.is_disjoint(&listed))? {
+        return Err(changed(one, to));
+    }
     let (mut then, mut now) = (Sayings::new(ctx.access, as_of)?, Sayings::new(ctx.access, to)?);
     for member in &list.members {
         let ids: BTreeSet<SubjectId> = ids(member).into_iter().collect();
@@ -84,8 +88,7 @@ pub(super) fn unchanged(
             alike(&verdict(&before), &verdict(&after))
         };
         if !holders.iter().all(same) {
-            let changed = StoreError::Precondition { topic: topic::subject(*speaker), seq: to };
-            return Err(AccessError::Store(changed).into());
+            return Err(changed(*speaker, to));
         }
     }
     Ok(())
