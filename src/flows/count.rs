@@ -21,7 +21,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use almoner_model::{ContributorId, DatasetId, Digest, Duo, ProjectId, RecipientId, Seq, SubjectId, Timestamp};
+use almoner_model::{
+    ContributorId, DatasetId, Digest, Duo, ProjectId, RecipientId, Seq, SubjectId, Timestamp,
+};
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use hmac::{Hmac, Mac};
@@ -187,8 +189,9 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
         members: &members,
     };
     let question = asked.question(&answer)?;
-    (answer.count, answer.seq) =
-        say(ctx, act, (recipient, question), &members, &|count, as_of| asked.log(ctx, act, count, &answer, as_of))?;
+    (answer.count, answer.seq) = say(ctx, act, (recipient, question), &members, &|count, as_of| {
+        asked.log(ctx, act, count, &answer, as_of)
+    })?;
     Ok(answer)
 }
 
@@ -502,7 +505,10 @@ mod tests {
                 assert!((about as i64 - n).abs() <= 5, "{n} shown as {about}");
                 errors.insert(about as i64 - n);
             }
-            assert_eq!((protected.shown, protected.edge), (people(n * 1000, n).shown, people(n * 1000, n).edge));
+            assert_eq!(
+                (protected.shown, protected.edge),
+                (people(n * 1000, n).shown, people(n * 1000, n).edge)
+            );
         }
         assert!(errors.len() >= 9, "{errors:?}");
     }

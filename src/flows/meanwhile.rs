@@ -29,7 +29,9 @@ pub(super) fn decided<T>(attempt: impl Fn() -> Result<T, DataError>) -> Result<T
     let mut last = String::new();
     for _ in 0..ATTEMPTS {
         match attempt() {
-            Err(DataError::Access(AccessError::Store(StoreError::Precondition { topic, .. }))) => last = topic,
+            Err(DataError::Access(AccessError::Store(StoreError::Precondition { topic, .. }))) => {
+                last = topic
+            }
             other => return other,
         }
     }
@@ -161,4 +163,3 @@ fn permits_less_since(
     }
     Ok(None)
 }
-

@@ -440,7 +440,13 @@ impl Inner {
                 *refused.entry(reason).or_insert(0) += 1;
             }
         }
-        PermittedSubjects { datasets, contributors, refused, as_of: self.as_of, aliases: self.aliases.clone() }
+        PermittedSubjects {
+            datasets,
+            contributors,
+            refused,
+            as_of: self.as_of,
+            aliases: self.aliases.clone(),
+        }
     }
 
     /// Why a profile permits nothing to any of the holders; `None` if it does, or said nothing through them.

@@ -41,7 +41,7 @@ use crate::release::manifest::{DatasetEntry, FORMAT, FileEntry, LedgerRef, Manif
 use crate::release::members::Members;
 use crate::release::package::write_file;
 use crate::release::rekey::Rekey;
-use crate::risk::{Earlier, GateRules, ToldCost, ToldReport, told_left_out};
+use crate::risk::{GateRules, ToldCost, ToldReport, told_left_out};
 use crate::state::records::{self, subject_key};
 use crate::state::{read, topic};
 use crate::store::{Precondition, Store, Write};
@@ -251,8 +251,7 @@ fn build(
     let position = |table: &String| {
         ctx.tables.index_of(table).ok_or_else(|| AccessError::invalid("/tables", "a table is not canonical"))
     };
-    let had = earlier::earlier(ctx, case, &profile, &rekey, &members)?;
-    let (measured_with, had): (Vec<ReleaseId>, Vec<Earlier>) = had.into_iter().unzip();
+    let (measured_with, had) = earlier::earlier(ctx, case, &profile, &rekey, &members)?;
     let order = Order {
         tables: ctx.tables,
         keys: ctx.keys,
@@ -440,8 +439,14 @@ fn append(
     Ok(())
 }
 
-/// Puts entry and proof into the package, writes the participants' index, and renames the folder.
+/// Puts entry and proof into the package, writes the participants' index, and renames the folder. Whoever needs the release
+/// may do so at the same time: the files are the same, and one renames.
 fn finish(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Result<(), DataError> {
+    let finished = complete(ctx, done, folder);
+    if package_folder(ctx.releases, &done.body.release).exists() { Ok(()) } else { finished }
+}
+
+fn complete(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Result<(), DataError> {
     let store = ctx.access.store;
     let seq = done.origin.seq;
     let entry =

@@ -57,7 +57,7 @@ pub struct Order<'a> {
     /// The concepts of a code, where a vocabulary knows it.
     pub concepts: &'a dyn Fn(&Code) -> Vec<i64>,
     /// What the recipient has of earlier releases under the same pseudonyms.
-    pub earlier: &'a [Earlier],
+    pub earlier: &'a Earlier,
 }
 
 /// The tables of a release, on disk.

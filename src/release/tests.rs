@@ -19,7 +19,7 @@ use crate::cohort::execute::{Permitted, Source};
 use crate::cohort::fixture::{self, Rows};
 use crate::consent::{Category, CategorySet, DateRanges, Limits};
 use crate::keys::Keyring;
-use crate::risk::GateRules;
+use crate::risk::{Earlier, GateRules};
 
 const PEOPLE: i64 = 40;
 
@@ -122,7 +122,7 @@ impl World {
             members: &members,
             rules: GateRules::new(k),
             concepts: &|_| Vec::new(),
-            earlier: &[],
+            earlier: &Earlier::none(),
         }
         .build(dir)
     }

@@ -25,7 +25,7 @@ use arrow::error::ArrowError;
 use serde::{Deserialize, Serialize};
 
 use super::classes::{Classes, Hierarchy, RiskReport, report};
-use super::history::{Earlier, numbers};
+use super::history::Earlier;
 use super::people::{BIRTH, Birth, DEATH, ETHNICITY, PLACE, People, RACE, RiskError, SEX, declared};
 use super::population::Population;
 use super::recoding::{Place, Recoding};
@@ -386,9 +386,9 @@ pub fn gate(
     tables: &Tables,
     rules: GateRules,
     population: &Population,
-    earlier: &[Earlier],
+    earlier: &Earlier,
 ) -> Result<Gated, Refused> {
-    let (classes, of_person) = people.classed(&numbers(people, earlier))?;
+    let (classes, of_person) = people.classed(&earlier.numbers(people))?;
     let lattice = Lattice::new(people);
     let found = search(people, &classes, &lattice, rules, &[rules.k, 3, 5, 11])?;
     let before = classes.report(&population.sizes(people, &classes), population.estimator());
@@ -422,7 +422,7 @@ pub fn gate(
             suppressed: suppressed_count,
             loss_ppm,
             costs,
-            earlier: earlier.len(),
+            earlier: earlier.releases(),
         },
     })
 }

@@ -9,48 +9,67 @@ use std::collections::HashMap;
 
 use super::people::{People, RiskError};
 
-/// An earlier release, by what it told of people who may be in the new one.
+/// What earlier releases told of people who may be in a new one, one release after the other taken in: memory grows with the
+/// people, not with the releases.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Earlier {
-    /// The `person_id` in the new release and the class in the earlier one, ascending. A person whom the earlier release
-    /// had as two has two classes.
-    told: Vec<(i64, u32)>,
+    /// By `person_id` in the new release: the number of what was told of the person by all releases together. Nothing was
+    /// told of others.
+    told: HashMap<i64, u32>,
+    /// The next number.
+    next: u32,
+    releases: usize,
 }
 
+/// The number of those of whom nothing was told.
+const NOTHING: u32 = 0;
+
 impl Earlier {
-    /// Of the people of an earlier release, as its tables say; `now` gives the `person_id`s that a person of it has, or
-    /// would have, in the new release.
+    /// Nothing.
+    pub fn none() -> Self {
+        Self { told: HashMap::new(), next: NOTHING + 1, releases: 0 }
+    }
+
+    /// Takes in an earlier release that has none of the people.
+    pub fn add_strangers(&mut self) {
+        self.releases += 1;
+    }
+
+    /// Takes in an earlier release, as its tables say; `now` gives the `person_id`s that a person of it has, or would have,
+    /// in the new release. A person whom it had as two has two classes.
     ///
     /// # Errors
     /// [`RiskError::TooManyValues`].
-    pub fn new<I: IntoIterator<Item = i64>>(
+    pub fn add<I: IntoIterator<Item = i64>>(
+        &mut self,
         people: &People,
         now: impl Fn(i64) -> I,
-    ) -> Result<Self, RiskError> {
+    ) -> Result<(), RiskError> {
         let classes = people.class_of_each()?.into_iter();
         let mut told: Vec<(i64, u32)> =
             classes.flat_map(|(id, class)| now(id).into_iter().map(move |id| (id, class))).collect();
         told.sort_unstable();
         told.dedup();
-        Ok(Self { told })
+        let mut numbers: HashMap<(u32, Vec<u32>), u32> = HashMap::new();
+        for of_one in told.chunk_by(|a, b| a.0 == b.0) {
+            let number = self.told.entry(of_one[0].0).or_insert(NOTHING);
+            let classes = of_one.iter().map(|(_, class)| *class).collect();
+            *number = *numbers.entry((*number, classes)).or_insert_with(|| {
+                self.next += 1;
+                self.next - 1
+            });
+        }
+        self.releases += 1;
+        Ok(())
     }
 
-    /// The classes of a person; none for who is not in it.
-    fn of(&self, id: i64) -> impl Iterator<Item = u32> + '_ {
-        let from = self.told.partition_point(|(other, _)| *other < id);
-        self.told[from..].iter().take_while(move |(other, _)| *other == id).map(|(_, class)| *class)
+    /// How many releases.
+    pub const fn releases(&self) -> usize {
+        self.releases
     }
-}
 
-/// For each person the number of what the earlier releases told of them together: equal numbers, equal in each.
-pub(super) fn numbers(people: &People, earlier: &[Earlier]) -> Vec<u32> {
-    let mut numbers: HashMap<Vec<(usize, u32)>, u32> = HashMap::new();
-    let told = |id: &i64| -> Vec<(usize, u32)> {
-        earlier.iter().enumerate().flat_map(|(at, e)| e.of(*id).map(move |class| (at, class))).collect()
-    };
-    let number = |id| {
-        let next = numbers.len() as u32;
-        *numbers.entry(told(id)).or_insert(next)
-    };
-    people.ids().iter().map(number).collect()
+    /// For each person the number of what was told of them: equal numbers, equal in each release.
+    pub(super) fn numbers(&self, people: &People) -> Vec<u32> {
+        people.ids().iter().map(|id| self.told.get(id).copied().unwrap_or(NOTHING)).collect()
+    }
 }

@@ -90,9 +90,10 @@ fn what_was_prepared_and_never_logged_answers_nothing() {
     let (all, less, answer_of_less) = differing();
     let house = house();
     house.with(|ctx| {
-        let failing = say(ctx, &house.act(), (&"uni".parse().expect("slug"), Digest::of("all")), &all, &|_, _| {
-            Err(StoreError::Unavailable("as a crash leaves it".into()).into())
-        });
+        let failing =
+            say(ctx, &house.act(), (&"uni".parse().expect("slug"), Digest::of("all")), &all, &|_, _| {
+                Err(StoreError::Unavailable("as a crash leaves it".into()).into())
+            });
         assert!(failing.is_err());
     });
     assert_eq!(asked(&house, &less, |_| {}), answer_of_less);

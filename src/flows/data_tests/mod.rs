@@ -234,7 +234,7 @@ impl House {
                 },
             };
             change(&mut body);
-            let id = body.request.clone();
+            let (id, hospitals) = (body.request.clone(), body.datasets.clone());
             request::submit(access, &self.act(), &self.tables, body, COHORT).expect("submitted");
             let terms = TermsSigned {
                 request: id.clone(),
@@ -243,10 +243,10 @@ impl House {
                 document: Digest::of(b""),
             };
             decide::sign_terms(access, &self.act(), terms, b"no re-identification").expect("signed");
-            for hospital in ["north", "south"] {
+            for hospital in hospitals {
                 let word = RequestDecided {
                     request: id.clone(),
-                    contributor: hospital.parse().expect("slug"),
+                    contributor: hospital.as_str().parse().expect("slug"),
                     decision: "approved".into(),
                     delegate: None,
                     reason: "in the interest of our patients".into(),

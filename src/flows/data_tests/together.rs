@@ -58,6 +58,41 @@ fn dates_of_two_kinds_do_not_leave_in_one_project() {
     built(&house, &elsewhere);
 }
 
+/// Something kept the folder of the first from its place after its entry was in the ledger: it is put there when the next
+/// needs it.
+#[test]
+fn an_earlier_release_that_was_left_unfinished_is_finished_for_the_next() {
+    let house = consented();
+    let wanted = house.approved("diabetes", "uni");
+    let first = built(&house, &wanted);
+    let place = house.releases().join(first.as_str());
+    let building = house.releases().join(format!(".building-{first}"));
+    fs::rename(&place, &building).expect("moved");
+    fs::remove_file(building.join("package/ledger/entry.json")).expect("there");
+    let second = built(&house, &wanted);
+    assert_eq!(measured_with(&house, &second), std::slice::from_ref(&first));
+    let report = verify_package(&release::package_folder(&house.releases(), &first), Some(&house.key()));
+    assert!(report.intact && !building.exists(), "{:?}", report.findings);
+}
+
+/// Of a release whose people are all others only the list of them is read.
+#[test]
+fn an_earlier_release_of_other_people_does_not_stop_the_next() {
+    let house = consented();
+    house.attested();
+    let of = |hospital: &'static str| {
+        move |body: &mut RequestSubmitted| {
+            body.request = format!("r-{hospital}").parse().expect("slug");
+            body.datasets = vec![hospital.parse().expect("slug")];
+        }
+    };
+    let first = built(&house, &house.approved_with("diabetes", "uni", of("north")));
+    let path = release::package_folder(&house.releases(), &first).join("tables/person.parquet");
+    fs::write(&path, b"damaged").expect("written");
+    let second = built(&house, &house.approved_with("diabetes", "uni", of("south")));
+    assert_eq!(measured_with(&house, &second), [first]);
+}
+
 #[test]
 fn an_earlier_release_that_does_not_read_as_its_manifest_says_stops_the_next() {
     let house = consented();

@@ -7,13 +7,13 @@ use std::fs;
 use almoner_deid::{Declares, Profile};
 use almoner_model::{Digest, ReleaseId, SubjectId};
 
-use super::{Case, members, named, package_folder};
+use super::{Case, members, named, package_folder, recover_one};
 use crate::flows::access::{AccessError, SamePeople};
 use crate::flows::question::{DataContext, DataError};
+use crate::release::ReleaseError;
 use crate::release::manifest::Manifest;
 use crate::release::package::pseudonym;
 use crate::release::rekey::Rekey;
-use crate::release::{ReleaseError, told};
 use crate::risk::Earlier;
 use crate::state::{read, records};
 
@@ -23,7 +23,7 @@ pub(super) const PUBLIC: &str = "public";
 /// Refuses if an earlier release of the project to its recipient has dates of another kind than `declares`.
 ///
 /// # Errors
-/// [`DataError::OtherDates`]; a conflict while one is being completed; if one cannot be read.
+/// [`DataError::OtherDates`]; if one cannot be read.
 pub(super) fn one_kind_of_dates(
     ctx: &DataContext<'_>,
     case: &Case,
@@ -44,24 +44,23 @@ pub(super) fn one_kind_of_dates(
 /// who they are. `found` are the subjects of the new release, ascending.
 ///
 /// # Errors
-/// A conflict while one is being completed; if one cannot be read.
+/// If one cannot be read.
 pub(super) fn earlier(
     ctx: &DataContext<'_>,
     case: &Case,
     profile: &Profile,
     rekey: &Rekey,
     found: &[i64],
-) -> Result<Vec<(ReleaseId, Earlier)>, DataError> {
+) -> Result<(Vec<ReleaseId>, Earlier), DataError> {
     let same = ctx.access.same_people()?;
-    let mut out = Vec::new();
+    let (mut with, mut told) = (Vec::new(), Earlier::none());
     for record in before(ctx, case)? {
         if same_ids(case, &record) || same_dates(ctx, case, profile, &record)? {
-            let manifest = finished(ctx, &record)?;
-            let had = one(ctx, &record, &manifest, rekey, (&same, found))?;
-            out.push((record.body.release, had));
+            one(ctx, &record, rekey, (&same, found), &mut told)?;
+            with.push(record.body.release);
         }
     }
-    Ok(out)
+    Ok((with, told))
 }
 
 /// Whether people have the same pseudonyms in an earlier release.
@@ -92,11 +91,12 @@ fn before(ctx: &DataContext<'_>, case: &Case) -> Result<Vec<records::Release>, D
     Ok(all)
 }
 
-/// The manifest of an earlier release, as the ledger names it.
+/// The manifest of an earlier release, as the ledger names it. One that was left unfinished is finished.
 fn finished(ctx: &DataContext<'_>, record: &records::Release) -> Result<Manifest, DataError> {
     let release = &record.body.release;
     if !package_folder(ctx.releases, release).exists() {
-        return Err(AccessError::Conflict(format!("release {release} is not complete; try again")).into());
+        // Its entry stands in the ledger and something kept its folder from being renamed.
+        recover_one(ctx, release)?;
     }
     let broken = || ReleaseError::Earlier(release.clone());
     let bytes = fs::read(package_folder(ctx.releases, release).join("release.json")).map_err(|_| broken())?;
@@ -106,15 +106,17 @@ fn finished(ctx: &DataContext<'_>, record: &records::Release) -> Result<Manifest
     Ok(serde_json::from_slice(&bytes).map_err(|_| broken())?)
 }
 
+/// Takes in an earlier release. Of its tables nothing is read if none of its members can be in the new one.
 fn one(
     ctx: &DataContext<'_>,
     record: &records::Release,
-    manifest: &Manifest,
     rekey: &Rekey,
     (same, found): (&SamePeople, &[i64]),
-) -> Result<Earlier, DataError> {
+    told: &mut Earlier,
+) -> Result<(), DataError> {
     let release = &record.body.release;
     let broken = || ReleaseError::Earlier(release.clone());
+    let manifest = finished(ctx, record)?;
     let mut now: BTreeMap<i64, Vec<i64>> = BTreeMap::new();
     for member in members(ctx, release)?.members {
         let mut ids = BTreeSet::new();
@@ -123,10 +125,16 @@ fn one(
             ids.extend(same.of(subject));
         }
         ids.retain(|id| found.binary_search(&id.get()).is_ok());
-        let ids = ids.into_iter().map(|id| pseudonym(rekey, id)).collect::<Result<Vec<_>, _>>()?;
-        now.insert(member.pseudonym.parse().map_err(|_| broken())?, ids);
+        if !ids.is_empty() {
+            let ids = ids.into_iter().map(|id| pseudonym(rekey, id)).collect::<Result<Vec<_>, _>>()?;
+            now.insert(member.pseudonym.parse().map_err(|_| broken())?, ids);
+        }
     }
-    let people = told::people(&package_folder(ctx.releases, release), manifest, ctx.tables)?;
+    if now.is_empty() {
+        told.add_strangers();
+        return Ok(());
+    }
+    let people = crate::release::told::people(&package_folder(ctx.releases, release), &manifest, ctx.tables)?;
     let of = |id: i64| now.get(&id).cloned().unwrap_or_default();
-    Ok(Earlier::new(&people, of).map_err(ReleaseError::risk)?)
+    Ok(told.add(&people, of).map_err(ReleaseError::risk)?)
 }

@@ -75,7 +75,9 @@ pub(super) fn unchanged(
     };
     let holders = case.question.contributors();
     let listed: BTreeSet<SubjectId> = list.members.iter().flat_map(&ids).collect();
-    if let Some(one) = meanwhile::joined(&ctx.access, &case.permitted.aliases, |ids| !ids.is_disjoint(&listed))? {
+    if let Some(one) =
+        meanwhile::joined(&ctx.access, &case.permitted.aliases, |ids| !ids.is_disjoint(&listed))?
+    {
         return Err(changed(one, to));
     }
     let (mut then, mut now) = (Sayings::new(ctx.access, as_of)?, Sayings::new(ctx.access, to)?);

@@ -101,7 +101,7 @@ fn add(people: &[Person]) -> People {
 }
 
 fn run(people: &[Person], k: u32) -> Result<Gated, Refused> {
-    gate(&add(people), &tables(), GateRules::new(k), &Population::Unknown, &[])
+    gate(&add(people), &tables(), GateRules::new(k), &Population::Unknown, &Earlier::none())
 }
 
 /// What leaves, read again from the recoded batches.
@@ -117,7 +117,9 @@ fn left(people: &[Person], gated: &Gated, with_deaths: bool) -> People {
 }
 
 fn earlier(people: &People) -> Earlier {
-    Earlier::new(people, |id| [id]).expect("few values")
+    let mut told = Earlier::none();
+    told.add(people, |id| [id]).expect("few values");
+    told
 }
 
 /// What leaves, measured again.
@@ -369,18 +371,18 @@ proptest! {
             let stays = |(at, _): &(usize, &Person)| !without.contains(at);
             people.iter().enumerate().filter(stays).map(|(at, p)| (at as i64 + 1, p.clone())).collect()
         };
-        let gated = |who: &[(i64, Person)], k, earlier: &[Earlier]| {
+        let gated = |who: &[(i64, Person)], k, earlier: &Earlier| {
             let ids: Vec<i64> = who.iter().map(|(id, _)| *id).collect();
             gate(&all.only(&ids), &tables(), GateRules::new(k), &Population::Unknown, earlier)
         };
-        let Ok(first) = gated(&of(&joined), first_k, &[]) else { return Ok(()) };
+        let Ok(first) = gated(&of(&joined), first_k, &Earlier::none()) else { return Ok(()) };
         let leave = |who: &[(i64, Person)], gated: &Gated| -> Vec<i64> {
             who.iter().map(|(id, _)| *id).filter(|id| !gated.suppressed.contains(id)).collect()
         };
         let had = leave(&of(&joined), &first);
         let earlier = earlier(&left(&people, &first, true).only(&had));
         let second = of(&withdrawn);
-        let Ok(now) = gated(&second, k, &[earlier]) else { return Ok(()) };
+        let Ok(now) = gated(&second, k, &earlier) else { return Ok(()) };
         let (before, after) = (told(&people, &first), told(&people, &now));
         let mut classes: HashMap<(Option<&String>, &String), u32> = HashMap::new();
         for id in leave(&second, &now) {
@@ -407,7 +409,7 @@ fn another_recoding_of_the_same_people_is_measured_on_both() {
     assert!(alone.suppressed.is_empty() && alone.recoding.sex, "{:?}", alone.recoding);
     let first = recoded(&people, Recoding { birth_date: false, sex: false, ..Recoding::NONE });
     let had = earlier(&left(&people, &first, true));
-    let both = gate(&add(&people), &tables(), GateRules::new(8), &Population::Unknown, &[had]);
+    let both = gate(&add(&people), &tables(), GateRules::new(8), &Population::Unknown, &had);
     let both = both.expect("reachable");
     assert!(!both.recoding.sex, "the years are known, so the sex is withheld");
     assert_eq!(both.report.earlier, 1);
@@ -431,8 +433,7 @@ fn deaths_that_an_earlier_release_told_count_in_one_without_them() {
     let mut survivors_or_not = People::new(&tables(), false).expect("known");
     survivors_or_not.add(&batches(&people).0, None).expect("the table");
     let gated = |had: Earlier| {
-        gate(&survivors_or_not, &tables(), GateRules::new(5), &Population::Unknown, &[had])
-            .expect("reachable")
+        gate(&survivors_or_not, &tables(), GateRules::new(5), &Population::Unknown, &had).expect("reachable")
     };
     let told = gated(earlier(&left(&people, &first, true)));
     assert!(!told.recoding.race, "three of the twenty dead have that race");
@@ -445,7 +446,7 @@ fn deaths_that_no_earlier_release_told_are_withheld_by_themselves() {
     let people = dead_and_alive();
     let first = recoded(&people, Recoding::NONE);
     let had = earlier(&left(&people, &first, false));
-    let both = gate(&add(&people), &tables(), GateRules::new(5), &Population::Unknown, &[had]);
+    let both = gate(&add(&people), &tables(), GateRules::new(5), &Population::Unknown, &had);
     let both = both.expect("without the dates of death nobody is rarer than before");
     assert!(!both.recoding.death && both.suppressed.is_empty(), "{:?}", both.recoding);
 }
@@ -460,7 +461,7 @@ fn values_that_differ_from_an_earlier_release_tell_people_apart() {
     let had = earlier(&left(&people, &recoded(&people, Recoding::NONE), true));
     people[7].state = Some("MO");
     let gated =
-        gate(&add(&people), &tables(), GateRules::new(5), &Population::Unknown, &[had]).expect("reachable");
+        gate(&add(&people), &tables(), GateRules::new(5), &Population::Unknown, &had).expect("reachable");
     assert!(gated.recoding.place == Place::Withheld || gated.suppressed == BTreeSet::from([8]), "{gated:?}");
     assert!(gated.report.after.smallest_class >= 5);
 }
@@ -472,9 +473,10 @@ fn a_person_whom_an_earlier_release_had_as_two_is_like_nobody_else() {
     let mut rare = people.clone();
     rare[1].year = 1951;
     let other = left(&rare, &recoded(&rare, Recoding::NONE), true);
-    let as_two = Earlier::new(&other, |id| if id <= 2 { vec![1] } else { vec![id] }).expect("few values");
+    let mut as_two = Earlier::none();
+    as_two.add(&other, |id| if id <= 2 { vec![1] } else { vec![id] }).expect("few values");
     let gated =
-        |had| gate(&released, &tables(), GateRules::new(5), &Population::Unknown, &[had]).expect("reachable");
+        |had| gate(&released, &tables(), GateRules::new(5), &Population::Unknown, &had).expect("reachable");
     assert_eq!(gated(as_two).suppressed, BTreeSet::from([1, 2]));
     assert!(gated(earlier(&released)).suppressed.is_empty());
 }

@@ -16,7 +16,7 @@ use crate::web::auth::{Caller, Principal, Role};
 use crate::web::error::Problem;
 use crate::web::schema::{DuoTerm, Instant, Sha256Hex, Slug};
 
-/// A count that was answered, or refused.
+/// A count that was answered.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct AnsweredCount {
     /// Its entry in the ledger.
@@ -39,7 +39,7 @@ pub struct AnsweredCount {
     /// The cohort definition itself: who was counted.
     #[schema(value_type = Option<Object>)]
     pub cohort_definition: Option<Value>,
-    /// The answer: about this many people. Null if it was otherwise or refused, and for contributors and for boards of
+    /// The answer: about this many people. Null if it was otherwise, and for contributors and for boards of
     /// only some of the hospitals, who see that their data was counted and not what was found at others.
     pub about: Option<u64>,
     /// The answer: fewer than this many.
