@@ -50,7 +50,8 @@ impl LineWorker for FhirMapper<'_> {
 }
 
 /// The reference pass: adds the export's people to `persons` in file order, hands each to `sink`, and gives birth dates,
-/// medications and what was deleted. Counts nothing; the second pass does.
+/// medications and what was deleted, and of each file that it reads how far it was read. Counts nothing; the second pass
+/// does. Who was deleted is for the caller to settle ([`References::find_deleted`]).
 ///
 /// # Errors
 /// [`IntakeError`] where the machine fails.
@@ -59,7 +60,7 @@ pub fn read_references(
     limits: &Limits,
     persons: &mut PersonIndex,
     sink: &mut (dyn PatientSink + Send),
-) -> Result<References, IntakeError> {
+) -> Result<(References, Vec<FileReport>), IntakeError> {
     let files: Vec<&InputFile> = export
         .inputs
         .iter()
@@ -71,9 +72,9 @@ pub fn read_references(
         .collect();
     let mut workers = [Looking(ReferencePass::new(persons, sink))];
     let unheard = Quarantine::new(0, Box::new(io::sink()));
-    read_lines(&files, limits, &mut workers, &unheard, &|_| ())?;
+    let read = read_lines(&files, limits, &mut workers, &unheard, &|_| ())?;
     let [Looking(pass)] = workers;
-    Ok(pass.finish())
+    Ok((pass.finish(), FileReport::all(&files, &read.files)))
 }
 
 /// One thread of [`read_versions`].
@@ -136,18 +137,7 @@ pub fn map_fhir(
     // Largest first, so that no thread is left alone with a large file at the end; ordinals do not change.
     files.sort_by_key(|input| std::cmp::Reverse(input.bytes));
     let read = read_lines(&files, limits, mappers, quarantine, progress)?;
-    let mut reports: Vec<FileReport> = files
-        .iter()
-        .zip(&read.files)
-        .map(|(input, file)| FileReport {
-            ordinal: input.ordinal,
-            name: input.name,
-            kind: input.kind.label(),
-            bytes: input.bytes,
-            lines: file.lines,
-            stopped: file.stopped,
-        })
-        .collect();
+    let mut reports = FileReport::all(&files, &read.files);
     reports.sort_by_key(|report| report.ordinal);
     Ok((read, reports))
 }

@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::discover::{NameDigest, Stranger};
+use super::discover::{InputFile, NameDigest, Stranger};
+use super::lines::FileRead;
 use crate::mapping::outcome::{Locator, Outcome, Reason, Rule};
 
 /// Counts of one resource type or table.
@@ -196,6 +197,21 @@ pub struct FileReport {
     /// Why reading stopped before its end, where it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Rule>,
+}
+
+impl FileReport {
+    /// Of files that were read so far, in the same order.
+    pub fn all(files: &[&InputFile], read: &[FileRead]) -> Vec<Self> {
+        let report = |(input, file): (&&InputFile, &FileRead)| Self {
+            ordinal: input.ordinal,
+            name: input.name,
+            kind: input.kind.label(),
+            bytes: input.bytes,
+            lines: file.lines,
+            stopped: file.stopped,
+        };
+        files.iter().zip(read).map(report).collect()
+    }
 }
 
 /// The report of one intake.

@@ -279,7 +279,8 @@ impl<'c> FhirMapper<'c> {
         let row_key = self.hasher.row_key(kind, id);
         self.stated_key = Some(row_key);
         let person = self.subject(subject, patient_required)?;
-        if self.ctx.references.is_deleted_row(row_key) || self.ctx.references.is_deleted_person(person) {
+        let references = self.ctx.references;
+        if references.is_deleted_row(row_key) || references.is_deleted_person(self.ctx.persons, person) {
             return Err(Outcome::Unmapped(reason::DELETED).into());
         }
         let visit_key = match encounter.and_then(Reference::target) {
