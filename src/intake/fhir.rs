@@ -1,10 +1,8 @@
 //! The passes over an export's FHIR files.
 //!
 //! The arrow `intake → mapping` for FHIR: [`read_references`] finds people and medications, then, when the flow has given
-//! people their subject ids, [`map_fhir`] maps every line of every file once and accounts for it. Only where a record came
-//! several times, [`read_versions`] asks those lines when they came about.
+//! people their subject ids, [`map_fhir`] maps every line of every file once and accounts for it.
 
-use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::discover::{Export, InputFile, IntakeError};
@@ -12,7 +10,7 @@ use super::kinds::InputKind;
 use super::limits::Limits;
 use super::lines::{LineWorker, LinesRead, read_lines};
 use super::report::{FileReport, Quarantine};
-use crate::mapping::fhir::{FhirMapper, PatientSink, ReferencePass, References, Version};
+use crate::mapping::fhir::{FhirMapper, PatientSink, ReferencePass, References};
 use crate::mapping::outcome::{Locator, Outcome};
 use crate::mapping::{PersonIndex, StageError};
 
@@ -75,46 +73,6 @@ pub fn read_references(
     let read = read_lines(&files, limits, &mut workers, &unheard, &|_| ())?;
     let [Looking(pass)] = workers;
     Ok((pass.finish(), FileReport::all(&files, &read.files)))
-}
-
-/// One thread of [`read_versions`].
-struct Dating<'w> {
-    wanted: &'w HashSet<u64>,
-    found: Vec<(u64, Version)>,
-}
-
-impl LineWorker for Dating<'_> {
-    fn line(
-        &mut self,
-        _: &InputFile,
-        at: Locator,
-        line: &str,
-    ) -> Result<(&'static str, Outcome), StageError> {
-        if self.wanted.contains(&at.ordinal()) {
-            self.found.push((at.ordinal(), Version::of(line)));
-        }
-        Ok(("", Outcome::Mapped))
-    }
-}
-
-/// Reads again those lines that state records of which the export has several versions, by their locators. Files without
-/// such lines are not read. Counts nothing.
-///
-/// # Errors
-/// [`IntakeError`] where the machine fails.
-pub fn read_versions(
-    export: &Export,
-    limits: &Limits,
-    wanted: &HashSet<u64>,
-) -> Result<HashMap<u64, Version>, IntakeError> {
-    let of: HashSet<u32> = wanted.iter().map(|line| (line >> 40) as u32).collect();
-    let files = export.inputs.iter().filter(|i| matches!(i.kind, InputKind::Fhir(_)));
-    let files: Vec<&InputFile> = files.filter(|i| of.contains(&i.ordinal)).collect();
-    let threads = limits.threads.get();
-    let mut workers: Vec<Dating<'_>> = (0..threads).map(|_| Dating { wanted, found: Vec::new() }).collect();
-    let unheard = Quarantine::new(0, Box::new(io::sink()));
-    read_lines(&files, limits, &mut workers, &unheard, &|_| ())?;
-    Ok(workers.into_iter().flat_map(|worker| worker.found).collect())
 }
 
 /// The mapping pass: every line of every FHIR file, deletions included, on one thread for each mapper. Gives the counts

@@ -77,13 +77,13 @@ impl Tally {
         *self.rules.entry(rule).or_default() += 1;
     }
 
-    /// A record that was counted as mapped turns out to have made no row after all (its person has another).
-    pub fn move_to_unmapped(&mut self, type_name: &'static str, reason: Reason) {
+    /// `records` that were counted as mapped turn out to have made no row after all (their person has another).
+    pub fn move_to_unmapped(&mut self, type_name: &'static str, reason: Reason, records: u64) {
         for counts in [&mut self.total, self.types.entry(type_name).or_default()] {
-            counts.mapped = counts.mapped.saturating_sub(1);
-            counts.unmapped += 1;
+            counts.mapped = counts.mapped.saturating_sub(records);
+            counts.unmapped += records;
         }
-        *self.reasons.entry(type_name).or_default().entry(reason).or_default() += 1;
+        *self.reasons.entry(type_name).or_default().entry(reason).or_default() += records;
     }
 
     /// Adds another thread's counts.

@@ -306,12 +306,12 @@ pub(super) fn reclassify(
         if line.reason.quarantines() {
             lines.move_to_quarantine(kind, line.reason.as_str());
         } else {
-            lines.move_to_unmapped(kind, line.reason.as_str());
+            lines.move_to_unmapped(kind, line.reason.as_str(), 1);
         }
     }
     for ordinal in suppressed {
         let kind = counted_as(lines, kinds.get(&((ordinal >> 40) as u32)).copied(), "");
-        lines.move_to_unmapped(kind, "suppressed-person");
+        lines.move_to_unmapped(kind, "suppressed-person", 1);
     }
 }
 

@@ -98,7 +98,8 @@ impl<'c> OmopMapper<'c> {
         // A row that is not what it should be states nothing.
         if let (Some(key), Outcome::Mapped | Outcome::Unmapped(_)) = (self.stated_key, outcome) {
             let mapped = outcome == Outcome::Mapped;
-            self.rows.stated(Stated { key, ordinal: at.ordinal(), mapped })?;
+            let ordinal = at.ordinal();
+            self.rows.stated(Stated { key, ordinal, mapped, kind: None, updated: None })?;
             // What the version before has of it goes, also where it was another person's.
             if self.ctx.persons.continues() {
                 self.noted.restated.push(key);
