@@ -27,7 +27,15 @@ pub(super) fn batch(records: &[Stated]) -> Result<RecordBatch, GatherError> {
     let keys = UInt64Array::from_iter_values(records.iter().map(|r| r.key));
     let ordinals = UInt64Array::from_iter_values(records.iter().map(|r| r.ordinal));
     let mapped: BooleanArray = records.iter().map(|r| Some(r.mapped)).collect();
-    let kinds: UInt8Array = records.iter().map(|r| r.kind.and_then(types::place)).collect();
+    // Lines of one type mostly follow each other.
+    let (mut kind, mut place) = (None, None);
+    let mut place_of = |of: Option<&'static str>| {
+        if of != kind {
+            (kind, place) = (of, of.and_then(types::place));
+        }
+        place
+    };
+    let kinds: UInt8Array = records.iter().map(|r| place_of(r.kind)).collect();
     let updated: Int64Array = records.iter().map(|r| r.updated.map(Timestamp::millis)).collect();
     let columns: Vec<Arc<dyn Array>> =
         vec![Arc::new(keys), Arc::new(ordinals), Arc::new(mapped), Arc::new(kinds), Arc::new(updated)];
