@@ -227,7 +227,8 @@ impl Bench {
         let hasher = KeyedHasher::new(&[3; 32]);
         let export = intake::discover(dir, &limits, &hasher)?;
         let mut persons = PersonIndex::new(hasher);
-        let references = intake::read_references(&export, &limits, &mut persons, &mut Nobody)?;
+        let (mut references, _) = intake::read_references(&export, &limits, &mut persons, &mut Nobody)?;
+        references.find_deleted(&persons);
         let (tables, rules) = (Tables::embedded()?, FhirRules::embedded()?);
         Ok(Self { export, limits, tables, persons, references, rules })
     }

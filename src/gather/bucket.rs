@@ -241,10 +241,11 @@ impl Gathering<'_> {
     /// Rows without those of versions that do not count.
     fn without_superseded(&self, rows: RecordBatch) -> Result<RecordBatch, GatherError> {
         let ordinals = rows.column(ORDINAL).as_primitive::<UInt64Type>().values();
-        if self.superseded.is_empty() || !ordinals.iter().any(|line| self.superseded.contains(line)) {
+        if self.superseded.is_empty() || !ordinals.iter().any(|line| self.superseded.contains(*line)) {
             return Ok(rows);
         }
-        let stays: BooleanArray = ordinals.iter().map(|line| Some(!self.superseded.contains(line))).collect();
+        let stays: BooleanArray =
+            ordinals.iter().map(|line| Some(!self.superseded.contains(*line))).collect();
         Ok(filter_record_batch(&rows, &stays)?)
     }
 

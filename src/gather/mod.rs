@@ -2,7 +2,7 @@
 //!
 //! The arrow `mapping → gather → derive`. Each mapping thread has a [`GatherSink`], which sorts every batch by the bucket
 //! of its people and keeps it in memory up to a limit, beyond which pieces go to an encrypted spill file. When all input
-//! is read, [`Gathering::repeated`] says which records came several times, and [`Gathering::bucket`] takes one bucket at a
+//! is read, [`Gathering::versions`] says which records came several times, and [`Gathering::bucket`] takes one bucket at a
 //! time: versions that do not count and dates that are none are dropped, people who turned out to be one are made one, rows
 //! are sorted by (person, start date, locator), visits are resolved, and event ids are given.
 //!

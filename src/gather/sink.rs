@@ -12,6 +12,7 @@ use almoner_model::Tables;
 use arrow::array::{AsArray, RecordBatch, UInt32Array};
 use arrow::compute::{concat_batches, take_record_batch};
 use arrow::datatypes::{UInt32Type, UInt64Type};
+use roaring::RoaringTreemap;
 
 use super::spill::SpillFile;
 use super::{GatherError, Layout, SpillKey, versions};
@@ -32,7 +33,7 @@ pub struct Gathering<'p> {
     bytes_max: usize,
     /// Which dates can be the date of something.
     pub(super) dates: Plausible,
-    pub(super) superseded: HashSet<u64>,
+    pub(super) superseded: RoaringTreemap,
     pub(super) left_out: HashSet<u64>,
     parts: Vec<Arc<RwLock<Part>>>,
 }
@@ -42,7 +43,7 @@ struct Part {
     blocks: Vec<Block>,
     bytes: usize,
     spill: Option<SpillFile>,
-    suppressed: HashSet<u64>,
+    suppressed: RoaringTreemap,
 }
 
 /// Rows of one table, sorted by bucket.
@@ -80,7 +81,7 @@ impl<'p> Gathering<'p> {
             key,
             bytes_max,
             dates,
-            superseded: HashSet::new(),
+            superseded: RoaringTreemap::new(),
             left_out: HashSet::new(),
             parts: Vec::new(),
         }
@@ -93,7 +94,7 @@ impl<'p> Gathering<'p> {
 
     /// A sink for one more thread.
     pub fn sink(&mut self) -> GatherSink<'p> {
-        let part = Part { blocks: Vec::new(), bytes: 0, spill: None, suppressed: HashSet::new() };
+        let part = Part { blocks: Vec::new(), bytes: 0, spill: None, suppressed: RoaringTreemap::new() };
         let part = Arc::new(RwLock::new(part));
         let number = self.parts.len() as u32;
         self.parts.push(Arc::clone(&part));
@@ -111,22 +112,22 @@ impl<'p> Gathering<'p> {
     }
 
     /// Locators of lines whose person is suppressed: they were not kept. Without superseded ones.
-    pub fn suppressed(&self) -> HashSet<u64> {
-        let mut all = HashSet::new();
+    pub fn suppressed(&self) -> RoaringTreemap {
+        let mut all = RoaringTreemap::new();
         for part in &self.parts {
-            all.extend(read(part).suppressed.iter().filter(|line| !self.superseded.contains(line)));
+            all |= &read(part).suppressed;
         }
-        all
+        all - &self.superseded
     }
 
     /// Sets lines aside that state versions of records which do not count. Their rows go without a word.
-    pub fn supersede(&mut self, lines: HashSet<u64>) {
+    pub fn supersede(&mut self, lines: RoaringTreemap) {
         self.superseded = lines;
     }
 
     /// Whether a line states a version that does not count.
     pub fn is_superseded(&self, line: u64) -> bool {
-        self.superseded.contains(&line)
+        self.superseded.contains(line)
     }
 
     /// Leaves out all rows of these records, whose lines are quarantined for want of their medication.

@@ -1,7 +1,7 @@
 //! Gathering: the same rows give the same persons, however they came; duplicates, merges and links.
 
 use almoner_deid::Plausible;
-use almoner_model::{Date, SeededEntropy, SubjectId, Tables};
+use almoner_model::{Date, SeededEntropy, SubjectId, Tables, Timestamp};
 use arrow::array::{Array, AsArray};
 use arrow::datatypes::{Date32Type, Int64Type};
 use proptest::prelude::*;
@@ -139,6 +139,13 @@ proptest! {
     }
 }
 
+/// That a line states a record, of a type and time that its number gives.
+fn stated(key: u64, ordinal: u64, mapped: bool) -> Stated {
+    let kind = (!mapped).then_some("Condition");
+    let updated = (ordinal > 10).then(|| Timestamp::from_millis(ordinal as i64 - 100));
+    Stated { key, ordinal, mapped, kind, updated }
+}
+
 #[test]
 fn versions_are_found_whosever_they_are_and_those_that_do_not_count_go_with_all_their_rows() {
     let (index, tables) = (persons(2), Tables::embedded().expect("consistent"));
@@ -162,21 +169,23 @@ fn versions_are_found_whosever_they_are_and_those_that_do_not_count_go_with_all_
             for row in rows {
                 stage(&mut builder, row);
                 if row.table != "measurement" || row.line == 30 {
-                    let stated = Stated { key: row.key, ordinal: row.line, mapped: true };
+                    let stated = stated(row.key, row.line, true);
                     builder.stated(stated).expect("kept");
                 }
             }
             // One that made no row is a version as well.
             if sink == 0 {
-                builder.stated(Stated { key: 7 << 60, ordinal: 15, mapped: false }).expect("kept");
+                builder.stated(stated(7 << 60, 15, false)).expect("kept");
             }
             builder.finish().expect("kept");
         }
-        let repeated: Vec<Stated> =
-            (0..1 << bits).flat_map(|p| gathering.repeated(p).expect("read")).collect();
-        let stated = |ordinal, mapped| Stated { key: 7 << 60, ordinal, mapped };
-        assert_eq!(repeated, [stated(10, true), stated(15, false), stated(20, true)]);
-        gathering.supersede([20, 15].into());
+        let mut found = Vec::new();
+        for part in 0..1 << bits {
+            gathering.versions(part, |same| found.push(same.to_vec())).expect("read");
+        }
+        let expected = [(10, true), (15, false), (20, true)];
+        assert_eq!(found, [expected.map(|(line, mapped)| stated(7 << 60, line, mapped)).to_vec()]);
+        gathering.supersede([20, 15].into_iter().collect());
         let all: Vec<_> = (0..1 << bits).map(|b| gathering.bucket(b).expect("gathered").report).collect();
         assert!(all.iter().all(|report| report.dropped.is_empty()), "the flow counts them");
         assert_eq!(all.iter().flat_map(|report| report.rows.values()).sum::<u64>(), 4);

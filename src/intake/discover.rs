@@ -1,8 +1,10 @@
 //! Finding the inputs of an export: a folder with folders in it, a single zip archive, or a list of spooled uploads.
 //!
-//! The start of the arrow `export → intake`. Every entry, an archive's members included, gets an ordinal in the order of
-//! its path, so that the same export is always numbered alike; reports name files by ordinal and keyed digest, because
-//! bulk file names contain patients' names. What is not an input is left alone and listed. Nothing is unpacked to disk.
+//! The start of the arrow `export → intake`. Every entry, an archive's members included, gets an ordinal: first inputs, in
+//! the order of their paths, then archives that cannot be opened, then what else is left alone. So the same export is always
+//! numbered alike, in a folder and pushed to a server, which is sent inputs and archives only and under other names. Reports
+//! name files by ordinal and keyed digest, because bulk file names contain patients' names. What is not an input is left
+//! alone and listed. Nothing is unpacked to disk.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -232,15 +234,20 @@ pub fn classify(entries: Vec<Entry>, limits: &Limits, names: &KeyedHasher) -> Re
     Ok(export)
 }
 
-/// What each entry is, archives' members included, in the order of paths.
-fn judged(entries: Vec<Entry>, limits: &Limits) -> Result<Vec<Found>, IntakeError> {
+/// What each entry is, archives' members included, by ordinal. An archive's members stand where the archive does.
+fn judged(mut entries: Vec<Entry>, limits: &Limits) -> Result<Vec<Found>, IntakeError> {
+    entries.sort_by(|a, b| a.path.cmp(&b.path));
     let mut found = Vec::new();
     for entry in entries {
         match entry.raw {
             Err(reason) => found.push((entry.path, Err(reason))),
             Ok(raw) => match judge(&entry.path) {
                 (Judged::Stranger(reason), _) => found.push((entry.path, Err(reason))),
-                (Judged::Zip, _) => members(&entry.path, &raw, limits, &mut found),
+                (Judged::Zip, _) => {
+                    let first = found.len();
+                    members(&entry.path, &raw, limits, &mut found);
+                    found[first..].sort_by(|a, b| a.0.cmp(&b.0));
+                }
                 (Judged::Input(kind), gzip) => {
                     let packing = if gzip { Packing::Gzip } else { Packing::Plain };
                     found.push((entry.path, Ok((kind, ByteSource::new(raw, packing)))));
@@ -251,8 +258,12 @@ fn judged(entries: Vec<Entry>, limits: &Limits) -> Result<Vec<Found>, IntakeErro
             return Err(IntakeError::TooManyFiles(limits.files_max));
         }
     }
-    found.sort_by(|a, b| a.0.cmp(&b.0));
     prefer_one_form(&mut found);
+    found.sort_by_key(|(_, judged)| match judged {
+        Ok(_) => 0,
+        Err(stranger::ARCHIVE_DAMAGED) => 1,
+        Err(_) => 2,
+    });
     Ok(found)
 }
 

@@ -1,10 +1,8 @@
 //! The passes over an export's FHIR files.
 //!
 //! The arrow `intake → mapping` for FHIR: [`read_references`] finds people and medications, then, when the flow has given
-//! people their subject ids, [`map_fhir`] maps every line of every file once and accounts for it. Only where a record came
-//! several times, [`read_versions`] asks those lines when they came about.
+//! people their subject ids, [`map_fhir`] maps every line of every file once and accounts for it.
 
-use std::collections::{HashMap, HashSet};
 use std::io;
 
 use super::discover::{Export, InputFile, IntakeError};
@@ -12,7 +10,7 @@ use super::kinds::InputKind;
 use super::limits::Limits;
 use super::lines::{LineWorker, LinesRead, read_lines};
 use super::report::{FileReport, Quarantine};
-use crate::mapping::fhir::{FhirMapper, PatientSink, ReferencePass, References, Version};
+use crate::mapping::fhir::{FhirMapper, PatientSink, ReferencePass, References};
 use crate::mapping::outcome::{Locator, Outcome};
 use crate::mapping::{PersonIndex, StageError};
 
@@ -50,7 +48,8 @@ impl LineWorker for FhirMapper<'_> {
 }
 
 /// The reference pass: adds the export's people to `persons` in file order, hands each to `sink`, and gives birth dates,
-/// medications and what was deleted. Counts nothing; the second pass does.
+/// medications and what was deleted, and of each file that it reads how far it was read. Counts nothing; the second pass
+/// does. Who was deleted is for the caller to settle ([`References::find_deleted`]).
 ///
 /// # Errors
 /// [`IntakeError`] where the machine fails.
@@ -59,7 +58,7 @@ pub fn read_references(
     limits: &Limits,
     persons: &mut PersonIndex,
     sink: &mut (dyn PatientSink + Send),
-) -> Result<References, IntakeError> {
+) -> Result<(References, Vec<FileReport>), IntakeError> {
     let files: Vec<&InputFile> = export
         .inputs
         .iter()
@@ -71,49 +70,9 @@ pub fn read_references(
         .collect();
     let mut workers = [Looking(ReferencePass::new(persons, sink))];
     let unheard = Quarantine::new(0, Box::new(io::sink()));
-    read_lines(&files, limits, &mut workers, &unheard, &|_| ())?;
+    let read = read_lines(&files, limits, &mut workers, &unheard, &|_| ())?;
     let [Looking(pass)] = workers;
-    Ok(pass.finish())
-}
-
-/// One thread of [`read_versions`].
-struct Dating<'w> {
-    wanted: &'w HashSet<u64>,
-    found: Vec<(u64, Version)>,
-}
-
-impl LineWorker for Dating<'_> {
-    fn line(
-        &mut self,
-        _: &InputFile,
-        at: Locator,
-        line: &str,
-    ) -> Result<(&'static str, Outcome), StageError> {
-        if self.wanted.contains(&at.ordinal()) {
-            self.found.push((at.ordinal(), Version::of(line)));
-        }
-        Ok(("", Outcome::Mapped))
-    }
-}
-
-/// Reads again those lines that state records of which the export has several versions, by their locators. Files without
-/// such lines are not read. Counts nothing.
-///
-/// # Errors
-/// [`IntakeError`] where the machine fails.
-pub fn read_versions(
-    export: &Export,
-    limits: &Limits,
-    wanted: &HashSet<u64>,
-) -> Result<HashMap<u64, Version>, IntakeError> {
-    let of: HashSet<u32> = wanted.iter().map(|line| (line >> 40) as u32).collect();
-    let files = export.inputs.iter().filter(|i| matches!(i.kind, InputKind::Fhir(_)));
-    let files: Vec<&InputFile> = files.filter(|i| of.contains(&i.ordinal)).collect();
-    let threads = limits.threads.get();
-    let mut workers: Vec<Dating<'_>> = (0..threads).map(|_| Dating { wanted, found: Vec::new() }).collect();
-    let unheard = Quarantine::new(0, Box::new(io::sink()));
-    read_lines(&files, limits, &mut workers, &unheard, &|_| ())?;
-    Ok(workers.into_iter().flat_map(|worker| worker.found).collect())
+    Ok((pass.finish(), FileReport::all(&files, &read.files)))
 }
 
 /// The mapping pass: every line of every FHIR file, deletions included, on one thread for each mapper. Gives the counts
@@ -136,18 +95,7 @@ pub fn map_fhir(
     // Largest first, so that no thread is left alone with a large file at the end; ordinals do not change.
     files.sort_by_key(|input| std::cmp::Reverse(input.bytes));
     let read = read_lines(&files, limits, mappers, quarantine, progress)?;
-    let mut reports: Vec<FileReport> = files
-        .iter()
-        .zip(&read.files)
-        .map(|(input, file)| FileReport {
-            ordinal: input.ordinal,
-            name: input.name,
-            kind: input.kind.label(),
-            bytes: input.bytes,
-            lines: file.lines,
-            stopped: file.stopped,
-        })
-        .collect();
+    let mut reports = FileReport::all(&files, &read.files);
     reports.sort_by_key(|report| report.ordinal);
     Ok((read, reports))
 }

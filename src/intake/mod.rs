@@ -19,7 +19,7 @@ pub mod vocabulary;
 pub use discover::{
     Entry, Export, InputFile, IntakeError, Listed, NameDigest, Stranger, classify, discover, list,
 };
-pub use fhir::{map_fhir, read_references, read_versions};
+pub use fhir::{map_fhir, read_references};
 pub use kinds::{FhirFile, InputKind, TableFormat, canonical_name, left_alone};
 pub use limits::Limits;
 pub use lines::{FileRead, LineWorker, LinesRead, read_lines};

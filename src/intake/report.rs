@@ -9,7 +9,8 @@ use std::sync::{Mutex, PoisonError};
 
 use serde::Serialize;
 
-use super::discover::{NameDigest, Stranger};
+use super::discover::{InputFile, NameDigest, Stranger};
+use super::lines::FileRead;
 use crate::mapping::outcome::{Locator, Outcome, Reason, Rule};
 
 /// Counts of one resource type or table.
@@ -76,13 +77,13 @@ impl Tally {
         *self.rules.entry(rule).or_default() += 1;
     }
 
-    /// A record that was counted as mapped turns out to have made no row after all (its person has another).
-    pub fn move_to_unmapped(&mut self, type_name: &'static str, reason: Reason) {
+    /// `records` that were counted as mapped turn out to have made no row after all (their person has another).
+    pub fn move_to_unmapped(&mut self, type_name: &'static str, reason: Reason, records: u64) {
         for counts in [&mut self.total, self.types.entry(type_name).or_default()] {
-            counts.mapped = counts.mapped.saturating_sub(1);
-            counts.unmapped += 1;
+            counts.mapped = counts.mapped.saturating_sub(records);
+            counts.unmapped += records;
         }
-        *self.reasons.entry(type_name).or_default().entry(reason).or_default() += 1;
+        *self.reasons.entry(type_name).or_default().entry(reason).or_default() += records;
     }
 
     /// Adds another thread's counts.
@@ -196,6 +197,21 @@ pub struct FileReport {
     /// Why reading stopped before its end, where it did.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub stopped: Option<Rule>,
+}
+
+impl FileReport {
+    /// Of files that were read so far, in the same order.
+    pub fn all(files: &[&InputFile], read: &[FileRead]) -> Vec<Self> {
+        let report = |(input, file): (&&InputFile, &FileRead)| Self {
+            ordinal: input.ordinal,
+            name: input.name,
+            kind: input.kind.label(),
+            bytes: input.bytes,
+            lines: file.lines,
+            stopped: file.stopped,
+        };
+        files.iter().zip(read).map(report).collect()
+    }
 }
 
 /// The report of one intake.

@@ -102,7 +102,8 @@ fn run(dir: &Path, limits: &Limits) -> Ran {
     let export = discover(dir, limits, &hasher()).expect("an export");
     let mut persons = PersonIndex::new(hasher());
     let mut seen = Seen::default();
-    let references = read_references(&export, limits, &mut persons, &mut seen).expect("read");
+    let (mut references, _) = read_references(&export, limits, &mut persons, &mut seen).expect("read");
+    references.find_deleted(&persons);
     let kept = Kept::default();
     let rules = FhirRules::embedded().expect("consistent");
     let ctx = FhirContext {

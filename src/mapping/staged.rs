@@ -21,7 +21,7 @@
 
 use std::sync::Arc;
 
-use almoner_model::{ColumnType, Date, IdentifierClass, TableSpec, Tables};
+use almoner_model::{ColumnType, Date, IdentifierClass, TableSpec, Tables, Timestamp};
 use arrow::array::{
     ArrayRef, BooleanArray, Date32Array, Float64Array, Int64Array, RecordBatch, StringArray,
     TimestampMicrosecondArray, UInt32Array, UInt64Array,
@@ -66,6 +66,10 @@ pub struct Stated {
     pub ordinal: u64,
     /// Whether the line counts as mapped.
     pub mapped: bool,
+    /// The resource type that the line counts as; `None` for a row of a table, which counts as what its file holds.
+    pub kind: Option<&'static str>,
+    /// When the version came about, where the line says so in a way that can be read.
+    pub updated: Option<Timestamp>,
 }
 
 /// Where staged batches go.

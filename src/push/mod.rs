@@ -374,3 +374,70 @@ impl Push {
 fn strange() -> PushError {
     PushError::Address("what answers there is not an almoner server".into())
 }
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use super::*;
+    use crate::intake::{Entry, Limits, LocalFile, classify, list};
+    use crate::jobs::Silent;
+    use crate::mapping::KeyedHasher;
+
+    fn zip(path: &Path, members: &[&str]) {
+        let mut writer = zip::ZipWriter::new(File::create(path).expect("made"));
+        for name in members {
+            writer.start_file(*name, zip::write::SimpleFileOptions::default()).expect("begun");
+        }
+        writer.finish().expect("written");
+    }
+
+    #[test]
+    fn the_server_numbers_files_as_their_holder_does() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let at = |name: &str| {
+            let path = dir.path().join(name);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("made");
+            path
+        };
+        for name in [
+            ".hidden",
+            "a/readme.txt",
+            "b/Condition.ndjson",
+            "b/log.ndjson",
+            "c-Observation.ndjson",
+            "c.zip-Encounter.ndjson",
+            "deleted/Bundle.ndjson",
+            "person.csv",
+            "person/1.parquet",
+            "z/Patient.ndjson.gz",
+        ] {
+            fs::write(at(name), "x").expect("written");
+        }
+        fs::write(at("broken.zip"), "x").expect("written");
+        zip(&at("c.zip"), &["readme.md", "Patient.ndjson", "Device.ndjson", "in/another.zip"]);
+        let limits = Limits::default();
+        let listed = list(dir.path(), &limits).expect("lists");
+        let here: Vec<_> = listed
+            .iter()
+            .filter(|l| l.kind.is_some() || l.left_alone == Some(stranger::ARCHIVE_DAMAGED))
+            .map(|l| (l.ordinal, l.kind.unwrap_or("damaged")))
+            .collect();
+        // As the server gets them: `flows::uploads`.
+        let sent = look(dir.path(), &Silent).expect("found").files;
+        let entries = sent.iter().enumerate().map(|(ordinal, file)| Entry {
+            path: format!("{ordinal:06}/{}", file.name),
+            raw: Ok(Arc::new(LocalFile::new(file.path.clone(), file.bytes))),
+        });
+        let export = classify(entries.collect(), &limits, &KeyedHasher::new(&[1; 32])).expect("an export");
+        let damaged = export.strangers.iter().filter(|s| s.reason == stranger::ARCHIVE_DAMAGED);
+        let there: Vec<_> = export
+            .inputs
+            .iter()
+            .map(|input| (input.ordinal, input.kind.label()))
+            .chain(damaged.map(|stranger| (stranger.ordinal, "damaged")))
+            .collect();
+        assert_eq!(here, there);
+        assert_eq!(here.len(), 9, "{here:?}");
+    }
+}

@@ -240,6 +240,7 @@ impl<'p> Pass<'_, 'p, '_> {
         let context = OmopContext {
             persons: &self.found.persons,
             people: &self.found.omop,
+            references: &self.found.references,
             vocabulary: self.vocabulary(),
         };
         let mut workers = Vec::new();
@@ -250,14 +251,7 @@ impl<'p> Pass<'_, 'p, '_> {
         let advance = |n: u64| run.progress.advance(n);
         let read = read_tables(&files, run.ctx.limits, &mut workers, self.quarantine, &advance)?;
         self.report.lines.add(&read.tally);
-        self.report.files.extend(files.iter().zip(&read.files).map(|(input, file)| FileReport {
-            ordinal: input.ordinal,
-            name: input.name,
-            kind: input.kind.label(),
-            bytes: input.bytes,
-            lines: file.lines,
-            stopped: file.stopped,
-        }));
+        self.report.files.extend(FileReport::all(&files, &read.files));
         for worker in workers {
             noted.add(&worker.mapper.finish()?);
         }
@@ -312,12 +306,12 @@ pub(super) fn reclassify(
         if line.reason.quarantines() {
             lines.move_to_quarantine(kind, line.reason.as_str());
         } else {
-            lines.move_to_unmapped(kind, line.reason.as_str());
+            lines.move_to_unmapped(kind, line.reason.as_str(), 1);
         }
     }
     for ordinal in suppressed {
         let kind = counted_as(lines, kinds.get(&((ordinal >> 40) as u32)).copied(), "");
-        lines.move_to_unmapped(kind, "suppressed-person");
+        lines.move_to_unmapped(kind, "suppressed-person", 1);
     }
 }
 

@@ -364,7 +364,7 @@ pub fn run(
     let people = people::find(&run, &export, hasher)?;
     let bits = base.as_ref().map(|base| base.manifest.bucket_bits);
     let mapped = export::map(&run, &export, &people, bits)?;
-    whole::is_complete(&run, &export, &mapped.report)?;
+    whole::is_complete(&run, &export, &mapped.report.files)?;
     let (contributor, agree) = (&run.contributor.body.contributor, run.told.same_person_ids);
     ctx.registry.keep_id_spaces(contributor, &people::forms(&export), people.persons.spaces(), agree)?;
     let mut summary = match &base {

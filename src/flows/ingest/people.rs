@@ -13,7 +13,8 @@ use serde::Serialize;
 use super::{IngestError, Run, whole};
 use crate::dataset::Mode;
 use crate::intake::{
-    Export, InputFile, InputKind, Quarantine, RowWorker, TableFormat, read_references, read_tables,
+    Export, FileReport, InputFile, InputKind, Quarantine, RowWorker, TableFormat, read_references,
+    read_tables,
 };
 use crate::jobs::Unit;
 use crate::mapping::fhir::{PatientFacts, PatientSink, References};
@@ -75,12 +76,13 @@ pub(super) fn find(run: &Run<'_>, export: &Export, hasher: KeyedHasher) -> Resul
         patients: Vec::new(),
         merges: BTreeMap::new(),
     };
-    let references = read_references(export, run.ctx.limits, &mut persons, &mut seen)?;
-    let omop = read_omop(run, export, &mut persons, &mut seen)?;
+    let (references, mut files) = read_references(export, run.ctx.limits, &mut persons, &mut seen)?;
+    let omop = read_omop(run, export, &mut persons, &mut seen, &mut files)?;
     let Seen { patients, merges, .. } = seen;
     let mut found = Found { persons, references, omop, report: PeopleReport::default() };
     // Before anything is written of people whom another hospital's export, sent by mistake, would join and number.
-    whole::has_its_people(run, &run.ctx.registry.known(patients.iter().map(|(_, tokens)| tokens))?)?;
+    let known = run.ctx.registry.known(patients.iter().map(|(_, tokens)| tokens))?;
+    whole::has_its_people(run, export, &files, &known)?;
     resolve(run, &mut found, &patients)?;
     merge(run, &mut found, &patients, &merges)?;
     claim(run, &mut found, &patients)?;
@@ -88,6 +90,7 @@ pub(super) fn find(run: &Run<'_>, export: &Export, hasher: KeyedHasher) -> Resul
         let contributor = run.contributor.body.contributor.clone();
         found.persons.set_outside(Box::new(Known { registry: Arc::clone(run.ctx.registry), contributor }));
     }
+    found.references.find_deleted(&found.persons);
     Ok(found)
 }
 
@@ -292,12 +295,13 @@ fn claim(run: &Run<'_>, found: &mut Found, patients: &[(u32, PatientTokens)]) ->
     Ok(())
 }
 
-/// The reference pass over OMOP: locations, then people, in the order of files.
+/// The reference pass over OMOP: locations, then people, in the order of files. How far each was read is added to `read`.
 fn read_omop(
     run: &Run<'_>,
     export: &Export,
     persons: &mut PersonIndex,
     seen: &mut Seen<'_>,
+    read: &mut Vec<FileReport>,
 ) -> Result<OmopPeople, IngestError> {
     let of = |wanted: &str| -> Vec<&InputFile> {
         let is = |i: &&InputFile| matches!(i.kind, InputKind::Omop { table, .. } if table == wanted);
@@ -307,7 +311,9 @@ fn read_omop(
     let unheard = Quarantine::new(0, Box::new(io::sink()));
     for table in ["location", "person"] {
         let mut workers = [Pass { people: &mut people, persons, seen: Mutex::new(seen), header: Vec::new() }];
-        read_tables(&of(table), run.ctx.limits, &mut workers, &unheard, &|_| ())?;
+        let files = of(table);
+        let lines = read_tables(&files, run.ctx.limits, &mut workers, &unheard, &|_| ())?;
+        read.extend(FileReport::all(&files, &lines.files));
     }
     Ok(people)
 }

@@ -105,11 +105,11 @@ pub(super) fn give_up(writer: &VersionWriter<'_>, error: IngestError) -> IngestE
 }
 
 /// The files that were not read to their end.
-pub(super) fn stopped(report: &IntakeReport) -> impl Iterator<Item = Stopped> + '_ {
+pub(super) fn stopped(files: &[FileReport]) -> impl Iterator<Item = Stopped> + '_ {
     let stopped = |file: &FileReport| {
         file.stopped.map(|rule| Stopped { file: file.ordinal, kind: file.kind, lines: file.lines, rule })
     };
-    report.files.iter().filter_map(stopped)
+    files.iter().filter_map(stopped)
 }
 
 /// Sums up.
@@ -141,7 +141,7 @@ pub(super) fn summary(
         },
         reasons: mapped.report.lines.by_reason(),
         rules: mapped.report.lines.rules.clone(),
-        stopped: stopped(&mapped.report).collect(),
+        stopped: stopped(&mapped.report.files).collect(),
         strangers,
         record_numbers_ambiguous: found.report.record_numbers_ambiguous,
         consents,

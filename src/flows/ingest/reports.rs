@@ -103,7 +103,7 @@ fn lines(out: &mut String, intake: &IntakeReport) {
     );
     say!(out, "export finds the file's name with `almoner inspect EXPORT --files`.");
     say!(out);
-    for Stopped { file, kind, lines, rule } in stopped(intake) {
+    for Stopped { file, kind, lines, rule } in stopped(&intake.files) {
         say!(
             out,
             "**File {file} ({kind}) was not read to its end** ({rule}): {lines} lines came before, and what"

@@ -2,21 +2,40 @@
 //!
 //! Several exports of changes may lie in one folder, and one record in several files, as other people's or as an error the
 //! last time. One version counts, wherever it lies and whosever it is: see [`takes_over`]. The others are superseded, and
-//! their rows go. Exports without such records pay for it with the sorting of keys only; in others the lines in question are
-//! read once more.
+//! their rows go. This is settled part by part of all records; what stays in memory is the set of superseded lines, in
+//! about 2 bytes each.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::{BTreeMap, HashMap};
+use std::sync::Mutex;
+use std::sync::PoisonError;
 use std::sync::atomic::{AtomicU32, Ordering};
-use std::sync::{Mutex, PoisonError};
 
-use almoner_model::Timestamp;
+use roaring::RoaringTreemap;
 
 use super::{IngestError, Run};
 use crate::gather::{GatherError, Gathering};
-use crate::intake::{Export, Tally, read_versions};
+use crate::intake::{Export, Tally};
 use crate::mapping::Stated;
 use crate::mapping::fhir::takes_over;
 use crate::mapping::outcome::reason;
+
+/// What does not count.
+#[derive(Default)]
+struct Superseded {
+    /// Its lines.
+    lines: RoaringTreemap,
+    /// Those that count as mapped so far, by the type or table that they count as.
+    mapped: BTreeMap<&'static str, u64>,
+}
+
+impl Superseded {
+    fn add(&mut self, other: Self) {
+        self.lines |= other.lines;
+        for (kind, records) in other.mapped {
+            *self.mapped.entry(kind).or_default() += records;
+        }
+    }
+}
 
 /// Finds the versions that do not count, takes their rows out of `gathering`, and counts their lines as superseded.
 pub(super) fn settle(
@@ -25,54 +44,55 @@ pub(super) fn settle(
     gathering: &mut Gathering<'_>,
     lines: &mut Tally,
 ) -> Result<(), IngestError> {
-    let repeated = repeated(run, gathering)?;
-    if repeated.is_empty() {
-        return Ok(());
-    }
-    let wanted: HashSet<u64> = repeated.iter().map(|record| record.ordinal).collect();
-    let versions = read_versions(export, run.ctx.limits, &wanted)?;
-    let tables: HashMap<u32, &'static str> =
+    let files: HashMap<u32, &'static str> =
         export.inputs.iter().map(|input| (input.ordinal, input.kind.label())).collect();
-    let mut superseded = HashSet::new();
-    for same in repeated.chunk_by(|a, b| a.key == b.key) {
-        let counts = newest(same, |line| versions.get(&line).and_then(|version| version.updated));
-        for record in same.iter().filter(|record| record.ordinal != counts) {
-            superseded.insert(record.ordinal);
-            let table = tables.get(&((record.ordinal >> 40) as u32)).copied().unwrap_or_default();
-            let kind = versions.get(&record.ordinal).map_or(table, |version| version.kind);
-            if record.mapped {
-                lines.move_to_unmapped(kind, reason::SUPERSEDED);
-            }
-        }
+    let superseded = superseded(run, gathering, &files)?;
+    for (kind, records) in superseded.mapped {
+        lines.move_to_unmapped(kind, reason::SUPERSEDED, records);
     }
-    gathering.supersede(superseded);
+    gathering.supersede(superseded.lines);
     Ok(())
 }
 
-/// The line of the version that counts, of versions in the order of lines.
-fn newest(same: &[Stated], updated: impl Fn(u64) -> Option<Timestamp>) -> u64 {
-    let mut best: Option<(u64, Option<Timestamp>)> = None;
-    for line in same.iter().map(|record| record.ordinal) {
-        let when = updated(line);
-        if best.is_none_or(|(_, before)| takes_over(before, when)) {
-            best = Some((line, when));
+/// The version that counts, of versions in the order of lines.
+fn newest(same: &[Stated]) -> u64 {
+    let mut rest = same.iter();
+    let Some(mut best) = rest.next() else { return 0 };
+    for version in rest {
+        if takes_over(best.updated, version.updated) {
+            best = version;
         }
     }
-    best.map_or(0, |(line, _)| line)
+    best.ordinal
 }
 
-/// Everything that the export states more than once, in the order of keys and lines, on all threads.
-fn repeated(run: &Run<'_>, gathering: &Gathering<'_>) -> Result<Vec<Stated>, IngestError> {
+/// Everything that does not count, on all threads.
+fn superseded(
+    run: &Run<'_>,
+    gathering: &Gathering<'_>,
+    files: &HashMap<u32, &'static str>,
+) -> Result<Superseded, IngestError> {
     let parts = gathering.layout().buckets();
-    let (next, all) = (AtomicU32::new(0), Mutex::new(Vec::new()));
+    let (next, all) = (AtomicU32::new(0), Mutex::new(Superseded::default()));
     let some = || -> Result<(), GatherError> {
         loop {
             let part = next.fetch_add(1, Ordering::SeqCst);
             if part >= parts {
                 return Ok(());
             }
-            let found = gathering.repeated(part)?;
-            all.lock().unwrap_or_else(PoisonError::into_inner).extend(found);
+            let mut found = Superseded::default();
+            gathering.versions(part, |same| {
+                let counts = newest(same);
+                for version in same.iter().filter(|version| version.ordinal != counts) {
+                    found.lines.insert(version.ordinal);
+                    if version.mapped {
+                        let file = files.get(&((version.ordinal >> 40) as u32)).copied();
+                        let kind = version.kind.or(file).unwrap_or_default();
+                        *found.mapped.entry(kind).or_default() += 1;
+                    }
+                }
+            })?;
+            all.lock().unwrap_or_else(PoisonError::into_inner).add(found);
         }
     };
     let threads = run.ctx.limits.threads.get().min(parts as usize);
@@ -87,7 +107,5 @@ fn repeated(run: &Run<'_>, gathering: &Gathering<'_>) -> Result<Vec<Stated>, Ing
         }
         first
     })?;
-    let mut all = all.into_inner().unwrap_or_else(PoisonError::into_inner);
-    all.sort_unstable_by_key(|record: &Stated| (record.key, record.ordinal));
-    Ok(all)
+    Ok(all.into_inner().unwrap_or_else(PoisonError::into_inner))
 }

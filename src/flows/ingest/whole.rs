@@ -15,20 +15,20 @@ use super::{IngestError, Run, Stopped};
 use crate::catalog::{CatalogError, SMALLEST_CELL};
 use crate::dataset::Mode;
 use crate::intake::kinds::stranger;
-use crate::intake::{Export, IntakeReport};
+use crate::intake::{Export, FileReport};
 
 /// How many broken files an error names.
 const NAMED: usize = 5;
 /// What numbers of people are rounded to.
 const ROUND: u64 = 5;
 
-/// Refuses a whole export of which a file was not read to its end.
-pub(super) fn is_complete(run: &Run<'_>, export: &Export, report: &IntakeReport) -> Result<(), IngestError> {
+/// Refuses a whole export of which one of `files` was not read to its end, or an archive cannot be opened.
+pub(super) fn is_complete(run: &Run<'_>, export: &Export, files: &[FileReport]) -> Result<(), IngestError> {
     if run.mode != Mode::Full || run.told.accept_incomplete {
         return Ok(());
     }
     let files =
-        stopped(report).map(|Stopped { file, kind, rule, .. }| format!("file {file} ({kind}): {rule}"));
+        stopped(files).map(|Stopped { file, kind, rule, .. }| format!("file {file} ({kind}): {rule}"));
     let damaged = export.strangers.iter().filter(|s| s.reason == stranger::ARCHIVE_DAMAGED);
     let archives = damaged.map(|s| format!("file {}: {}", s.ordinal, s.reason));
     let broken: Vec<String> = files.chain(archives).collect();
@@ -43,8 +43,14 @@ pub(super) fn is_complete(run: &Run<'_>, export: &Export, report: &IntakeReport)
     Err(IngestError::Incomplete(text))
 }
 
-/// Refuses a whole export that has less than half of the people of the version that it replaces.
-pub(super) fn has_its_people(run: &Run<'_>, sent: &HashSet<SubjectId>) -> Result<(), IngestError> {
+/// Refuses a whole export that has less than half of the people of the version that it replaces. Where `files`, those that
+/// say who is in it, were not all read to their ends, that is why, and is what it is told.
+pub(super) fn has_its_people(
+    run: &Run<'_>,
+    export: &Export,
+    files: &[FileReport],
+    sent: &HashSet<SubjectId>,
+) -> Result<(), IngestError> {
     if run.mode != Mode::Full || run.told.replace_all {
         return Ok(());
     }
@@ -64,6 +70,7 @@ pub(super) fn has_its_people(run: &Run<'_>, sent: &HashSet<SubjectId>) -> Result
     if again * 2 >= before {
         return Ok(());
     }
+    is_complete(run, export, files)?;
     let version = latest.manifest.version;
     Err(IngestError::OtherPeople { version, again: about(again), before: about(before) })
 }

@@ -5,7 +5,7 @@
 //! nothing can go wrong any more, so a quarantined resource leaves none. All rows of one resource have one row key.
 
 use almoner_model::dates::LocalDateTime;
-use almoner_model::{Date, DatePrecision, Sensitive, Tables, Vocabulary};
+use almoner_model::{Date, DatePrecision, Sensitive, Tables, Timestamp, Vocabulary};
 use serde::Deserialize;
 
 use super::columns::{Columns, MissingColumn};
@@ -13,10 +13,10 @@ use super::datatypes::{CodeableConcept, Reference, Text, text};
 use super::findings::{Finding, Findings};
 use super::reference::Target;
 use super::references::References;
-use super::resources::Head;
+use super::resources::{Head, Versioned};
 use super::rules::{CodeRole, FhirRules};
 use super::types;
-use super::version::id_of;
+use super::version::{id_of, last_updated, updated_of};
 use crate::mapping::outcome::{Locator, Outcome, Rule, reason, rule};
 use crate::mapping::vocabulary::ConceptLookup;
 use crate::mapping::{
@@ -118,6 +118,9 @@ impl From<Outcome> for End {
     }
 }
 
+/// When the version of a line came about, if it says so; `None` where the line was not read as its type.
+type Updated = Option<Option<Timestamp>>;
+
 /// A resource mapped, or ended early.
 pub(super) type Mapped = Result<(), End>;
 
@@ -188,17 +191,18 @@ impl<'c> FhirMapper<'c> {
             return Ok((kind, Outcome::broken(rule::MISPLACED)));
         }
         self.stated_key = None;
+        let mut updated = None;
         let outcome = if changes_meaning(kind, line) {
             Outcome::Unmapped(reason::MODIFIED)
         } else {
-            match self.dispatch(kind, at, line) {
+            match self.dispatch(kind, at, line, &mut updated) {
                 Ok(()) => Outcome::Mapped,
                 Err(End::Outcome(outcome)) => outcome,
                 Err(End::Stage(error)) => return Err(error),
             }
         };
         if matches!(kind, "Patient" | "Medication" | "Consent") || makes_event_rows(kind) {
-            self.states(kind, at, line, outcome)?;
+            self.states(kind, at, line, outcome, updated)?;
         }
         Ok((kind, outcome))
     }
@@ -210,6 +214,7 @@ impl<'c> FhirMapper<'c> {
         at: Locator,
         line: &str,
         outcome: Outcome,
+        updated: Updated,
     ) -> Result<(), StageError> {
         let key = match (outcome, self.stated_key) {
             (Outcome::Quarantined { .. }, _) => None,
@@ -217,33 +222,35 @@ impl<'c> FhirMapper<'c> {
             (_, None) => id_of(line).map(|id| self.hasher.row_key(kind, &id)),
         };
         let Some(key) = key else { return Ok(()) };
-        let mapped = outcome == Outcome::Mapped;
-        self.rows.stated(Stated { key, ordinal: at.ordinal(), mapped })?;
+        let (ordinal, mapped) = (at.ordinal(), outcome == Outcome::Mapped);
+        let updated = updated.unwrap_or_else(|| updated_of(line));
+        self.rows.stated(Stated { key, ordinal, mapped, kind: Some(kind), updated })?;
         if self.ctx.persons.continues() && makes_event_rows(kind) {
             self.out.restated.push(key);
         }
         Ok(())
     }
 
-    fn dispatch(&mut self, kind: &str, at: Locator, line: &str) -> Mapped {
+    /// Maps a line of a type. Where it could be read, `updated` is when its version came about, if it says so.
+    fn dispatch(&mut self, kind: &str, at: Locator, line: &str, updated: &mut Updated) -> Mapped {
         match kind {
-            "Observation" => self.observation(at, &read(line)?),
-            "Encounter" => self.encounter(at, &read(line)?),
-            "Condition" => self.condition(at, &read(line)?),
-            "Procedure" => self.procedure(at, &read(line)?),
-            "MedicationRequest" => self.medication_request(at, &read(line)?),
-            "MedicationAdministration" => self.medication_administration(at, &read(line)?),
-            "MedicationStatement" => self.medication_statement(at, &read(line)?),
-            "MedicationDispense" => self.medication_dispense(at, &read(line)?),
-            "Immunization" => self.immunization(at, &read(line)?),
-            "AllergyIntolerance" => self.allergy(at, &read(line)?),
-            "Device" => self.device(at, &read(line)?),
-            "DiagnosticReport" => self.diagnostic_report(at, &read(line)?),
-            "Specimen" => self.specimen(at, &read(line)?),
-            "Patient" => self.patient(at, &read(line)?),
-            "Consent" => self.consent(at, line, &read(line)?),
+            "Observation" => self.observation(at, &dated(line, updated)?),
+            "Encounter" => self.encounter(at, &dated(line, updated)?),
+            "Condition" => self.condition(at, &dated(line, updated)?),
+            "Procedure" => self.procedure(at, &dated(line, updated)?),
+            "MedicationRequest" => self.medication_request(at, &dated(line, updated)?),
+            "MedicationAdministration" => self.medication_administration(at, &dated(line, updated)?),
+            "MedicationStatement" => self.medication_statement(at, &dated(line, updated)?),
+            "MedicationDispense" => self.medication_dispense(at, &dated(line, updated)?),
+            "Immunization" => self.immunization(at, &dated(line, updated)?),
+            "AllergyIntolerance" => self.allergy(at, &dated(line, updated)?),
+            "Device" => self.device(at, &dated(line, updated)?),
+            "DiagnosticReport" => self.diagnostic_report(at, &dated(line, updated)?),
+            "Specimen" => self.specimen(at, &dated(line, updated)?),
+            "Patient" => self.patient(at, &dated(line, updated)?),
+            "Consent" => self.consent(at, line, &dated(line, updated)?),
             "Medication" => {
-                let medication: super::resources::Medication<'_> = read(line)?;
+                let medication: super::resources::Medication<'_> = dated(line, updated)?;
                 self.stated_key = medication.id.as_deref().map(|id| self.hasher.row_key(kind, id));
                 Ok(())
             }
@@ -279,7 +286,8 @@ impl<'c> FhirMapper<'c> {
         let row_key = self.hasher.row_key(kind, id);
         self.stated_key = Some(row_key);
         let person = self.subject(subject, patient_required)?;
-        if self.ctx.references.is_deleted_row(row_key) || self.ctx.references.is_deleted_person(person) {
+        let references = self.ctx.references;
+        if references.is_deleted_row(row_key) || references.is_deleted_person(self.ctx.persons, person) {
             return Err(Outcome::Unmapped(reason::DELETED).into());
         }
         let visit_key = match encounter.and_then(Reference::target) {
@@ -520,6 +528,13 @@ pub(super) fn read<'l, T: Deserialize<'l>>(line: &'l str) -> Result<T, Outcome> 
         rule: fault(&error),
         column: u32::try_from(error.column()).ok().filter(|column| *column > 0),
     })
+}
+
+/// Reads a line as what it should be, and when its version came about.
+fn dated<'l, T: Deserialize<'l> + Versioned>(line: &'l str, updated: &mut Updated) -> Result<T, Outcome> {
+    let resource: T = read(line)?;
+    *updated = Some(last_updated(resource.meta()));
+    Ok(resource)
 }
 
 fn fault(error: &serde_json::Error) -> Rule {

@@ -31,4 +31,4 @@ pub use mapper::{ConsentFound, Deletion, FhirContext, FhirMapper, FhirOutput};
 pub use people::PatientFacts;
 pub use references::{PatientSink, ReferencePass, References};
 pub use rules::{FhirRules, RulesError};
-pub use version::{Version, takes_over};
+pub use version::takes_over;

@@ -119,7 +119,7 @@ impl FhirMapper<'_> {
         }
         let person = self.ctx.persons.find(Form::Fhir, facts.source_id);
         let person = person.ok_or(Outcome::broken(rule::DANGLING_PATIENT))?;
-        if self.ctx.references.is_deleted_person(person) {
+        if self.ctx.references.is_deleted_person(self.ctx.persons, person) {
             return Err(Outcome::Unmapped(reason::DELETED).into());
         }
         let death = match &patient.deceased_date_time {

@@ -5,7 +5,7 @@
 
 use std::collections::{BTreeMap, HashMap, HashSet};
 
-use almoner_model::{Date, Timestamp};
+use almoner_model::{Date, Sensitive, SubjectId, Timestamp};
 
 use super::datatypes::text;
 use super::mapper::{read, type_of};
@@ -31,6 +31,10 @@ pub struct References {
     /// Patient records of the export of which it says so. Of one that was merged into another, the other stays: its events
     /// are the other's.
     deleted_persons: HashSet<u32>,
+    /// In a run that continues earlier ones: who they are, in whichever export their record was.
+    deleted_subjects: HashSet<SubjectId>,
+    /// Ids of patients of whom it says so, until everybody is known.
+    deleted_patients: Vec<Sensitive<String>>,
 }
 
 impl References {
@@ -49,9 +53,24 @@ impl References {
         self.deleted_rows.contains(&row_key)
     }
 
-    /// Whether the export says that this patient was deleted; `person` is who stands for the record after merges.
-    pub fn is_deleted_person(&self, person: u32) -> bool {
+    /// Whether the export says that this patient was deleted; `person` is who stands for the record after merges. What it
+    /// says holds for a person in every form whose ids are of one space.
+    pub fn is_deleted_person(&self, persons: &PersonIndex, person: u32) -> bool {
+        let is_deleted = |subject| self.deleted_subjects.contains(&subject);
         self.deleted_persons.contains(&person)
+            || (!self.deleted_subjects.is_empty() && persons.subject(person).is_some_and(is_deleted))
+    }
+
+    /// Finds the people who were deleted. To be called when everybody is in `persons`, in whatever form they came, and
+    /// merges and subjects are settled.
+    pub fn find_deleted(&mut self, persons: &PersonIndex) {
+        for id in std::mem::take(&mut self.deleted_patients) {
+            self.deleted_persons.extend(persons.own(id.expose()));
+            if persons.continues() && !persons.is_merged_away(id.expose()) {
+                let person = persons.find(Form::Fhir, id.expose());
+                self.deleted_subjects.extend(person.and_then(|person| persons.subject(person)));
+            }
+        }
     }
 
     /// Notes a birth date, which takes the place of what was noted before.
@@ -96,7 +115,6 @@ pub struct ReferencePass<'p> {
     updated: Vec<Option<Timestamp>>,
     /// Loser → id of the winner.
     merges: BTreeMap<u32, String>,
-    deleted_patients: Vec<String>,
 }
 
 impl<'p> ReferencePass<'p> {
@@ -108,7 +126,6 @@ impl<'p> ReferencePass<'p> {
             references: References::default(),
             updated: Vec::new(),
             merges: BTreeMap::new(),
-            deleted_patients: Vec::new(),
         }
     }
 
@@ -153,21 +170,18 @@ impl<'p> ReferencePass<'p> {
     /// Notes that a record was deleted.
     pub(super) fn deleted(&mut self, kind: &'static str, id: &str) {
         if kind == "Patient" {
-            self.deleted_patients.push(id.to_owned());
+            self.references.deleted_patients.push(Sensitive::new(id.to_owned()));
         } else {
             self.references.deleted_rows.insert(self.persons.hasher().row_key(kind, id));
         }
     }
 
-    /// Applies the merges and gives what was found.
-    pub fn finish(mut self) -> References {
+    /// Applies the merges and gives what was found, but for who was deleted: see [`References::find_deleted`].
+    pub fn finish(self) -> References {
         self.persons.sort_identifiers();
         for (loser, winner) in self.merges {
             let winner = self.persons.add(Form::Fhir, &winner);
             self.persons.merge(loser, winner);
-        }
-        for id in self.deleted_patients {
-            self.references.deleted_persons.extend(self.persons.own(&id));
         }
         self.references
     }

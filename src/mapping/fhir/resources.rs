@@ -42,7 +42,7 @@ resources! {
     /// The one element that every resource has, and the id.
     Head { id, resource_type: Option<Text<'a>> }
 
-    /// The id, and what is said of the version. A `meta` that cannot be read breaks nothing.
+    /// The id, and what is said of the version.
     Dated { id, meta: Option<&'a RawValue> }
 
     /// Meta (R4 §2.26.5.16).
@@ -70,6 +70,7 @@ resources! {
     /// Encounter (R4 §8.11).
     Encounter {
         id,
+        meta: Option<&'a RawValue>,
         status: Option<Text<'a>>,
         class: Option<Coding<'a>>,
         subject: Option<Reference<'a>>,
@@ -80,6 +81,7 @@ resources! {
     /// Condition (R4 §9.2).
     Condition {
         id,
+        meta: Option<&'a RawValue>,
         verification_status: Option<CodeableConcept<'a>>,
         code: Option<CodeableConcept<'a>>,
         subject: Option<Reference<'a>>,
@@ -94,6 +96,7 @@ resources! {
     /// Procedure (R4 §9.3).
     Procedure {
         id,
+        meta: Option<&'a RawValue>,
         status: Option<Text<'a>>,
         code: Option<CodeableConcept<'a>>,
         subject: Option<Reference<'a>>,
@@ -105,6 +108,7 @@ resources! {
     /// Observation (R4 §10.1).
     Observation {
         id,
+        meta: Option<&'a RawValue>,
         status: Option<Text<'a>>,
         category: Vec<CodeableConcept<'a>>,
         code: Option<CodeableConcept<'a>>,
@@ -134,6 +138,7 @@ resources! {
     /// MedicationRequest (R4 §11.1).
     MedicationRequest {
         id,
+        meta: Option<&'a RawValue>,
         contained: Contained<'a>,
         status: Option<Text<'a>>,
         intent: Option<Text<'a>>,
@@ -150,6 +155,7 @@ resources! {
     /// MedicationAdministration (R4 §11.3).
     MedicationAdministration {
         id,
+        meta: Option<&'a RawValue>,
         contained: Contained<'a>,
         status: Option<Text<'a>>,
         medication_codeable_concept: Option<CodeableConcept<'a>>,
@@ -164,6 +170,7 @@ resources! {
     /// MedicationStatement (R4 §11.4).
     MedicationStatement {
         id,
+        meta: Option<&'a RawValue>,
         contained: Contained<'a>,
         status: Option<Text<'a>>,
         medication_codeable_concept: Option<CodeableConcept<'a>>,
@@ -179,6 +186,7 @@ resources! {
     /// MedicationDispense (R4 §11.2).
     MedicationDispense {
         id,
+        meta: Option<&'a RawValue>,
         contained: Contained<'a>,
         status: Option<Text<'a>>,
         medication_codeable_concept: Option<CodeableConcept<'a>>,
@@ -198,6 +206,7 @@ resources! {
     /// Immunization (R4 §11.8).
     Immunization {
         id,
+        meta: Option<&'a RawValue>,
         status: Option<Text<'a>>,
         vaccine_code: Option<CodeableConcept<'a>>,
         patient: Option<Reference<'a>>,
@@ -210,6 +219,7 @@ resources! {
     /// AllergyIntolerance (R4 §9.1).
     AllergyIntolerance {
         id,
+        meta: Option<&'a RawValue>,
         verification_status: Option<CodeableConcept<'a>>,
         code: Option<CodeableConcept<'a>>,
         patient: Option<Reference<'a>>,
@@ -223,6 +233,7 @@ resources! {
     /// Device (R4 §8.7).
     Device {
         id,
+        meta: Option<&'a RawValue>,
         status: Option<Text<'a>>,
         r#type: Option<CodeableConcept<'a>>,
         patient: Option<Reference<'a>>,
@@ -232,6 +243,7 @@ resources! {
     /// DiagnosticReport (R4 §10.3).
     DiagnosticReport {
         id,
+        meta: Option<&'a RawValue>,
         status: Option<Text<'a>>,
         subject: Option<Reference<'a>>,
         encounter: Option<Reference<'a>>,
@@ -246,6 +258,7 @@ resources! {
     /// Specimen (R4 §10.6).
     Specimen {
         id,
+        meta: Option<&'a RawValue>,
         status: Option<Text<'a>>,
         r#type: Option<CodeableConcept<'a>>,
         subject: Option<Reference<'a>>,
@@ -254,8 +267,44 @@ resources! {
     }
 
     /// Consent (R4 §6.2): whose it is; the rest is handed on unread.
-    Consent { id, patient: Option<Reference<'a>> }
+    Consent { id, patient: Option<Reference<'a>>, meta: Option<&'a RawValue> }
 }
+
+/// A resource that may say when its version came about.
+pub trait Versioned {
+    /// `Resource.meta`, unread: one that cannot be read breaks nothing.
+    fn meta(&self) -> Option<&RawValue>;
+}
+
+macro_rules! versioned {
+    ($($name:ident),* $(,)?) => {
+        $(impl Versioned for $name<'_> {
+            fn meta(&self) -> Option<&RawValue> {
+                self.meta
+            }
+        })*
+    };
+}
+
+versioned!(
+    Dated,
+    Patient,
+    Encounter,
+    Condition,
+    Procedure,
+    Observation,
+    MedicationRequest,
+    MedicationAdministration,
+    MedicationStatement,
+    MedicationDispense,
+    Immunization,
+    AllergyIntolerance,
+    Device,
+    DiagnosticReport,
+    Specimen,
+    Medication,
+    Consent,
+);
 
 /// Encounter.hospitalization.
 #[derive(Debug, Default, Deserialize)]

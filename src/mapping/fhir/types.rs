@@ -161,6 +161,16 @@ pub fn known(name: &str) -> Option<&'static str> {
     R4.binary_search(&name).ok().map(|i| R4[i])
 }
 
+/// The place of a type in the list, from 0; `None` if R4 has no such type.
+pub fn place(name: &str) -> Option<u8> {
+    R4.binary_search(&name).ok().and_then(|place| u8::try_from(place).ok())
+}
+
+/// The type at a place.
+pub fn at(place: u8) -> Option<&'static str> {
+    R4.get(usize::from(place)).copied()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -170,6 +180,7 @@ mod tests {
         assert!(R4.is_sorted());
         assert_eq!(known("Patient"), Some("Patient"));
         assert_eq!(known("patient"), None);
+        assert!(R4.iter().all(|name| place(name).and_then(at) == Some(*name)), "places fit into a byte");
         assert_eq!(known("Medhurst46"), None);
     }
 }

@@ -6,9 +6,8 @@ use std::borrow::Cow;
 use almoner_model::Timestamp;
 use serde_json::value::RawValue;
 
-use super::mapper::{read, type_of};
+use super::mapper::read;
 use super::resources::{Dated, Head, Meta};
-use super::types;
 
 /// The id that a line says it has.
 pub(super) fn id_of(line: &str) -> Option<Cow<'_, str>> {
@@ -29,26 +28,34 @@ pub(super) fn id_of(line: &str) -> Option<Cow<'_, str>> {
 
 /// When a line says that it was last changed; `None` if it does not say so in a way that can be read.
 pub(super) fn last_updated(meta: Option<&RawValue>) -> Option<Timestamp> {
-    let meta: Meta<'_> = serde_json::from_str(meta?.get()).ok()?;
+    let meta = meta?.get();
+    if let Some(text) = plainly(meta) {
+        return Timestamp::parse(text);
+    }
+    let meta: Meta<'_> = serde_json::from_str(meta).ok()?;
     Timestamp::parse(&meta.last_updated?)
 }
 
-/// What a line of an export is a version of, and when it came about.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub struct Version {
-    /// The resource type.
-    pub kind: &'static str,
-    /// `meta.lastUpdated`.
-    pub updated: Option<Timestamp>,
+/// `lastUpdated` of a `meta` as nearly every server writes it: before whatever is no text, without blanks and escapes.
+fn plainly(meta: &str) -> Option<&str> {
+    let mut rest = meta.strip_prefix('{')?;
+    loop {
+        let (name, value) = rest.strip_prefix('"')?.split_once("\":\"")?;
+        let (value, after) = value.split_once('"')?;
+        if name.contains(['"', '\\']) || value.contains('\\') {
+            return None;
+        }
+        if name == "lastUpdated" {
+            return Some(value);
+        }
+        rest = after.strip_prefix(',')?;
+    }
 }
 
-impl Version {
-    /// Of a line that was mapped already.
-    pub fn of(line: &str) -> Self {
-        let head: Option<Dated<'_>> = read(line).ok();
-        let updated = last_updated(head.and_then(|head| head.meta));
-        Self { kind: type_of(line).unwrap_or(types::OTHER), updated }
-    }
+/// When a line says that it was last changed, whatever else it says.
+pub(super) fn updated_of(line: &str) -> Option<Timestamp> {
+    let head: Dated<'_> = read(line).ok()?;
+    last_updated(head.meta)
 }
 
 /// Whether a version of a record takes the place of one that lies before it in the export: unless both say when they came
@@ -73,11 +80,26 @@ mod tests {
         ] {
             assert_eq!(id_of(line).as_deref(), id, "{line}");
         }
-        let of = |meta: &str| Version::of(&format!(r#"{{"resourceType":"Condition","meta":{meta}}}"#));
+        let of = |meta: &str| updated_of(&format!(r#"{{"resourceType":"Condition","meta":{meta}}}"#));
         let east = of(r#"{"lastUpdated":"2024-05-01T12:00:00.250+02:00"}"#);
-        assert_eq!((east.kind, east.updated), ("Condition", Timestamp::parse("2024-05-01T10:00:00.25Z")));
+        assert_eq!(east, Timestamp::parse("2024-05-01T10:00:00.25Z"));
+        for (meta, day) in [
+            (r#"{"versionId":"1","lastUpdated":"2024-05-01T00:00:00Z","source":"x"}"#, Some(1)),
+            (r#"{"profile":["a"],"lastUpdated":"2024-05-02T00:00:00Z"}"#, Some(2)),
+            (r#"{ "lastUpdated" : "2024-05-03T00:00:00Z" }"#, Some(3)),
+            (
+                r#"{"source":"\",\"lastUpdated\":\"2024-05-09T00:00:00Z","lastUpdated":"2024-05-04T00:00:00Z"}"#,
+                Some(4),
+            ),
+            (r#"{"source":"a\\","lastUpdated":"2024-05-05T00:00:00Z"}"#, Some(5)),
+            (r#"{"extension":[{"lastUpdated":"2024-05-09T00:00:00Z"}]}"#, None),
+            (r#"{"versionId":7,"x":{"lastUpdated":"2024-05-09T00:00:00Z"}}"#, None),
+        ] {
+            let day = day.and_then(|day| Timestamp::parse(&format!("2024-05-0{day}T00:00:00Z")));
+            assert_eq!(of(meta), day, "{meta}");
+        }
         for meta in ["null", "7", r#"{"lastUpdated":7}"#, r#"{"lastUpdated":"2024"}"#, "{}"] {
-            assert_eq!(of(meta).updated, None, "{meta}");
+            assert_eq!(of(meta), None, "{meta}");
         }
     }
 

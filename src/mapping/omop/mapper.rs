@@ -7,6 +7,7 @@ use almoner_model::{Code, Date, DatePrecision, Tables, Vocabulary};
 
 use super::columns::{DateFallback, Plan, Read, Source};
 use super::{Cells, OmopPeople, plain_id, values};
+use crate::mapping::fhir::References;
 use crate::mapping::outcome::{Locator, Outcome, reason, rule};
 use crate::mapping::vocabulary::ConceptLookup;
 use crate::mapping::{Form, KeyedHasher, PersonIndex, RowWriter, StageError, StagedBuilder, Stated};
@@ -18,6 +19,8 @@ pub struct OmopContext<'c> {
     pub persons: &'c PersonIndex,
     /// Where people live.
     pub people: &'c OmopPeople,
+    /// Which people the export says were deleted, where it has FHIR as well.
+    pub references: &'c References,
     /// Codes of concepts; [`crate::mapping::vocabulary::NoVocabulary`] without.
     pub vocabulary: &'c dyn ConceptLookup,
 }
@@ -95,7 +98,8 @@ impl<'c> OmopMapper<'c> {
         // A row that is not what it should be states nothing.
         if let (Some(key), Outcome::Mapped | Outcome::Unmapped(_)) = (self.stated_key, outcome) {
             let mapped = outcome == Outcome::Mapped;
-            self.rows.stated(Stated { key, ordinal: at.ordinal(), mapped })?;
+            let ordinal = at.ordinal();
+            self.rows.stated(Stated { key, ordinal, mapped, kind: None, updated: None })?;
             // What the version before has of it goes, also where it was another person's.
             if self.ctx.persons.continues() {
                 self.noted.restated.push(key);
@@ -119,6 +123,9 @@ impl<'c> OmopMapper<'c> {
         };
         let row_key = self.hasher.row_key(&spec.table, plain_id(id));
         self.stated_key = Some(row_key);
+        if self.ctx.references.is_deleted_person(self.ctx.persons, person) {
+            return Ok(Outcome::Unmapped(reason::DELETED));
+        }
         let key = |table: &str, column: Option<usize>| {
             let id = cell(column).map(plain_id).filter(|id| *id != "0")?;
             Some(self.hasher.row_key(table, id))

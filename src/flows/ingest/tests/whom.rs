@@ -26,7 +26,7 @@ pub(super) fn replaced_by(id: &str) -> String {
     format!(r#","link":[{{"other":{{"reference":"Patient/{id}"}},"type":"replaced-by"}}]"#)
 }
 
-fn delete(url: &str) -> String {
+pub(super) fn delete(url: &str) -> String {
     format!(
         r#"{{"resourceType":"Bundle","type":"transaction","entry":[{{"request":{{"method":"DELETE","url":"{url}"}}}}]}}"#
     )
@@ -314,6 +314,8 @@ fn nothing_is_left_of_a_deleted_patient_and_a_misplaced_deletion_is_told() {
     assert_eq!((after.persons, rows(&after, "condition_occurrence"), rows(&after, "person")), (7, 14, 7));
     assert_eq!(rows(&after, "observation_period"), 7, "nobody without a person row");
     assert_eq!(after.rules["misplaced-deletion"], 1);
+    check(&house, &after);
+    assert_eq!(after.reasons["deleted-at-the-source"], 1, "and the line that is new says why");
 }
 
 /// The only patient of the newest version with a condition.
