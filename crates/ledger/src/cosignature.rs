@@ -206,21 +206,16 @@ mod tests {
     use super::*;
     use crate::{Checkpoint, LogKey, VerifierKey};
 
-    /// The example of C2SP tlog-cosignature. Its key is not given there, so only its form can be read.
-    const EXAMPLE: &str = "example.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n\n\
-        — example.com/behind-the-sofa Az3grlgtzPICa5OS8npVmf1Myq/5IZniMp+ZJurmRDeOoRDe4URYN7u5/Zhcyv2q1gGzGku9nTo+zyWE+xeMcTOAYQ8=\n\
-        — witness.example.com/w1 jWbPPwAAAABkGFDLEZMHwSRaJNiIDoe9DYn/zXcrtPHeolMI5OWXEhZCB9dlrDJsX3b2oyin1nPZqhf5nNo0xUe+mbIUBkBIfZ+qnA==\n";
-
     #[test]
-    fn the_example_of_the_specification_is_read() {
-        let (text, lines) = split(EXAMPLE.as_bytes()).expect("a note");
-        assert_eq!(Checkpoint::parse(text).expect("a checkpoint").size, 20_852_163);
-        let line =
-            Signature::from_bytes(lines.lines().nth(1).expect("two lines").as_bytes()).expect("a line");
-        // "time 1679315147" is the example's second line of the signed message.
-        assert_eq!(line.signature()[..8], 1_679_315_147_u64.to_be_bytes());
-        assert_eq!(line.signature().len(), 72);
-        assert_eq!(attach(EXAMPLE.as_bytes(), []).expect("a note"), EXAMPLE.as_bytes());
+    fn keys_and_lines_are_those_of_another_implementation() {
+        // Made with the Python package aics-tlog 0.2.1 from the same secret, text and time.
+        let witness = WitnessKey::new("witness.example/w", &[8; 32]).expect("name");
+        let vkey = "witness.example/w+71a4f7af+BBOY9ixtGkV8UbpqS189vS9p/KkyFiGNyJl+QWvRfZPK";
+        assert_eq!(witness.public().line(), vkey);
+        let text = "log.example/a\n1\nAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwMDAwM=\n";
+        let line = "— witness.example/w caT3rwAAAABlU/EAdmbE5z+piJxRTCOsuubGfzrjSpDqbn3pu0AEIka+1gIpsiGNprp0Tfw1NmszAxC9l7sIw92eRrvGy7rhxdpFDw==\n";
+        assert_eq!(witness.cosign(text, 1_700_000_000).line, line);
+        assert_eq!(witness.public().find(text, line), Ok(Some(witness.cosign(text, 1_700_000_000))));
     }
 
     #[test]

@@ -133,6 +133,13 @@ impl VerifierKey {
         &self.key
     }
 
+    /// The signature line of `note` that is by this key, with its newline, if it fits.
+    pub fn signature_line(&self, note: &[u8]) -> Option<String> {
+        let parsed = Note::from_bytes(note).ok()?;
+        let (signed, _) = parsed.verify(&VerifierList::new(vec![Box::new(self.inner.clone())])).ok()?;
+        String::from_utf8(signed.first()?.to_bytes()).ok()
+    }
+
     /// The text of `note`, if this key signed it.
     ///
     /// # Errors
