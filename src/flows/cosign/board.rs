@@ -4,8 +4,9 @@
 //! All witnesses are given the same checkpoint, a *round*, since cosignatures count together only under one text. The next
 //! round begins when the log has grown and the round has its quorum, or nobody is left to be waited for, or it is old.
 //!
-//! What is shown is the newest checkpoint with its quorum, unless an entry that it lacks is older than `show_within`; then
-//! it is the newest of all, with what cosignatures it has. It never gets smaller.
+//! What is shown is the newest checkpoint with its quorum, unless an entry that it lacks is older than `show_within`, or so
+//! many witnesses are in trouble that no quorum is to be hoped for; then it is the newest of all, with what cosignatures it
+//! has. It never gets smaller.
 
 use std::collections::VecDeque;
 use std::time::Duration;
@@ -369,12 +370,16 @@ impl Board {
 
     /// The checkpoint to show, where `newest` is the newest of all.
     pub fn shown(&mut self, now: Duration, newest: &SignedCheckpoint) -> SignedCheckpoint {
+        // With too many witnesses in trouble nothing is to be waited for.
+        let hoped = self.policy.reached(|at| {
+            self.members.get(at).is_some_and(|m| matches!(m.seat, Seat::Waiting | Seat::Cosigning))
+        });
         let fresh = |round: &&Round| {
             let size = round.signed.checkpoint.size;
             let late = self.grown_beyond(size).is_some_and(|when| when + self.timing.show_within <= now);
             // If nobody looks any more, nothing is known of how late it is.
             let looked = self.looked + self.timing.show_within > now;
-            size >= self.shown && (size >= newest.checkpoint.size || (!late && looked))
+            size >= self.shown && (size >= newest.checkpoint.size || (!late && looked && hoped))
         };
         let round = self.quorum.as_ref().filter(fresh);
         let same = |round: &&Round| round.signed == *newest;

@@ -355,6 +355,14 @@ fn what_is_shown_has_its_quorum_or_every_entry_older_than_a_second() {
     assert_eq!(t.shown(980, 8), (8, 2));
     // Nobody has looked for a second: how late the quorum is is not known.
     assert_eq!(t.shown(2000, 9), (9, 0));
+    // Two in trouble: no quorum can come, and nothing waits for one.
+    t.look(2010, 9);
+    assert_eq!((t.cosign(0, 2020), t.cosign(1, 2020)), (Some(9), Some(9)));
+    assert!(t.look(2300, 10));
+    t.board.failed(0, Trouble::Unreachable("down".into()), ms(2310));
+    assert_eq!(t.shown(2320, 10), (9, 2));
+    t.board.failed(1, Trouble::Unreachable("down".into()), ms(2330));
+    assert_eq!(t.shown(2340, 10), (10, 0));
 }
 
 #[test]

@@ -14,8 +14,9 @@ use almoner_ledger::{Checkpoint, cosignature::split};
 use super::{WitnessError, at, log_name};
 use crate::flows::durable;
 
-/// Files of one kind and log.
+/// Files of one kind and log: of proofs, which only the log's own key can make, and of suspicions, which anybody can cause.
 const KEPT_MAX: usize = 1000;
+const KEPT_SUSPICIONS_MAX: usize = 100;
 
 /// Digits of a log's name and of a root in a file's name.
 const DIGITS: usize = 16;
@@ -66,7 +67,8 @@ impl Evidence {
         let path = self.folder.join(format!("{log}-{kind}-{size}-{}.json", &root[..DIGITS]));
         let mut kept = self.kept.lock().unwrap_or_else(PoisonError::into_inner);
         let count = kept.entry((origin.clone(), suspicion)).or_default();
-        if *count >= KEPT_MAX || path.exists() {
+        let most = if suspicion == Suspicion::Forked { KEPT_MAX } else { KEPT_SUSPICIONS_MAX };
+        if *count >= most || path.exists() {
             return;
         }
         let file = path.display();
@@ -77,7 +79,12 @@ impl Evidence {
                     Suspicion::Forked => {
                         tracing::error!(%origin, size, %file, "the log signed two histories");
                     }
-                    _ => tracing::warn!(%origin, size, kind, %file, "refused a suspicious checkpoint"),
+                    Suspicion::Unproven => {
+                        tracing::warn!(%origin, size, %file, "refused a proof that failed")
+                    }
+                    Suspicion::Smaller => {
+                        tracing::info!(%origin, size, %file, "refused fewer entries than cosigned")
+                    }
                 }
             }
             Err(error) => {
