@@ -24,7 +24,7 @@ pub struct MirrorArgs {
     /// The folder of the copy; made where there is none
     #[arg(value_name = "DIR")]
     pub dir: PathBuf,
-    /// The log, e.g. https://almoner.example.org/ledger, or a folder from `almoner ledger export`
+    /// The log, e.g. `https://almoner.example.org/ledger`, or a folder from `almoner ledger export`
     #[arg(long, value_name = "URL|DIR")]
     pub log: String,
     /// The log's verifier key line, or a file that holds it; needed the first time

@@ -1,6 +1,6 @@
 //! Cosignatures are collected: this log's checkpoints go to the witnesses of a policy, and what they sign is kept.
 //!
-//! One thread looks at the log and gives out rounds ([`board`]); one thread per witness asks it ([`exchange`]). They only
+//! One thread looks at the log and gives out rounds ([`board`]); one thread per witness asks it ([`mod@exchange`]). They only
 //! read the log, and write at most as often as rounds come, so no append waits for a witness. Every request has a bounded
 //! time, and a witness in trouble is left alone for longer each time.
 //!

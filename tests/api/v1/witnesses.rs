@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use almoner::config::Http as HttpConfig;
+use almoner::flows::cosign::exchange::{Endpoint as _, Http as WitnessHttp};
 use almoner::flows::mirror::Mirror;
 use almoner::flows::witness::Witness;
 use almoner::system::{SystemClock, SystemEntropy};
@@ -17,7 +18,7 @@ use almoner_ledger::audit::audit;
 use almoner_ledger::policy::Policy;
 use almoner_ledger::receipt::Receipt;
 use almoner_ledger::source::Http;
-use almoner_ledger::witness::Logs;
+use almoner_ledger::witness::{Logs, Request};
 use serde_json::{Value, json};
 
 use crate::house::House;
@@ -100,6 +101,34 @@ fn who_has_signed_what_is_told_to_operators_and_boards() {
     let house = house.restart();
     let proof = house.get("/v1/ledger/entries/0/proof", None).expect(200);
     assert_eq!(proof.headers.get("almoner-quorum").expect("said"), "reached");
+}
+
+#[test]
+fn a_witness_is_asked_over_tls_and_its_certificate_is_checked() {
+    let place = tempfile::tempdir().expect("a folder");
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    let (cert, key) = (place.path().join("cert.pem"), place.path().join("key.pem"));
+    std::fs::write(&cert, identity.cert.pem()).expect("written");
+    std::fs::write(&key, identity.signing_key.serialize_pem()).expect("written");
+    let house = House::open();
+    Witness::init(&place.path().join("w"), "w.example", &SystemEntropy).expect("made");
+    let logs = Logs::new([key_of(&house)]);
+    let witness = Witness::open(&place.path().join("w"), logs, Arc::new(SystemClock)).expect("opens");
+    let listen = HttpConfig {
+        tls_cert: Some(cert.clone()),
+        tls_key: Some(key),
+        ..on("127.0.0.1:0".parse().expect("an address"))
+    };
+    let serving = serve(Arc::new(witness), &listen, false).expect("serves");
+    let port = serving.url.strip_prefix("https://127.0.0.1:").expect("over TLS");
+    let url = format!("https://localhost:{port}/");
+    let signed = house.app.store.checkpoint();
+    let body = Request { old: 0, proof: vec![], note: signed.note }.to_bytes();
+    let ask =
+        |roots| WitnessHttp::new(&url, roots, Duration::from_secs(20)).expect("a URL").add_checkpoint(&body);
+    let reply = ask(Some(cert.as_path())).expect("answered");
+    assert_eq!((reply.status, reply.media_type.as_str()), (200, "text/plain"));
+    assert!(ask(None).is_err(), "not a known authority");
 }
 
 #[test]
