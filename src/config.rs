@@ -114,6 +114,11 @@ pub struct Ledger {
     /// File in which the last published checkpoint is kept, by which an older copy of the ledger is noticed. It lies outside
     /// the data folder. Default: the data folder's path with `.checkpoint` appended.
     pub checkpoint: Option<PathBuf>,
+    /// File with the witnesses that are asked to cosign the ledger, and how many of them are needed, in the format of C2SP
+    /// tlog-policy. Default: no witness is asked.
+    pub policy: Option<PathBuf>,
+    /// Certificates of the authorities that the witnesses' servers are trusted by, PEM, instead of the usual ones.
+    pub witness_ca: Option<PathBuf>,
 }
 
 /// Work that outlives a request.

@@ -21,7 +21,7 @@ use std::fs::File;
 use std::io;
 use std::num::NonZeroUsize;
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, OnceLock, PoisonError};
 use std::time::SystemTime;
 
 use almoner_deid::Zip3;
@@ -35,6 +35,8 @@ use crate::cohort::plan::Concepts;
 use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::flows::access::{AccessContext, AccessError};
+use crate::flows::cosign::board::Timing;
+use crate::flows::cosign::{self, CosignError, Cosigner};
 use crate::flows::ingest::{self, IngestContext, IngestError};
 use crate::flows::permitted::ConsentIndex;
 use crate::flows::release;
@@ -189,6 +191,8 @@ pub struct App {
     pub spool: PathBuf,
     /// Files of uploads that are being written.
     pub uploading: Busy,
+    /// Collects cosignatures, while a server runs whose policy names witnesses. Before the store, so that it ends first.
+    cosigner: OnceLock<Cosigner>,
     /// Ledger, state, tokens.
     pub store: Arc<dyn Store>,
     /// The only way from a hospital's patients to subjects.
@@ -305,6 +309,7 @@ impl App {
             jobs,
             spool,
             uploading: Busy::default(),
+            cosigner: OnceLock::new(),
             store,
             registry,
             documents,
@@ -417,6 +422,29 @@ impl App {
             clock: &*self.clock,
             entropy: &*self.entropy,
         }
+    }
+
+    /// Starts asking the witnesses of the policy that the configuration names, if it names one.
+    ///
+    /// # Errors
+    /// [`CosignError`]: the policy cannot be used.
+    pub fn start_cosigning(&self) -> Result<(), CosignError> {
+        let Some(file) = &self.config.ledger.policy else { return Ok(()) };
+        if self.cosigner.get().is_some() {
+            return Ok(());
+        }
+        let policy = cosign::read_policy(file, &self.store.vkey())?;
+        let timing = Timing::default();
+        let endpoints = cosign::endpoints(&policy, self.config.ledger.witness_ca.as_deref(), &timing)?;
+        let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
+        // Whoever came first has started it.
+        let _ = self.cosigner.set(Cosigner::start(store, clock, policy, endpoints, timing)?);
+        Ok(())
+    }
+
+    /// What collects cosignatures, where witnesses are asked.
+    pub fn cosigner(&self) -> Option<&Cosigner> {
+        self.cosigner.get()
     }
 
     /// Whether a job waits or runs.

@@ -26,6 +26,7 @@ pub mod ingest;
 pub mod init;
 pub mod inspect;
 pub mod ledger;
+pub mod mirror;
 pub mod output;
 pub mod owner;
 pub mod push;
@@ -35,6 +36,7 @@ pub mod synth;
 pub mod token;
 pub mod verify;
 pub mod vocabulary;
+pub mod witness;
 
 pub use output::{Bars, Output};
 
@@ -101,6 +103,10 @@ pub enum Command {
     Verify(verify::VerifyArgs),
     /// Work with the ledger
     Ledger(ledger::LedgerArgs),
+    /// Keep a verified copy of a ledger of others
+    Mirror(mirror::MirrorArgs),
+    /// Watch ledgers of others and cosign what only adds to them
+    Witness(witness::WitnessArgs),
     /// Make synthetic exports
     Synth(synth::SynthArgs),
     /// Say what an export or a file is
@@ -266,6 +272,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Count(args) => count::run(args, globals),
         Command::Verify(args) => verify::run(args, globals),
         Command::Ledger(args) => ledger::run(args, globals),
+        Command::Witness(args) => witness::run(args, globals),
+        Command::Mirror(args) => mirror::run(args, globals),
         Command::Synth(args) => synth::run(args, globals),
         Command::Inspect(args) => inspect::run(args, globals),
         Command::Schema(args) => schema::run(args, globals),

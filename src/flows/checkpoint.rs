@@ -125,7 +125,18 @@ fn tile_bytes(store: &dyn Store, tile: &TilePath) -> Result<Vec<u8>, PublishErro
 /// # Errors
 /// [`PublishError::NoEntry`] beyond the end, [`PublishError::Store`].
 pub fn receipt(store: &dyn Store, seq: Seq) -> Result<Vec<u8>, PublishError> {
-    let signed = store.checkpoint();
+    receipt_under(store, seq, store.checkpoint())
+}
+
+/// The receipt of an entry under a given checkpoint of this log.
+///
+/// # Errors
+/// As [`receipt`].
+pub fn receipt_under(
+    store: &dyn Store,
+    seq: Seq,
+    signed: almoner_ledger::SignedCheckpoint,
+) -> Result<Vec<u8>, PublishError> {
     let size = signed.checkpoint.size;
     let hashes = inclusion(store, seq, size)?;
     Ok(Receipt { extra: None, index: seq, hashes, checkpoint: signed.note }.to_bytes())
@@ -151,7 +162,19 @@ pub fn consistency(store: &dyn Store, old: u64) -> Result<(Vec<almoner_ledger::H
     if old == 0 || old > size {
         return Err(PublishError::NoEntry { seq: old, size });
     }
-    Ok((proof::prove_consistency(&StoreTiles(store), old, size)?, size))
+    Ok((consistency_between(store, old, size)?, size))
+}
+
+/// The proof that the log of `old` entries is the beginning of the log of `new` entries, as hashes.
+///
+/// # Errors
+/// [`PublishError::Store`], also if the log has no such sizes.
+pub fn consistency_between(
+    store: &dyn Store,
+    old: u64,
+    new: u64,
+) -> Result<Vec<almoner_ledger::Hash>, PublishError> {
+    Ok(proof::prove_consistency(&StoreTiles(store), old, new)?)
 }
 
 /// What an export wrote.
@@ -174,7 +197,7 @@ pub struct Exported {
 /// [`PublishError::OtherLog`] if the folder holds an export of another log; [`PublishError::Write`],
 /// [`PublishError::Store`].
 pub fn export(store: &dyn Store, dir: &Path) -> Result<Exported, PublishError> {
-    let signed = store.checkpoint();
+    let signed = super::cosign::newest(store)?;
     let size = signed.checkpoint.size;
     fs::create_dir_all(dir)?;
     let vkey = format!("{}\n", store.vkey());

@@ -458,7 +458,7 @@ fn complete(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Re
     write_file(&ledger.join("entry.json"), &json)?;
     write_file(
         &ledger.join("entry.tlog-proof"),
-        &super::checkpoint::receipt(store, seq).map_err(|e| DataError::failed(e.to_string()))?,
+        &super::cosign::receipt_soon(store, seq).map_err(|e| DataError::failed(e.to_string()))?,
     )?;
     write_file(&ledger.join("vkey"), format!("{}\n", store.vkey()).as_bytes())?;
     sync_folders(folder)?;

@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::Act;
 use super::access::{AccessContext, AccessError, PeopleError};
-use super::checkpoint::receipt;
+use super::cosign::receipt;
 use crate::consent::WithdrawalMode;
 use crate::events::{ConsentWithdrawn, Event};
 use crate::state::{read, topic};

@@ -2,10 +2,13 @@
 
 use std::time::Duration;
 
+use almoner_model::Timestamp;
 use prometheus::{
-    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, Opts, Registry,
-    TextEncoder,
+    Encoder as _, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts,
+    Registry, TextEncoder,
 };
+
+use crate::flows::cosign::Status;
 
 /// What is measured.
 pub struct Metrics {
@@ -22,6 +25,54 @@ pub struct Metrics {
     pub upload_bytes: IntCounter,
     /// Bytes of releases sent.
     pub download_bytes: IntCounter,
+    /// The witnesses of the ledger; nothing where none is asked.
+    pub witnesses: WitnessMetrics,
+}
+
+/// What is measured of the witnesses of the ledger. Their names are those of the policy.
+pub struct WitnessMetrics {
+    cosigned: IntGaugeVec,
+    age: IntGaugeVec,
+    cosigning: IntGaugeVec,
+    answers: IntGaugeVec,
+    quorum_entries: IntGauge,
+    alarms: IntGauge,
+}
+
+impl WitnessMetrics {
+    fn new(registry: &Registry) -> Self {
+        let of_witness = |name: &str, help: &str, labels: &[&str]| {
+            let gauge = IntGaugeVec::new(Opts::new(name, help), labels).expect("valid");
+            registry.register(Box::new(gauge.clone())).expect("distinct names");
+            gauge
+        };
+        let gauge = |name: &str, help: &str| IntGauge::new(name, help).expect("valid");
+        Self {
+            cosigned: of_witness("almoner_witness_entries", "Entries that it cosigned last", &["witness"]),
+            age: of_witness("almoner_witness_age_seconds", "Since it cosigned last", &["witness"]),
+            cosigning: of_witness("almoner_witness_cosigning", "1 if it did when asked last", &["witness"]),
+            answers: of_witness("almoner_witness_answers", "Since the start", &["witness", "answer"]),
+            quorum_entries: gauge("almoner_ledger_quorum_entries", "Entries under a quorum of witnesses"),
+            alarms: gauge("almoner_ledger_alarms", "Witnesses that refuse or are silent, a missing quorum"),
+        }
+    }
+
+    /// As it stands.
+    pub fn set(&self, status: &Status, now: Timestamp) {
+        for witness in &status.witnesses {
+            let name = [witness.name.as_str()];
+            self.cosigned.with_label_values(&name).set(witness.size.unwrap_or(0) as i64);
+            self.cosigning.with_label_values(&name).set((witness.state == "cosigning").into());
+            if let Some(time) = witness.cosigned {
+                self.age.with_label_values(&name).set((now.millis() - time.millis()) / 1000);
+            }
+            for (answer, count) in ["cosigned", "refused", "none"].into_iter().zip(witness.counts) {
+                self.answers.with_label_values(&[witness.name.as_str(), answer]).set(count as i64);
+            }
+        }
+        self.quorum_entries.set(status.quorum.map_or(0, |(size, _)| size) as i64);
+        self.alarms.set(status.alarms.len() as i64);
+    }
 }
 
 impl Metrics {
@@ -53,9 +104,10 @@ impl Metrics {
             subjects: gauge("almoner_subjects", "People in the registry, each counted once"),
             upload_bytes: counter("almoner_upload_bytes_total", "Bytes of uploads received"),
             download_bytes: counter("almoner_download_bytes_total", "Bytes of releases sent"),
+            witnesses: WitnessMetrics::new(&registry),
             registry,
         };
-        let all: [Box<dyn prometheus::core::Collector>; 7] = [
+        let all: [Box<dyn prometheus::core::Collector>; 9] = [
             Box::new(metrics.requests.clone()),
             Box::new(metrics.durations.clone()),
             Box::new(metrics.jobs_unfinished.clone()),
@@ -63,6 +115,8 @@ impl Metrics {
             Box::new(metrics.subjects.clone()),
             Box::new(metrics.upload_bytes.clone()),
             Box::new(metrics.download_bytes.clone()),
+            Box::new(metrics.witnesses.quorum_entries.clone()),
+            Box::new(metrics.witnesses.alarms.clone()),
         ];
         for collector in all {
             metrics.registry.register(collector).expect("distinct names");

@@ -11,11 +11,14 @@ pub mod error;
 pub mod extract;
 pub mod idempotency;
 pub mod metrics;
+pub mod mirror;
 pub mod openapi;
 pub mod router;
 pub mod schema;
 pub mod server;
+pub mod small;
 pub mod trace;
 pub mod ui;
+pub mod witness;
 
 pub use server::{ServeError, Serving, serve, spawn};

@@ -16,6 +16,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         // The ledger, for anybody
         .service(ledger::checkpoint::checkpoint).service(ledger::vkey::vkey).service(ledger::tile::tile)
         .service(ledger::entries::entries).service(ledger::proof::proof).service(ledger::consistency::consistency)
+        .service(ledger::witnesses::witnesses)
         // Who may come in
         .service(tokens::create::create).service(tokens::list::list).service(tokens::revoke::revoke)
         // Hospitals and their rules

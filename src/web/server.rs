@@ -27,6 +27,7 @@ use super::{extract, openapi, router, trace, ui};
 use crate::app::App;
 use crate::config::ConfigError;
 use crate::error::ErrorKind;
+use crate::flows::cosign::CosignError;
 use crate::flows::download;
 use crate::tls::{self, TlsError};
 
@@ -54,6 +55,9 @@ pub enum ServeError {
         /// Why.
         cause: io::Error,
     },
+    /// The policy of witnesses.
+    #[error(transparent)]
+    Witnesses(#[from] CosignError),
     /// Anything else.
     #[error("the server failed: {0}")]
     Io(#[from] io::Error),
@@ -63,7 +67,7 @@ impl ServeError {
     /// What kind of no.
     pub const fn kind(&self) -> ErrorKind {
         match self {
-            Self::Config(_) | Self::Tls(_) | Self::Bind { .. } => ErrorKind::Invalid,
+            Self::Config(_) | Self::Tls(_) | Self::Bind { .. } | Self::Witnesses(_) => ErrorKind::Invalid,
             Self::Io(_) => ErrorKind::Fault,
         }
     }
@@ -172,6 +176,7 @@ fn start(app: Arc<App>, signals: bool) -> Result<Serving, ServeError> {
     let listener = TcpListener::bind(listen).map_err(|cause| ServeError::Bind { address: listen, cause })?;
     let address = listener.local_addr()?;
     let url = format!("{}://{address}", if tls.is_some() { "https" } else { "http" });
+    app.start_cosigning()?;
     let weak = Arc::downgrade(&app);
     let (told, hear) = mpsc::channel();
     let thread = thread::Builder::new()
@@ -258,6 +263,18 @@ fn local_socket(app: &App) -> io::Result<Option<UnixListener>> {
 
 /// Stops the server on a signal. Event streams look at `jobs.stopping` and end.
 async fn watch(app: Arc<App>, handle: ServerHandle, signals: bool) {
+    signal_to_stop(signals).await;
+    app.jobs.stop();
+    handle.stop(true).await;
+}
+
+/// Stops a server on a signal, where signals are listened to.
+pub(super) async fn stop_on_signal(handle: ServerHandle, signals: bool) {
+    signal_to_stop(signals).await;
+    handle.stop(true).await;
+}
+
+async fn signal_to_stop(signals: bool) {
     if !signals {
         return std::future::pending().await;
     }
@@ -265,15 +282,14 @@ async fn watch(app: Arc<App>, handle: ServerHandle, signals: bool) {
     let (Ok(mut terminate), Ok(mut interrupt)) =
         (signal(SignalKind::terminate()), signal(SignalKind::interrupt()))
     else {
-        return tracing::error!("signals cannot be heard; stop the process by force");
+        tracing::error!("signals cannot be heard; stop the process by force");
+        return std::future::pending().await;
     };
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
     }
     tracing::info!("stopping");
-    app.jobs.stop();
-    handle.stop(true).await;
 }
 
 async fn keep_house(app: web::Data<App>) {

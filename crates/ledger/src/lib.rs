@@ -12,7 +12,11 @@
 //! | tree, proofs | RFC 6962 §2.1, RFC 9162 §2.1 | [`tree`], [`proof`] |
 //! | files and paths | C2SP tlog-tiles | [`tile`] |
 //! | checkpoint and its signature | C2SP tlog-checkpoint, signed-note; Ed25519 (RFC 8032) | [`checkpoint`], [`note`] |
+//! | cosignatures of witnesses | C2SP tlog-cosignature, `cosignature/v1` | [`cosignature`] |
+//! | whom a reader trusts | C2SP tlog-policy | [`policy`] |
+//! | what a witness answers | C2SP tlog-witness | [`witness`] |
 //! | receipt | C2SP tlog-proof | [`receipt`] |
+//! | evidence of a fork | this page | [`fork`] |
 //! | members of a release | this page | [`members`] |
 //! | audit of a published log | this page | [`audit`] |
 //!
@@ -97,16 +101,22 @@
 pub mod audit;
 pub mod checkpoint;
 pub mod commitment;
+pub mod cosignature;
 pub mod evidence;
+pub mod fork;
 pub mod leaf;
 pub mod members;
 pub mod note;
 pub mod package;
+pub mod policy;
 pub mod proof;
 pub mod receipt;
 pub mod source;
+#[cfg(test)]
+mod testing;
 pub mod tile;
 pub mod tree;
+pub mod witness;
 
 pub use checkpoint::{Checkpoint, CheckpointError, SignedCheckpoint};
 pub use leaf::{Leaf, LeafError};

@@ -16,6 +16,11 @@ pub enum KeyError {
     /// The text is no verifier key.
     #[error("not a verifier key: expected one line NAME+8 HEX DIGITS+BASE64 of an Ed25519 key")]
     VerifierKey,
+    /// The text is no verifier key of a witness.
+    #[error(
+        "not a witness's verifier key: expected one line NAME+8 HEX DIGITS+BASE64 of an Ed25519 cosignature key (type 4)"
+    )]
+    WitnessKey,
     /// Not in the format of C2SP signed-note.
     #[error("not a signed note")]
     Malformed,
@@ -93,6 +98,7 @@ impl std::fmt::Debug for LogKey {
 pub struct VerifierKey {
     line: String,
     inner: StandardVerifier,
+    key: [u8; 32],
 }
 
 impl VerifierKey {
@@ -107,7 +113,7 @@ impl VerifierKey {
         let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, key64).unwrap_or_default();
         let key: [u8; 32] = bytes.get(1..).and_then(|k| k.try_into().ok()).ok_or(KeyError::VerifierKey)?;
         match VerifyingKey::from_bytes(&key) {
-            Ok(key) if !key.is_weak() => Ok(Self { line: line.to_owned(), inner }),
+            Ok(key) if !key.is_weak() => Ok(Self { line: line.to_owned(), inner, key: key.to_bytes() }),
             _ => Err(KeyError::VerifierKey),
         }
     }
@@ -120,6 +126,18 @@ impl VerifierKey {
     /// The vkey line.
     pub fn line(&self) -> &str {
         &self.line
+    }
+
+    /// The 32 bytes of the Ed25519 key, by which it is known whatever its name.
+    pub const fn bytes(&self) -> &[u8; 32] {
+        &self.key
+    }
+
+    /// The signature line of `note` that is by this key, with its newline, if it fits.
+    pub fn signature_line(&self, note: &[u8]) -> Option<String> {
+        let parsed = Note::from_bytes(note).ok()?;
+        let (signed, _) = parsed.verify(&VerifierList::new(vec![Box::new(self.inner.clone())])).ok()?;
+        String::from_utf8(signed.first()?.to_bytes()).ok()
     }
 
     /// The text of `note`, if this key signed it.

@@ -243,6 +243,24 @@ pub fn check_subtree_consistency(
             (false, _) => Err(ProofError::Length),
         };
     }
+    match consistency_roots(start, end, size, subtree, proof)? {
+        (begun, whole) if begun == *subtree && whole == *root => Ok(()),
+        _ => Err(ProofError::Root),
+    }
+}
+
+/// The two roots that a consistency proof leads to: of the subtree `[start, end)` and of the tree of `size` leaves. Where
+/// the subtree is a node of the tree, the proof leaves it out and begins with `seed`.
+///
+/// # Errors
+/// [`ProofError`]; never [`ProofError::Root`].
+pub fn consistency_roots(
+    start: u64,
+    end: u64,
+    size: u64,
+    seed: &Hash,
+    proof: &[Hash],
+) -> Result<(Hash, Hash), ProofError> {
     if !is_subtree(start, end) || end > size {
         return Err(ProofError::OutOfRange);
     }
@@ -251,7 +269,7 @@ pub fn check_subtree_consistency(
         (first, last, top) = (first >> 1, last >> 1, top >> 1);
     }
     let mut rest = proof.iter();
-    let mut hash = if first == last { *subtree } else { *rest.next().ok_or(ProofError::Length)? };
+    let mut hash = if first == last { *seed } else { *rest.next().ok_or(ProofError::Length)? };
     let mut whole = hash;
     for sibling in rest {
         if top == 0 {
@@ -270,9 +288,5 @@ pub fn check_subtree_consistency(
         }
         (first, last, top) = (first >> 1, last >> 1, top >> 1);
     }
-    match (top, hash == *subtree && whole == *root) {
-        (0, true) => Ok(()),
-        (0, false) => Err(ProofError::Root),
-        _ => Err(ProofError::Length),
-    }
+    if top == 0 { Ok((hash, whole)) } else { Err(ProofError::Length) }
 }

@@ -91,3 +91,73 @@ fn a_log_that_is_not_reached_is_not_called_rewritten() {
         assert_eq!((found.unread, found.findings_total), (6, 6), "bundles and tiles: {:?}", found.findings);
     }
 }
+
+#[test]
+fn a_receipt_without_its_quorum_says_so_and_is_not_accepted() {
+    use almoner_ledger::cosignature::{WitnessKey, attach};
+    use almoner_ledger::receipt::Receipt;
+    use almoner_ledger::tree::leaf_hash;
+    use almoner_ledger::{Checkpoint, LogKey};
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, bytes: &[u8]| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, bytes).expect("written");
+        path.to_string_lossy().into_owned()
+    };
+    let key = LogKey::new("almoner.example/log", &[9; 32]).expect("a name");
+    let witnesses = [1, 2, 3].map(|n| WitnessKey::new(&format!("w{n}.example"), &[n; 32]).expect("a name"));
+    let mut text = format!("log {}\n", key.vkey());
+    for (n, witness) in witnesses.iter().enumerate() {
+        text += &format!("witness w{n} {}\n", witness.public().line());
+    }
+    let policy = write("policy", (text + "group two 2 w0 w1 w2\nquorum two\n").as_bytes());
+    let leaf = br#"{"event":"1","type":"release.built"}"#;
+    let entry = write("leaf.json", leaf);
+    let checkpoint = Checkpoint { origin: key.name().into(), size: 1, root: leaf_hash(leaf) };
+    let signed = checkpoint.sign(&key).expect("signs");
+    let proof = |of: &[usize]| {
+        let lines: Vec<String> =
+            of.iter().map(|n| witnesses[*n].cosign(&signed.checkpoint.text(), 7).line).collect();
+        let checkpoint = attach(&signed.note, lines.iter().map(String::as_str)).expect("a note");
+        write("entry.tlog-proof", &Receipt { extra: None, index: 0, hashes: vec![], checkpoint }.to_bytes())
+    };
+    let run = |proof: &str, more: &[&str]| {
+        let done = verify(&[&["receipt", proof, &entry], more].concat());
+        (done.status.code(), String::from_utf8(done.stdout).expect("text"))
+    };
+    let (code, said) = run(&proof(&[1]), &["--policy", &policy]);
+    assert_eq!(code, Some(1));
+    let expected = "NOT ACCEPTED: the entry stands in the log, but quorum NOT reached: 1 of 3 of two, 2 needed; \
+                    cosigned: w1; not: w0, w2";
+    assert!(said.contains(expected), "{said}");
+    assert_eq!(run(&proof(&[1]), &["--vkey", &key.vkey()]).0, Some(0), "nobody asked for a quorum");
+    let (code, said) = run(&proof(&[0, 2]), &["--policy", &policy]);
+    assert!(code == Some(0) && said.contains("quorum reached: 2 of 3"), "{said}");
+    let json: serde_json::Value =
+        serde_json::from_str(&run(&proof(&[0]), &["--policy", &policy, "--json"]).1).expect("JSON");
+    assert_eq!((&json["intact"], &json["quorum"]["reached"]), (&false.into(), &false.into()));
+    let other = LogKey::new("almoner.example/log", &[8; 32]).expect("a name");
+    let stranger = write("stranger", format!("log {}\nquorum none\n", other.vkey()).as_bytes());
+    assert_eq!(run(&proof(&[0, 2]), &["--policy", &stranger]).0, Some(1));
+    let cut = write("cut", b"quorum none");
+    assert_eq!(run(&proof(&[0, 2]), &["--policy", &cut]).0, Some(1));
+}
+
+#[test]
+fn evidence_of_a_fork_is_checked() {
+    use almoner_ledger::fork::Fork;
+    use almoner_ledger::{Checkpoint, LogKey};
+    let folder = tempfile::tempdir().expect("a folder");
+    let key = LogKey::new("almoner.example/log", &[9; 32]).expect("a name");
+    let note = |root| Checkpoint { origin: key.name().into(), size: 7, root }.sign(&key).expect("signs").note;
+    let run = |fork: &Fork| {
+        let path = folder.path().join("evidence.json");
+        std::fs::write(&path, fork.to_bytes()).expect("written");
+        let done = verify(&["fork", &path.to_string_lossy(), "--vkey", &key.vkey()]);
+        (done.status.code(), String::from_utf8(done.stdout).expect("text"))
+    };
+    let (code, said) = run(&Fork::new("", &note([1; 32]), &note([2; 32]), None, &[]));
+    assert!(code == Some(0) && said.contains("FORK: almoner.example/log signed two histories"), "{said}");
+    let (code, said) = run(&Fork::new("", &note([1; 32]), &note([1; 32]), None, &[]));
+    assert!(code == Some(1) && said.contains("NOT SHOWN: the two checkpoints agree"), "{said}");
+}

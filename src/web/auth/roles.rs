@@ -95,6 +95,8 @@ permissions! {
     ReadSelf "read_self" [Operator, Contributor, Board, Researcher, Participant];
     /// Measurements of the running server.
     ReadMetrics "read_metrics" [Operator];
+    /// See which witnesses cosign the ledger.
+    ReadWitnesses "read_witnesses" [Operator, Board];
     /// Make, list and end tokens.
     ManageTokens "manage_tokens" [Operator];
     /// Register contributors.

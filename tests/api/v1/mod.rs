@@ -9,3 +9,4 @@ mod requests;
 mod server;
 mod tokens;
 mod uploads;
+mod witnesses;

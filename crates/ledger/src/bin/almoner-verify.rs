@@ -11,10 +11,13 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::sync::OnceLock;
 
 use almoner_ledger::audit::{Audit, audit};
 use almoner_ledger::evidence::{Pack, verify_evidence};
+use almoner_ledger::fork::Fork;
 use almoner_ledger::package::verify_package;
+use almoner_ledger::policy::{Policy, Standing};
 use almoner_ledger::receipt::Receipt;
 use almoner_ledger::source::{Folder, Http, Source, SourceError};
 use almoner_ledger::tile::{TilePath, unbundle};
@@ -30,6 +33,8 @@ almoner-verify checks what an Almoner server published, offline and without trus
       CHECKPOINT is a checkpoint file that you kept: the log must still begin with it.
   almoner-verify receipt FILE.tlog-proof ENTRY --vkey KEY|FILE
       That the entry (the exact bytes of its leaf) stands in the log.
+  almoner-verify fork EVIDENCE --vkey KEY|FILE
+      That a log signed two histories: evidence that a witness or a mirror kept.
   almoner-verify release DIR [--vkey KEY|FILE]
       That every file of a release is the one in its manifest and SHA256SUMS, and the manifest the one in the log.
       Without --vkey the key in DIR/ledger/vkey is used, which shows only that the package agrees with itself.
@@ -37,6 +42,9 @@ almoner-verify checks what an Almoner server published, offline and without trus
       For boards: that every person in a release had permitted it at the entry that the release names.
       With the log at hand, also that nothing that they said was left out.
 
+  --policy FILE
+      With ledger, receipt and release: the checkpoint must also have the quorum of witnesses of this policy (C2SP
+      tlog-policy). A log line in it stands for --vkey.
   --json   one JSON object on standard output
 Exit codes: 0 intact, 1 something is wrong, 2 wrong usage, 3 a file or address could not be read, so nothing is known.";
 
@@ -45,14 +53,22 @@ struct Arguments {
     vkey: Option<String>,
     known: Option<String>,
     ledger: Option<String>,
+    policy: Option<String>,
     threads: usize,
     json: bool,
 }
 
 fn arguments() -> Result<Arguments, String> {
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut parsed =
-        Arguments { positional: vec![], vkey: None, known: None, ledger: None, threads, json: false };
+    let mut parsed = Arguments {
+        positional: vec![],
+        vkey: None,
+        known: None,
+        ledger: None,
+        policy: None,
+        threads,
+        json: false,
+    };
     let mut args = std::env::args().skip(1);
     while let Some(arg) = args.next() {
         let mut value = || args.next().ok_or(format!("{arg} needs a value"));
@@ -60,6 +76,7 @@ fn arguments() -> Result<Arguments, String> {
             "--vkey" => parsed.vkey = Some(value()?),
             "--known" => parsed.known = Some(value()?),
             "--ledger" => parsed.ledger = Some(value()?),
+            "--policy" => parsed.policy = Some(value()?),
             "--threads" => {
                 parsed.threads = value()?.parse().map_err(|_| "--threads needs a number".to_owned())?
             }
@@ -120,6 +137,72 @@ fn read(path: &str) -> Result<Vec<u8>, Stop> {
     std::fs::read(path).map_err(|e| Stop::Unread(format!("{path} cannot be read: {}", e.kind())))
 }
 
+impl Arguments {
+    /// The policy, where one is given.
+    fn policy(&self) -> Result<Option<Policy>, Stop> {
+        let Some(file) = &self.policy else { return Ok(None) };
+        Ok(Some(Policy::parse(&read(file)?).map_err(|e| format!("{file}: {e}"))?))
+    }
+
+    /// The log's key: the one given, or that of the policy's log that signed `note`; `None` if neither is given.
+    fn key(&self, policy: Option<&Policy>, note: &[u8]) -> Result<Option<VerifierKey>, Stop> {
+        match (&self.vkey, policy) {
+            (Some(given), _) => Ok(Some(verifier_key(given)?)),
+            (None, Some(policy)) if !policy.logs().is_empty() => match policy.log_of(note) {
+                Some(key) => Ok(Some(key.clone())),
+                None => Err("no log of the policy signed the checkpoint".into()),
+            },
+            (None, _) => Ok(None),
+        }
+    }
+}
+
+/// What a policy says of a checkpoint.
+fn standing(policy: Option<&Policy>, note: &[u8]) -> Result<Option<Standing>, Stop> {
+    let Some(policy) = policy else { return Ok(None) };
+    Ok(Some(policy.standing(note).map_err(|e| format!("the checkpoint: {e}"))?))
+}
+
+/// Whether nothing is asked for that is not there.
+fn accepted(standing: Option<&Standing>) -> bool {
+    standing.is_none_or(|standing| standing.reached)
+}
+
+/// Says what a policy says.
+fn tell_quorum(standing: Option<&Standing>) {
+    if let Some(standing) = standing {
+        println!("{}  {standing}", if standing.reached { "witness" } else { "WRONG  " });
+    }
+}
+
+/// `value` with what a policy says, as JSON.
+fn with_quorum(mut value: serde_json::Value, standing: Option<&Standing>) -> String {
+    if let (Some(standing), Some(object)) = (standing, value.as_object_mut()) {
+        let said = serde_json::json!({"reached": standing.reached, "words": standing.words});
+        object.insert("quorum".into(), said);
+    }
+    value.to_string()
+}
+
+/// A log whose checkpoint was read once, so that a growing log is checked under that one.
+struct Pinned {
+    log: Box<dyn Source>,
+    checkpoint: OnceLock<Vec<u8>>,
+}
+
+impl Source for Pinned {
+    fn read(&self, path: &str) -> Result<Vec<u8>, SourceError> {
+        if path != "checkpoint" {
+            return self.log.read(path);
+        }
+        if let Some(note) = self.checkpoint.get() {
+            return Ok(note.clone());
+        }
+        let note = self.log.read(path)?;
+        Ok(self.checkpoint.get_or_init(|| note).clone())
+    }
+}
+
 /// A file of a log; `why` it was needed.
 fn read_log(source: &dyn Source, place: &str, path: &str, why: &str) -> Result<Vec<u8>, Stop> {
     source.read(path).map_err(|e| match e {
@@ -146,11 +229,17 @@ fn log_at(place: &str) -> Box<dyn Source> {
 }
 
 fn ledger(args: &Arguments, place: &str) -> Result<Verdict, Stop> {
-    let source = log_at(place);
-    let key = match &args.vkey {
-        Some(given) => verifier_key(given)?,
+    let source = Pinned { log: log_at(place), checkpoint: OnceLock::new() };
+    let policy = args.policy()?;
+    let given = match &policy {
+        Some(policy) => args.key(Some(policy), &read_log(&source, place, "checkpoint", "")?)?,
+        None => args.key(None, &[])?,
+    };
+    let key_given = given.is_some();
+    let key = match given {
+        Some(key) => key,
         None => {
-            let line = read_log(&*source, place, "vkey", "no --vkey was given and ")?;
+            let line = read_log(&source, place, "vkey", "no --vkey was given and ")?;
             VerifierKey::parse(&String::from_utf8_lossy(&line)).map_err(|e| e.to_string())?
         }
     };
@@ -160,15 +249,18 @@ fn ledger(args: &Arguments, place: &str) -> Result<Verdict, Stop> {
         }
         None => None,
     };
-    read_log(&*source, place, "checkpoint", "")?;
-    let result = audit(&*source, &key, known.as_ref(), args.threads);
+    let note = read_log(&source, place, "checkpoint", "")?;
+    let standing = standing(policy.as_ref(), &note)?;
+    let result = audit(&source, &key, known.as_ref(), args.threads);
     if args.json {
-        println!("{}", serde_json::to_string(&result).map_err(|e| e.to_string())?);
+        let value = serde_json::to_value(&result).map_err(|e| e.to_string())?;
+        println!("{}", with_quorum(value, standing.as_ref()));
     } else {
-        tell(&result, args.vkey.is_some());
+        tell_quorum(standing.as_ref());
+        tell(&result, key_given);
     }
-    let unknown = !result.intact && !result.is_wrong();
-    Ok(if unknown { Verdict::Unknown } else { result.intact.into() })
+    let unknown = !result.intact && !result.is_wrong() && accepted(standing.as_ref());
+    Ok(if unknown { Verdict::Unknown } else { (result.intact && accepted(standing.as_ref())).into() })
 }
 
 fn tell(result: &Audit, key_given: bool) {
@@ -200,26 +292,59 @@ fn tell(result: &Audit, key_given: bool) {
 }
 
 fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<Verdict, Stop> {
-    let given = args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?;
-    let key = verifier_key(given)?;
+    let policy = args.policy()?;
+    if args.vkey.is_none() && policy.is_none() {
+        return Err("a receipt is checked with --vkey, or --policy with a log in it".into());
+    }
     let receipt = Receipt::parse(&read(proof)?).map_err(|e| format!("{proof}: {e}"))?;
+    let key = args.key(policy.as_ref(), &receipt.checkpoint)?;
+    let key = key.ok_or("the policy names no log; give the log's key with --vkey")?;
     let checked = receipt.check(&leaf(read(entry)?), &key);
-    let problem = checked.as_ref().err().map(ToString::to_string);
+    let standing = standing(policy.as_ref(), &receipt.checkpoint)?;
+    let lacking = standing.as_ref().filter(|standing| !standing.reached).map(ToString::to_string);
+    let problem = checked.as_ref().err().map(ToString::to_string).or(lacking);
     let size = checked.as_ref().ok().map(|s| s.checkpoint.size);
     if args.json {
-        let line = serde_json::json!({
+        let value = serde_json::json!({
             "intact": problem.is_none(), "origin": key.name(), "seq": receipt.index, "size": size, "problem": problem
         });
-        println!("{line}");
+        println!("{}", with_quorum(value, standing.as_ref()));
     } else {
-        match (problem, size) {
+        match (&problem, size) {
             (None, Some(size)) => {
-                println!("intact: entry {} of {} ({size} entries)", receipt.index, key.name())
+                tell_quorum(standing.as_ref());
+                println!("intact: entry {} of {} ({size} entries)", receipt.index, key.name());
             }
-            (problem, _) => println!("NOT INTACT: {}", problem.unwrap_or_default()),
+            (Some(problem), Some(_)) => {
+                println!("NOT ACCEPTED: the entry stands in the log, but {problem}");
+            }
+            (problem, None) => println!("NOT INTACT: {}", problem.as_deref().unwrap_or_default()),
         }
     }
-    Ok(checked.is_ok().into())
+    Ok(problem.is_none().into())
+}
+
+fn fork(args: &Arguments, evidence: &str) -> Result<Verdict, Stop> {
+    let fork = Fork::parse(&read(evidence)?).map_err(|e| format!("{evidence}: {e}"))?;
+    let policy = args.policy()?;
+    let key = args.key(policy.as_ref(), fork.first.as_bytes())?;
+    let key = key.ok_or("evidence of a fork is checked with --vkey, or --policy with a log in it")?;
+    let shown = fork.check(&key);
+    let (problem, sizes) = match &shown {
+        Ok((first, second)) => (None, Some([first.size, second.size])),
+        Err(e) => (Some(e.to_string()), None),
+    };
+    if args.json {
+        println!(
+            "{}",
+            serde_json::json!({"fork": shown.is_ok(), "origin": key.name(), "sizes": sizes, "problem": problem})
+        );
+    } else if let Some([first, second]) = sizes {
+        println!("FORK: {} signed two histories, of {first} and of {second} entries", key.name());
+    } else {
+        println!("NOT SHOWN: {}", problem.unwrap_or_default());
+    }
+    Ok(shown.is_ok().into())
 }
 
 fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
@@ -227,14 +352,28 @@ fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
     if !dir.join("release.json").is_file() {
         return Err(format!("{} holds no release: there is no release.json in it", dir.display()).into());
     }
-    let key = match &args.vkey {
-        Some(given) => verifier_key(given)?,
+    let policy = args.policy()?;
+    let note = match &policy {
+        Some(_) => {
+            let file = dir.join("ledger/entry.tlog-proof");
+            let file = file.to_string_lossy();
+            Receipt::parse(&read(&file)?).map_err(|e| format!("{file}: {e}"))?.checkpoint
+        }
+        None => Vec::new(),
+    };
+    let given = args.key(policy.as_ref(), &note)?;
+    let key_given = given.is_some();
+    let key = match given {
+        Some(key) => key,
         None => verifier_key(&dir.join("ledger/vkey").to_string_lossy())?,
     };
+    let standing = standing(policy.as_ref(), &note)?;
     let report = verify_package(dir, Some(&key));
+    let verdict = report.intact && accepted(standing.as_ref());
     if args.json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?);
-        return Ok(report.intact.into());
+        let value = serde_json::to_value(&report).map_err(|e| e.to_string())?;
+        println!("{}", with_quorum(value, standing.as_ref()));
+        return Ok(verdict.into());
     }
     if let Some(release) = &report.release {
         println!("release {release}");
@@ -243,8 +382,9 @@ fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
     if let (Some(seq), Some(size)) = (report.seq, report.log_size) {
         println!("entry   {seq} of {} ({size} entries)", key.name());
     }
+    tell_quorum(standing.as_ref());
     findings(&report.findings);
-    match (report.intact, args.vkey.is_some()) {
+    match (report.intact, key_given) {
         (true, true) => println!("intact: files, manifest, entry and the log's signature agree"),
         (true, false) => {
             println!(
@@ -253,7 +393,7 @@ fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
         }
         (false, _) => println!("NOT INTACT"),
     }
-    Ok(report.intact.into())
+    Ok(verdict.into())
 }
 
 fn findings(findings: &[String]) {
@@ -328,6 +468,7 @@ fn main() -> ExitCode {
         ["release", dir] => release(&args, dir),
         ["evidence", pack] => evidence(&args, pack),
         ["receipt", proof, entry] => receipt(&args, proof, entry),
+        ["fork", evidence] => fork(&args, evidence),
         ["help", ..] => {
             println!("{USAGE}");
             return ExitCode::SUCCESS;

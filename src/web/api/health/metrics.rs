@@ -27,6 +27,9 @@ pub async fn metrics(
     let registry = app.clone();
     let subjects = web::block(move || registry.registry.subjects()).await?;
     metrics.subjects.set(subjects.map_err(Problem::fault)? as i64);
+    if let Some(cosigner) = app.cosigner() {
+        metrics.witnesses.set(&cosigner.status(), app.clock.now());
+    }
     let text = metrics.text().map_err(Problem::fault)?;
     Ok(HttpResponse::Ok().content_type("text/plain; version=0.0.4; charset=utf-8").body(text))
 }

@@ -17,6 +17,9 @@ pub struct Readiness {
     pub status: &'static str,
     /// Entries of the ledger.
     pub ledger_size: u64,
+    /// What is wrong though the server does its work: witnesses that do not cosign, a quorum that is missing. The names are
+    /// those of the policy.
+    pub notes: Vec<String>,
 }
 
 /// Whether the server can do its work: the store answers and takes entries, and the server is not stopping.
@@ -32,5 +35,6 @@ pub async fn ready(app: web::Data<App>) -> Result<web::Json<Readiness>, Problem>
         Ok::<_, StoreError>(app.store.size())
     });
     let ledger_size = size.await.map_err(|problem| problem.with_status(503))?;
-    Ok(web::Json(Readiness { status: "ready", ledger_size }))
+    let notes = app.cosigner().map(|cosigner| cosigner.status().alarms).unwrap_or_default();
+    Ok(web::Json(Readiness { status: "ready", ledger_size, notes }))
 }

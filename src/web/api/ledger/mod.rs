@@ -10,6 +10,7 @@ pub mod entries;
 pub mod proof;
 pub mod tile;
 pub mod vkey;
+pub mod witnesses;
 
 impl From<PublishError> for Problem {
     fn from(e: PublishError) -> Self {
