@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use almoner_ledger::audit::{Audit, audit};
+use almoner_ledger::cose::CoseReceipt;
 use almoner_ledger::evidence::{Pack, verify_evidence};
 use almoner_ledger::package::verify_package;
 use almoner_ledger::receipt::Receipt;
@@ -28,8 +29,9 @@ almoner-verify checks what an Almoner server published, offline and without trus
       KEY is the log's verifier key line, which you should have from its operator by another way.
       Without it DIR/vkey or URL/vkey is used, which shows only that the log agrees with itself.
       CHECKPOINT is a checkpoint file that you kept: the log must still begin with it.
-  almoner-verify receipt FILE.tlog-proof ENTRY --vkey KEY|FILE
+  almoner-verify receipt FILE ENTRY --vkey KEY|FILE
       That the entry (the exact bytes of its leaf) stands in the log.
+      FILE is its proof (.tlog-proof) or its COSE receipt (.cose).
   almoner-verify release DIR [--vkey KEY|FILE]
       That every file of a release is the one in its manifest and SHA256SUMS, and the manifest the one in the log.
       Without --vkey the key in DIR/ledger/vkey is used, which shows only that the package agrees with itself.
@@ -202,24 +204,41 @@ fn tell(result: &Audit, key_given: bool) {
 fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<Verdict, Stop> {
     let given = args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?;
     let key = verifier_key(given)?;
-    let receipt = Receipt::parse(&read(proof)?).map_err(|e| format!("{proof}: {e}"))?;
-    let checked = receipt.check(&leaf(read(entry)?), &key);
-    let problem = checked.as_ref().err().map(ToString::to_string);
-    let size = checked.as_ref().ok().map(|s| s.checkpoint.size);
+    let (bytes, leaf) = (read(proof)?, leaf(read(entry)?));
+    let (index, checked) = check_receipt(&bytes, &leaf, &key).map_err(|e| format!("{proof}: {e}"))?;
+    let problem = checked.as_ref().err();
+    let size = checked.as_ref().ok().map(|checkpoint| checkpoint.size);
     if args.json {
         let line = serde_json::json!({
-            "intact": problem.is_none(), "origin": key.name(), "seq": receipt.index, "size": size, "problem": problem
+            "intact": problem.is_none(), "origin": key.name(), "seq": index, "size": size, "problem": problem
         });
         println!("{line}");
     } else {
         match (problem, size) {
             (None, Some(size)) => {
-                println!("intact: entry {} of {} ({size} entries)", receipt.index, key.name())
+                println!("intact: entry {index} of {} ({size} entries)", key.name())
             }
-            (problem, _) => println!("NOT INTACT: {}", problem.unwrap_or_default()),
+            (problem, _) => println!("NOT INTACT: {}", problem.map_or("", String::as_str)),
         }
     }
     Ok(checked.is_ok().into())
+}
+
+/// The position that a receipt of either format names, and the checkpoint that it shows `leaf` under; the error where it is
+/// neither format.
+fn check_receipt(
+    bytes: &[u8],
+    leaf: &[u8],
+    key: &VerifierKey,
+) -> Result<(u64, Result<Checkpoint, String>), String> {
+    // The tag of a COSE_Sign1; a proof of the other format begins with a letter.
+    if bytes.first() == Some(&0xd2) {
+        let receipt = CoseReceipt::parse(bytes).map_err(|e| e.to_string())?;
+        return Ok((receipt.index, receipt.check(leaf, key).map_err(|e| e.to_string())));
+    }
+    let receipt = Receipt::parse(bytes).map_err(|e| e.to_string())?;
+    let checked = receipt.check(leaf, key).map(|signed| signed.checkpoint);
+    Ok((receipt.index, checked.map_err(|e| e.to_string())))
 }
 
 fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
