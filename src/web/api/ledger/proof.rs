@@ -3,7 +3,7 @@
 use actix_web::{HttpResponse, get, web};
 
 use crate::app::App;
-use crate::flows::checkpoint::receipt;
+use crate::flows::checkpoint::{Published, receipt};
 use crate::web::answer::blocking;
 use crate::web::error::Problem;
 
@@ -17,5 +17,6 @@ use crate::web::error::Problem;
 #[get("/v1/ledger/entries/{seq}/proof")]
 pub async fn proof(app: web::Data<App>, seq: web::Path<u64>) -> Result<HttpResponse, Problem> {
     let bytes = blocking(&app, move |app| receipt(&*app.store, *seq)).await?;
-    Ok(HttpResponse::Ok().content_type("text/plain; charset=utf-8").body(bytes))
+    let file = Published { bytes, media_type: "text/plain; charset=utf-8", immutable: false };
+    super::answer(Some(file))
 }
