@@ -1,5 +1,6 @@
 //! The ledger's bars, measured on this machine: `append`, `verify`, `kill`, `tamper`. Each prints its figures and one
-//! line `bar: …`, and fails where the bar is missed. `.ci/bars/ledger-*` run them.
+//! line `bar: …`, and fails where the bar is missed. `.ci/bars/ledger-*` run them. For programs of other people there are
+//! `foreign`, which serves a ledger to one, and `canonical`, which prints what another reader of JCS can compare.
 
 #![expect(
     clippy::print_stdout,
@@ -9,6 +10,8 @@
 )]
 
 mod append;
+mod canonical;
+mod foreign;
 mod kill;
 mod tamper;
 mod verify;
@@ -78,8 +81,10 @@ fn main() {
         Some("kill") => kill::run(number(1, 50)),
         Some("appender") => kill::append_until_killed(Path::new(&args[1]), number(2, 0)),
         Some("tamper") => tamper::run(),
+        Some("foreign") => foreign::run(&args[1], &args[2..]),
+        Some("canonical") => canonical::run(number(1, 10_000)),
         None => append::run(64, 3) && verify::run(100_000),
-        Some(other) => panic!("unknown measure {other}: append, verify, kill or tamper"),
+        Some(other) => panic!("unknown measure {other}: append, verify, kill, tamper, foreign or canonical"),
     };
     std::process::exit(i32::from(!met));
 }

@@ -3,12 +3,13 @@
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
+use almoner_model::Seq;
 use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::{CliError, Globals};
 use crate::app::{accept_rollback, ledger_options};
-use crate::flows::checkpoint::export;
+use crate::flows::checkpoint::{export, write_receipt};
 use crate::store::sqlite::{Options, Rollback, SqliteStore};
 use crate::system::{SystemClock, SystemEntropy};
 
@@ -29,6 +30,15 @@ pub enum LedgerCommand {
         #[arg(value_name = "DIR")]
         dir: PathBuf,
     },
+    /// Write an entry with its proof and COSE receipt, for somebody to keep and check offline
+    Receipt {
+        /// The entry's number
+        #[arg(value_name = "ENTRY")]
+        seq: Seq,
+        /// The folder to write to; made where it is not there
+        #[arg(value_name = "DIR", default_value = ".")]
+        dir: PathBuf,
+    },
     /// Go on with an older ledger after a restore, though newer entries had been published
     AcceptRollback,
 }
@@ -40,6 +50,7 @@ pub enum LedgerCommand {
 pub fn run(args: LedgerArgs, globals: &Globals) -> Result<(), CliError> {
     match args.command {
         LedgerCommand::Export { dir } => write_files(&dir, globals),
+        LedgerCommand::Receipt { seq, dir } => receipt(seq, &dir, globals),
         LedgerCommand::AcceptRollback => accept(globals),
     }
 }
@@ -53,6 +64,23 @@ fn write_files(dir: &Path, globals: &Globals) -> Result<(), CliError> {
         format!(
             "{} entries of {} in {}: {} files, {} bytes written\nCheck them anywhere with: almoner-verify ledger {}\n",
             done.entries, done.origin, dir.display(), done.files_written, done.bytes_written, dir.display()
+        )
+    })
+}
+
+/// Also while a server owns the data folder.
+fn receipt(seq: Seq, dir: &Path, globals: &Globals) -> Result<(), CliError> {
+    let store = SqliteStore::open_read_only(options(globals)?)?;
+    let written = write_receipt(&store, seq, dir).map_err(|e| CliError::failed(e.kind(), e))?;
+    globals.output().result(&written, |w| {
+        let (entry, vkey) = (w.entry.display(), w.vkey.display());
+        let check = |file: &Path| format!("almoner-verify receipt {} {entry} --vkey {vkey}", file.display());
+        format!(
+            "Entry {} of {}: {entry}\nCheck it with the verifier key, got by another way, by either file:\n  {}\n  {}\n",
+            w.seq,
+            w.size,
+            check(&w.proof),
+            check(&w.receipt)
         )
     })
 }

@@ -6,7 +6,7 @@
 
 use std::fs::{self, File};
 use std::io::Write as _;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use almoner_ledger::proof::{self, ProveError, Tiles};
 use almoner_ledger::receipt::Receipt;
@@ -32,8 +32,8 @@ pub enum PublishError {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
-    /// A file of the exported folder.
-    #[error("the export cannot be written: {0}")]
+    /// A file of an export or a receipt.
+    #[error("a file cannot be written: {0}")]
     Write(#[from] std::io::Error),
     /// The folder holds something else.
     #[error("the folder holds another log's export, or a newer one; choose an empty folder")]
@@ -142,6 +142,71 @@ pub fn receipt_under(
     Ok(Receipt { extra: None, index: seq, hashes, checkpoint: signed.note }.to_bytes())
 }
 
+/// The COSE receipt (RFC 9942) of an entry under the present checkpoint.
+///
+/// # Errors
+/// As [`receipt`].
+pub fn cose_receipt(store: &dyn Store, seq: Seq) -> Result<Vec<u8>, PublishError> {
+    let root = store.signed_root()?;
+    let hashes = inclusion(store, seq, root.size)?;
+    let bytes = root.receipt(seq, hashes).to_bytes();
+    bytes.map_err(|e| StoreError::NotIntact(e.to_string()).into())
+}
+
+/// The exact bytes of an entry's leaf.
+///
+/// # Errors
+/// As [`receipt`].
+pub fn leaf(store: &dyn Store, seq: Seq) -> Result<Vec<u8>, PublishError> {
+    let size = store.size();
+    if seq >= size {
+        return Err(PublishError::NoEntry { seq, size });
+    }
+    let leaf = store.leaves(seq..seq + 1)?.pop();
+    leaf.ok_or_else(|| StoreError::NotIntact(format!("entry {seq} is missing")).into())
+}
+
+/// Files that [`write_receipt`] wrote.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct WrittenReceipt {
+    /// Which entry.
+    pub seq: Seq,
+    /// Entries in the ledger when it was made.
+    pub size: u64,
+    /// The leaf's exact bytes.
+    pub entry: PathBuf,
+    /// Its proof (C2SP tlog-proof).
+    pub proof: PathBuf,
+    /// Its COSE receipt (RFC 9942).
+    pub receipt: PathBuf,
+    /// The log's verifier key.
+    pub vkey: PathBuf,
+}
+
+/// Writes an entry, its proof and its COSE receipt into `dir`: what somebody is given to keep.
+///
+/// # Errors
+/// As [`receipt`], and [`PublishError::Write`].
+pub fn write_receipt(store: &dyn Store, seq: Seq, dir: &Path) -> Result<WrittenReceipt, PublishError> {
+    let (leaf, proof, cose) = (leaf(store, seq)?, receipt(store, seq)?, cose_receipt(store, seq)?);
+    fs::create_dir_all(dir)?;
+    let written = WrittenReceipt {
+        seq,
+        size: store.size(),
+        entry: dir.join(format!("entry-{seq}.json")),
+        proof: dir.join(format!("entry-{seq}.tlog-proof")),
+        receipt: dir.join(format!("entry-{seq}.cose")),
+        vkey: dir.join("vkey"),
+    };
+    let vkey = format!("{}\n", store.vkey()).into_bytes();
+    for (path, bytes) in
+        [(&written.entry, leaf), (&written.proof, proof), (&written.receipt, cose), (&written.vkey, vkey)]
+    {
+        write_whole(path, &bytes)?;
+    }
+    Ok(written)
+}
+
 /// The proof that entry `seq` stands in the log of `size` entries.
 ///
 /// # Errors
@@ -240,6 +305,7 @@ mod tests {
     use std::sync::Arc;
 
     use almoner_ledger::audit::audit;
+    use almoner_ledger::cose::CoseReceipt;
     use almoner_ledger::source::Folder;
     use almoner_ledger::{Checkpoint, Hash, LogKey, VerifierKey};
     use almoner_model::{ManualClock, SeededEntropy, Timestamp};
@@ -312,12 +378,23 @@ mod tests {
         let store = store(2);
         let key = VerifierKey::parse(&store.vkey()).expect("vkey");
         grow(&store, 300);
+        let dir = tempfile::tempdir().expect("a folder");
         for seq in [0, 255, 256, 299] {
             let leaf = store.leaves(seq..seq + 1).expect("stored").remove(0);
             let receipt = Receipt::parse(&receipt(&store, seq).expect("proves")).expect("reads");
             assert_eq!(receipt.check(&leaf, &key).expect("holds").checkpoint.size, 300);
+            let receipt = CoseReceipt::parse(&cose_receipt(&store, seq).expect("signs")).expect("reads");
+            assert_eq!(receipt.check(&leaf, &key).expect("holds"), store.checkpoint().checkpoint);
+            let written = write_receipt(&store, seq, dir.path()).expect("writes");
+            assert_eq!(fs::read(&written.entry).expect("there"), leaf);
         }
-        assert!(matches!(receipt(&store, 300), Err(PublishError::NoEntry { .. })));
+        for (nothing, answer) in [
+            ("proof", receipt(&store, 300)),
+            ("COSE", cose_receipt(&store, 300)),
+            ("leaf", leaf(&store, 300)),
+        ] {
+            assert!(matches!(answer, Err(PublishError::NoEntry { seq: 300, size: 300 })), "{nothing}");
+        }
         let path = "tile/0/001.p/44";
         let before = published(&store, path).expect("readable").expect("there");
         assert!(published(&store, "tile/0/001").expect("readable").is_none());

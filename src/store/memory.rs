@@ -5,6 +5,7 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::ops::Range;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use almoner_ledger::cose::SignedRoot;
 use almoner_ledger::{Checkpoint, Leaf, LogKey, SignedCheckpoint};
 use almoner_model::{Clock, Entropy, Seq};
 use serde_json::Value;
@@ -101,6 +102,11 @@ pub(super) fn sign(tip: &Tip, key: &LogKey) -> Result<SignedCheckpoint, StoreErr
     checkpoint.sign(key).map_err(|e| StoreError::Invalid(e.to_string()))
 }
 
+/// The root of a signed checkpoint, signed in the way of COSE.
+pub(super) fn sign_root(signed: &SignedCheckpoint, key: &LogKey) -> Result<SignedRoot, StoreError> {
+    SignedRoot::new(signed, key).map_err(|e| StoreError::NotIntact(e.to_string()))
+}
+
 impl Inner {
     fn entry(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
         let Some((_, bytes, prepared)) = usize::try_from(seq).ok().and_then(|at| self.rows.get(at)) else {
@@ -182,6 +188,10 @@ impl Store for MemoryStore {
 
     fn vkey(&self) -> String {
         self.key.vkey()
+    }
+
+    fn signed_root(&self) -> Result<SignedRoot, StoreError> {
+        sign_root(&self.checkpoint(), &self.key)
     }
 
     fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {

@@ -15,6 +15,7 @@
 use std::ops::Range;
 
 use almoner_ledger::commitment::{Field, Salt};
+use almoner_ledger::cose::SignedRoot;
 use almoner_ledger::{Leaf, SignedCheckpoint};
 use almoner_model::{Digest, Seq, SubjectId, Timestamp};
 use serde::Serialize;
@@ -236,6 +237,12 @@ pub trait Store: Send + Sync {
 
     /// The log's verifier key line (C2SP signed-note).
     fn vkey(&self) -> String;
+
+    /// The root of the last signed checkpoint, signed for COSE receipts too (RFC 9942). Nothing else is signed on request.
+    ///
+    /// # Errors
+    /// [`StoreError::NotIntact`] if the checkpoint is not one that the log's key signed.
+    fn signed_root(&self) -> Result<SignedRoot, StoreError>;
 
     /// The leaves at `range`, as stored.
     ///

@@ -15,7 +15,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(health::live::health).service(health::ready::ready).service(health::metrics::metrics)
         // The ledger, for anybody
         .service(ledger::checkpoint::checkpoint).service(ledger::vkey::vkey).service(ledger::tile::tile)
-        .service(ledger::entries::entries).service(ledger::proof::proof).service(ledger::consistency::consistency)
+        .service(ledger::entries::entries).service(ledger::entry::entry)
+        .service(ledger::proof::proof).service(ledger::receipt::receipt).service(ledger::consistency::consistency)
         .service(ledger::witnesses::witnesses)
         // Who may come in
         .service(tokens::create::create).service(tokens::list::list).service(tokens::revoke::revoke)

@@ -166,7 +166,7 @@ impl House {
             status: answer.status().as_u16(),
             content_type: content_type.unwrap_or_default(),
             headers: answer.headers().clone(),
-            text: answer.body_mut().read_to_string().expect("text"),
+            text: String::from_utf8_lossy(&answer.body_mut().read_to_vec().expect("read")).into_owned(),
         }
     }
 }

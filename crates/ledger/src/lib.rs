@@ -17,6 +17,7 @@
 //! | what a witness answers | C2SP tlog-witness | [`witness`] |
 //! | receipt | C2SP tlog-proof | [`receipt`] |
 //! | evidence of a fork | this page | [`fork`] |
+//! | receipt for COSE | RFC 9942, RFC 9052, RFC 9162 | [`cose`] |
 //! | members of a release | this page | [`members`] |
 //! | audit of a published log | this page | [`audit`] |
 //!
@@ -94,7 +95,8 @@
 //!
 //! [`audit::audit`] reads every leaf and tile, checks form, position, chain and time of each leaf, computes the tree and
 //! holds it against every tile and the signed root; `almoner-verify ledger` is that. A [`receipt::Receipt`] shows one
-//! entry offline. That two readers are shown the same log is for them to compare, by checkpoints.
+//! entry offline, and so does a [`cose::CoseReceipt`]. That two readers are shown the same log is for them to compare, by
+//! checkpoints.
 //!
 //! Layer 1: no clock, no randomness, no async. Only [`source`] reads files or the network, for those who verify.
 
@@ -102,6 +104,7 @@ pub mod audit;
 pub mod checkpoint;
 pub mod commitment;
 pub mod cosignature;
+pub mod cose;
 pub mod evidence;
 pub mod fork;
 pub mod leaf;

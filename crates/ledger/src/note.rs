@@ -73,6 +73,11 @@ impl LogKey {
         note.add_sigs(&[self]).map_err(|_| KeyError::Malformed)?;
         Ok(note.to_bytes())
     }
+
+    /// The signature over bytes that are no note. Within the crate: what is signed must not be taken for a note's text.
+    pub(crate) fn sign_bytes(&self, message: &[u8]) -> Result<[u8; 64], KeyError> {
+        self.key.try_sign(message).map(|s| s.to_bytes()).map_err(|_| KeyError::Malformed)
+    }
 }
 
 impl Signer for LogKey {
@@ -138,6 +143,16 @@ impl VerifierKey {
         let parsed = Note::from_bytes(note).ok()?;
         let (signed, _) = parsed.verify(&VerifierList::new(vec![Box::new(self.inner.clone())])).ok()?;
         String::from_utf8(signed.first()?.to_bytes()).ok()
+    }
+
+    /// The key id: the 4 bytes that the line has in hexadecimal.
+    pub fn id(&self) -> [u8; 4] {
+        self.inner.key_id().to_be_bytes()
+    }
+
+    /// Whether `signature` is this key's over `message`.
+    pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
+        self.inner.verify(message, signature)
     }
 
     /// The text of `note`, if this key signed it.

@@ -174,6 +174,30 @@ pub fn check_subtree_inclusion(
     root: &Hash,
     proof: &[Hash],
 ) -> Result<(), ProofError> {
+    if root_above(index, start, end, leaf_hash, proof)? == *root { Ok(()) } else { Err(ProofError::Root) }
+}
+
+/// The root of the tree of `size` leaves to which `proof` leads from `leaf_hash` at `index`. It shows that the leaf is in the
+/// tree only once the root is known to be the tree's, by its signature.
+///
+/// # Errors
+/// [`ProofError::OutOfRange`], [`ProofError::Length`].
+pub fn root_from_inclusion(
+    index: u64,
+    size: u64,
+    leaf_hash: &Hash,
+    proof: &[Hash],
+) -> Result<Hash, ProofError> {
+    root_above(index, 0, size, leaf_hash, proof)
+}
+
+fn root_above(
+    index: u64,
+    start: u64,
+    end: u64,
+    leaf_hash: &Hash,
+    proof: &[Hash],
+) -> Result<Hash, ProofError> {
     if !is_subtree(start, end) || !(start..end).contains(&index) {
         return Err(ProofError::OutOfRange);
     }
@@ -192,11 +216,7 @@ pub fn check_subtree_inclusion(
         }
         (at, last) = (at >> 1, last >> 1);
     }
-    match (last, hash == *root) {
-        (0, true) => Ok(()),
-        (0, false) => Err(ProofError::Root),
-        _ => Err(ProofError::Length),
-    }
+    if last == 0 { Ok(hash) } else { Err(ProofError::Length) }
 }
 
 /// Checks that the tree of `old` leaves with `old_root` is the beginning of the tree of `new` leaves with `new_root`

@@ -30,6 +30,7 @@ fn what_is_missing_is_named() {
 
 #[test]
 fn a_receipt_is_checked_against_an_opened_entry_and_against_its_bare_leaf() {
+    use almoner_ledger::cose::SignedRoot;
     use almoner_ledger::receipt::Receipt;
     use almoner_ledger::tree::leaf_hash;
     use almoner_ledger::{Checkpoint, LogKey};
@@ -43,17 +44,28 @@ fn a_receipt_is_checked_against_an_opened_entry_and_against_its_bare_leaf() {
     let leaf = r#"{"event":"1","type":"release.built"}"#;
     let checkpoint = Checkpoint { origin: key.name().into(), size: 1, root: leaf_hash(leaf.as_bytes()) };
     let signed = checkpoint.sign(&key).expect("signs");
+    let cose = SignedRoot::new(&signed, &key).and_then(|root| root.receipt(0, Vec::new()).to_bytes());
     let receipt = Receipt { extra: None, index: 0, hashes: Vec::new(), checkpoint: signed.note };
-    let (proof, vkey) =
-        (write("entry.tlog-proof", &receipt.to_bytes()), write("vkey", key.vkey().as_bytes()));
+    let proof = write("entry.tlog-proof", &receipt.to_bytes());
+    let (cose, vkey) = (write("entry.cose", &cose.expect("signs")), write("vkey", key.vkey().as_bytes()));
     let opened = serde_json::json!({"leaf": leaf, "opening": {}, "payload": {}}).to_string();
     for (name, entry, code) in [
         ("leaf.json", leaf.to_owned(), 0),
         ("entry.json", opened.clone(), 0),
         ("other.json", opened.replace("built", "burnt"), 1),
     ] {
-        let done = verify(&["receipt", &proof, &write(name, entry.as_bytes()), "--vkey", &vkey]);
-        assert_eq!(done.status.code(), Some(code), "{name}: {}", String::from_utf8_lossy(&done.stdout));
+        for receipt in [&proof, &cose] {
+            let done = verify(&["receipt", receipt, &write(name, entry.as_bytes()), "--vkey", &vkey]);
+            let said = String::from_utf8_lossy(&done.stdout);
+            assert_eq!(done.status.code(), Some(code), "{name} {receipt}: {said}");
+        }
+    }
+    let entry = write("leaf.json", leaf.as_bytes());
+    let neither =
+        [("text", b"almost a proof\n".as_slice(), "tlog-proof"), ("bytes", b"\xd2\x84\x00", "COSE")];
+    for (name, bytes, format) in neither {
+        let told = said(&["receipt", &write(name, bytes), &entry, "--vkey", &vkey], 1);
+        assert!(told.contains(format), "{told}");
     }
 }
 

@@ -5,6 +5,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use almoner_ledger::SignedCheckpoint;
+use almoner_ledger::cose::SignedRoot;
 use almoner_model::{Entropy, RequestId, Seq, SourcePatientId};
 use serde_json::Value;
 
@@ -37,6 +38,9 @@ impl Store for Interposed {
     }
     fn vkey(&self) -> String {
         self.inner.vkey()
+    }
+    fn signed_root(&self) -> Result<SignedRoot, StoreError> {
+        self.inner.signed_root()
     }
     fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {
         self.inner.leaves(range)

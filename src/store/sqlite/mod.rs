@@ -39,6 +39,7 @@ use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
+use almoner_ledger::cose::SignedRoot;
 use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
 use almoner_model::{Clock, Entropy, Seq};
 use crossbeam_channel::Sender;
@@ -143,6 +144,7 @@ impl Published {
 /// A ledger and its state in `ledger.sqlite`.
 pub struct SqliteStore {
     path: PathBuf,
+    key: Arc<LogKey>,
     vkey: VerifierKey,
     entropy: Arc<dyn Entropy>,
     projector: Arc<dyn Projector>,
@@ -226,7 +228,7 @@ impl SqliteStore {
     /// continue what was published: do not serve from it. [`StoreError::Unavailable`] if a file cannot be opened.
     pub fn open(options: Options) -> Result<Self, StoreError> {
         let Options { path, key, wrapping_key, anchor, clock, entropy, projector, faults } = options;
-        let vkey = verifier(&key)?;
+        let (vkey, key) = (verifier(&key)?, Arc::new(key));
         let empty = super::memory::sign(&Tip::empty(), &key)?;
         let db = schema::open_writer(&path, &empty.note)?;
         let sealer = Sealer::new(&wrapping_key);
@@ -244,7 +246,7 @@ impl SqliteStore {
         let writer = Writer {
             db,
             tip,
-            key,
+            key: Arc::clone(&key),
             vkey: vkey.clone(),
             clock,
             entropy: entropy.clone(),
@@ -257,6 +259,7 @@ impl SqliteStore {
             thread.map_err(|e| StoreError::Unavailable(format!("no thread to write with: {}", e.kind())))?;
         Ok(Self {
             path,
+            key,
             vkey,
             entropy,
             projector,
@@ -295,6 +298,7 @@ impl SqliteStore {
         let readers = Mutex::new(vec![db]);
         Ok(Self {
             path,
+            key: Arc::new(key),
             vkey,
             entropy,
             projector,
@@ -386,6 +390,10 @@ impl Store for SqliteStore {
 
     fn vkey(&self) -> String {
         self.vkey.line().to_owned()
+    }
+
+    fn signed_root(&self) -> Result<SignedRoot, StoreError> {
+        super::memory::sign_root(&self.checkpoint(), &self.key)
     }
 
     fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {

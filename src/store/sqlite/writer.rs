@@ -59,7 +59,7 @@ impl Answer {
 pub struct Writer {
     pub db: Connection,
     pub tip: Tip,
-    pub key: LogKey,
+    pub key: Arc<LogKey>,
     pub vkey: VerifierKey,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,

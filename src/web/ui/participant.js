@@ -14,6 +14,16 @@ function node(kind, text, className) {
   return made;
 }
 
+// A sentence about something in the ledger, with the receipt of its entry to save.
+function noted(text, seq) {
+  const made = node("p", `${text} `, "soft");
+  const receipt = node("a", `Receipt of ledger entry ${seq}`);
+  receipt.href = `/v1/ledger/entries/${seq}/proof`;
+  receipt.download = `entry-${seq}.tlog-proof`;
+  made.append(receipt);
+  return made;
+}
+
 // A key under which a repetition of the same act is not a second one.
 function fresh() {
   return Array.from(crypto.getRandomValues(new Uint8Array(16)), (byte) => byte.toString(16).padStart(2, "0")).join("");
@@ -73,7 +83,7 @@ function showChoices(said) {
   for (const w of said.withdrawals.filter((w) => w.stands)) {
     const card = node("div", "", "card stopped");
     card.append(node("h3", words.modes[w.mode].title), node("p", words.modes[w.mode].meaning));
-    card.append(node("p", `For ${name(w.contributor)}, on ${day(w.time)}. Ledger entry ${w.seq}.`, "soft"));
+    card.append(noted(`For ${name(w.contributor)}, on ${day(w.time)}.`, w.seq));
     place.append(card);
   }
   for (const c of said.choices.filter((c) => c.governs)) {
@@ -82,7 +92,7 @@ function showChoices(said) {
     const list = node("ul");
     if (c.directive.status !== "active") list.append(node("li", "This paper is no longer in force"));
     else for (const line of lines(c.directive.rules, [])) list.append(node("li", line));
-    card.append(list, node("p", `For the data of ${name(c.contributor)}, signed ${day(c.directive.signed.date)}. Ledger entry ${c.seq}.`, "soft"));
+    card.append(list, noted(`For the data of ${name(c.contributor)}, signed ${day(c.directive.signed.date)}.`, c.seq));
     place.append(card);
   }
   if (!place.children.length) place.append(node("p", "You have not said anything yet, so nothing of yours is used."));
@@ -100,7 +110,7 @@ function showUses(used) {
   for (const r of used.releases) {
     const card = node("div", "", "card");
     card.append(node("h3", r.lay_summary));
-    card.append(node("p", `Handed over to ${r.recipient} for ${words.purposes[r.purpose] || r.purpose}, on ${day(r.built)}. Ledger entry ${r.seq}.`, "soft"));
+    card.append(noted(`Handed over to ${r.recipient} for ${words.purposes[r.purpose] || r.purpose}, on ${day(r.built)}.`, r.seq));
     place.append(card);
   }
   for (const c of used.counts) {

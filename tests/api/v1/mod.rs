@@ -3,6 +3,7 @@
 mod contributors;
 mod ingests;
 mod invitations;
+mod ledger;
 mod problems;
 mod push;
 mod requests;

@@ -14,6 +14,7 @@ use std::process::ExitCode;
 use std::sync::OnceLock;
 
 use almoner_ledger::audit::{Audit, audit};
+use almoner_ledger::cose::CoseReceipt;
 use almoner_ledger::evidence::{Pack, verify_evidence};
 use almoner_ledger::fork::Fork;
 use almoner_ledger::package::verify_package;
@@ -31,8 +32,9 @@ almoner-verify checks what an Almoner server published, offline and without trus
       KEY is the log's verifier key line, which you should have from its operator by another way.
       Without it DIR/vkey or URL/vkey is used, which shows only that the log agrees with itself.
       CHECKPOINT is a checkpoint file that you kept: the log must still begin with it.
-  almoner-verify receipt FILE.tlog-proof ENTRY --vkey KEY|FILE
+  almoner-verify receipt FILE ENTRY --vkey KEY|FILE
       That the entry (the exact bytes of its leaf) stands in the log.
+      FILE is its proof (.tlog-proof) or its COSE receipt (.cose).
   almoner-verify fork EVIDENCE --vkey KEY|FILE
       That a log signed two histories: evidence that a witness or a mirror kept.
   almoner-verify release DIR [--vkey KEY|FILE]
@@ -296,10 +298,15 @@ fn receipt(args: &Arguments, proof: &str, entry: &str) -> Result<Verdict, Stop> 
     if args.vkey.is_none() && policy.is_none() {
         return Err("a receipt is checked with --vkey, or --policy with a log in it".into());
     }
-    let receipt = Receipt::parse(&read(proof)?).map_err(|e| format!("{proof}: {e}"))?;
+    let (bytes, leaf) = (read(proof)?, leaf(read(entry)?));
+    // The tag of a COSE_Sign1; a proof of the other format begins with a letter.
+    if bytes.first() == Some(&0xd2) {
+        return cose_receipt(args, proof, &bytes, &leaf);
+    }
+    let receipt = Receipt::parse(&bytes).map_err(|e| format!("{proof}: {e}"))?;
     let key = args.key(policy.as_ref(), &receipt.checkpoint)?;
     let key = key.ok_or("the policy names no log; give the log's key with --vkey")?;
-    let checked = receipt.check(&leaf(read(entry)?), &key);
+    let checked = receipt.check(&leaf, &key);
     let standing = standing(policy.as_ref(), &receipt.checkpoint)?;
     let lacking = standing.as_ref().filter(|standing| !standing.reached).map(ToString::to_string);
     let problem = checked.as_ref().err().map(ToString::to_string).or(lacking);
@@ -345,6 +352,30 @@ fn fork(args: &Arguments, evidence: &str) -> Result<Verdict, Stop> {
         println!("NOT SHOWN: {}", problem.unwrap_or_default());
     }
     Ok(shown.is_ok().into())
+}
+
+/// A COSE receipt. It carries no cosignatures, so it cannot show a quorum.
+fn cose_receipt(args: &Arguments, proof: &str, bytes: &[u8], leaf: &[u8]) -> Result<Verdict, Stop> {
+    if args.policy.is_some() {
+        return Err("a COSE receipt has no cosignatures of witnesses; give the .tlog-proof with --policy".into());
+    }
+    let key = verifier_key(args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?)?;
+    let receipt = CoseReceipt::parse(bytes).map_err(|e| format!("{proof}: {e}"))?;
+    let (index, checked) = (receipt.index, receipt.check(leaf, &key).map_err(|e| e.to_string()));
+    let size = checked.as_ref().ok().map(|checkpoint| checkpoint.size);
+    let problem = checked.as_ref().err();
+    if args.json {
+        let line = serde_json::json!({
+            "intact": problem.is_none(), "origin": key.name(), "seq": index, "size": size, "problem": problem
+        });
+        println!("{line}");
+    } else {
+        match (problem, size) {
+            (None, Some(size)) => println!("intact: entry {index} of {} ({size} entries)", key.name()),
+            (problem, _) => println!("NOT INTACT: {}", problem.map_or("", String::as_str)),
+        }
+    }
+    Ok(problem.is_none().into())
 }
 
 fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {

@@ -64,6 +64,6 @@ pub async fn batch(
     let act = caller.act(&app);
     let entries =
         blocking(&app, move |app| consent::record_batch(&app.access(), &act, &contributor, consents));
-    let recorded = entries.await?.into_iter().map(|seq| Recorded { seq }).collect();
+    let recorded = entries.await?.into_iter().map(Recorded::at).collect();
     Ok(Created(RecordedAll { recorded }))
 }

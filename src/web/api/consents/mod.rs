@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 
 use crate::consent::{Coverage, Directive, Provision, Signed, Source, Status};
 use crate::flows::consent::{NewConsent, Whose};
+use crate::web::api::ledger::proof_of;
 use crate::web::error::Problem;
 use crate::web::schema::{CalendarDate, Sha256Hex};
 
@@ -53,10 +54,19 @@ pub enum Covers {
 }
 
 /// Where something stands in the ledger.
-#[derive(Clone, Copy, Debug, Serialize, ToSchema)]
+#[derive(Clone, Debug, Serialize, ToSchema)]
 pub struct Recorded {
     /// Its entry. A withdrawal is later lifted by this number.
     pub seq: u64,
+    /// Where its receipt is read: the proof (C2SP tlog-proof) that the entry is in the ledger.
+    pub receipt: String,
+}
+
+impl Recorded {
+    /// The answer to an act that stands at `seq`.
+    pub(in crate::web::api) fn at(seq: u64) -> Self {
+        Self { seq, receipt: proof_of(seq) }
+    }
 }
 
 /// Refuses a permission for other hospitals' data: nobody proved to this one that they are the others' patient.

@@ -48,5 +48,5 @@ pub async fn record(
     let consent = body.consent.consent()?;
     let act = caller.act(&app);
     let seq = blocking(&app, move |app| consent::record(&app.access(), &act, &contributor, consent)).await?;
-    Ok(Created(Recorded { seq }))
+    Ok(Created(Recorded::at(seq)))
 }

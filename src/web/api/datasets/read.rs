@@ -12,6 +12,7 @@ use crate::web::schema::Sha256Hex;
 use crate::app::App;
 use crate::catalog::SMALLEST_CELL;
 use crate::web::answer::blocking;
+use crate::web::api::ledger::proof_of;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::ReadDatasets;
 use crate::web::error::Problem;
@@ -31,6 +32,8 @@ pub struct DatasetInFull {
     pub quality: Value,
     /// Where the ledger says that this version was published.
     pub ledger_seq: u64,
+    /// Where its receipt is read: the proof (C2SP tlog-proof) that the entry is in the ledger.
+    pub receipt: String,
     /// SHA-256 of its manifest.
     #[schema(value_type = Sha256Hex)]
     pub manifest: String,
@@ -59,6 +62,7 @@ pub async fn read(
             contents: serde_json::to_value(&d.contents).map_err(Problem::fault)?,
             quality: if own { d.quality } else { coarse(d.quality) },
             ledger_seq: d.ledger_seq,
+            receipt: proof_of(d.ledger_seq),
             manifest: d.manifest.to_string(),
         })
     });

@@ -9,6 +9,7 @@ use crate::web::schema::{Instant, Sha256Hex};
 
 use crate::app::App;
 use crate::web::answer::{Page, Paging, blocking};
+use crate::web::api::ledger::proof_of;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::ReadDatasets;
 use crate::web::error::Problem;
@@ -28,6 +29,8 @@ pub struct Version {
     pub published: String,
     /// Where the ledger says so.
     pub ledger_seq: u64,
+    /// Where its receipt is read: the proof (C2SP tlog-proof) that the entry is in the ledger.
+    pub receipt: String,
     /// SHA-256 of its manifest.
     #[schema(value_type = Sha256Hex)]
     pub manifest: String,
@@ -59,6 +62,7 @@ pub async fn versions(
         profile: v.body.profile,
         published: v.origin.time.to_string(),
         ledger_seq: v.origin.seq,
+        receipt: proof_of(v.origin.seq),
         manifest: v.body.manifest.to_string(),
     })))
 }

@@ -1,13 +1,17 @@
 //! The ledger as anybody may read it: C2SP tlog-tiles, and proofs for people. Everything here is public by construction:
 //! leaves hold commitments only.
 
+use almoner_model::Seq;
+
 use crate::flows::checkpoint::{PublishError, Published};
 use crate::web::error::Problem;
 
 pub mod checkpoint;
 pub mod consistency;
 pub mod entries;
+pub mod entry;
 pub mod proof;
+pub mod receipt;
 pub mod tile;
 pub mod vkey;
 pub mod witnesses;
@@ -19,6 +23,11 @@ impl From<PublishError> for Problem {
             e => Self::new(e.kind(), e),
         }
     }
+}
+
+/// Where the proof of an entry is read: what everybody who acts is given with the entry's number.
+pub(in crate::web::api) fn proof_of(seq: Seq) -> String {
+    format!("/v1/ledger/entries/{seq}/proof")
 }
 
 fn answer(file: Option<Published>) -> Result<actix_web::HttpResponse, Problem> {

@@ -70,5 +70,5 @@ pub async fn decide(
         let consent = NewConsent { whose: Whose::Subject(who.subject), directive, lifts: body.lifts };
         consent::record(&app.access(), &act, &body.contributor, consent)
     });
-    Ok(Created(Recorded { seq: seq.await? }))
+    Ok(Created(Recorded::at(seq.await?)))
 }

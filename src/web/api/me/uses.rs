@@ -9,6 +9,7 @@ use crate::web::schema::{DuoTerm, Instant, Slug};
 
 use crate::app::App;
 use crate::web::answer::blocking;
+use crate::web::api::ledger::proof_of;
 use crate::web::auth::Caller;
 use crate::web::auth::roles::DecideForOneself;
 use crate::web::error::Problem;
@@ -44,6 +45,8 @@ pub struct UseView {
     pub built: String,
     /// Its entry in the ledger.
     pub seq: u64,
+    /// Where that entry's receipt is read (C2SP tlog-proof).
+    pub receipt: String,
     /// The entries of what you said that permitted it.
     pub directives: Vec<u64>,
 }
@@ -83,6 +86,7 @@ pub async fn uses(caller: Caller<DecideForOneself>, app: web::Data<App>) -> Resu
             lay_summary: used.request.lay_summary,
             built: used.release.origin.time.to_string(),
             seq: used.release.origin.seq,
+            receipt: proof_of(used.release.origin.seq),
             directives: used.directives,
         });
         let counts = participant::counted_by(&ctx, &who)?;

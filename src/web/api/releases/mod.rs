@@ -7,6 +7,7 @@ use utoipa::ToSchema;
 use crate::app::App;
 use crate::flows::request;
 use crate::state::{read, records};
+use crate::web::api::ledger::proof_of;
 use crate::web::auth::{Principal, Role};
 use crate::web::error::Problem;
 use crate::web::schema::{Instant, Sha256Hex, Slug};
@@ -60,6 +61,8 @@ pub struct Release {
     pub built: String,
     /// Its entry in the ledger.
     pub seq: u64,
+    /// Where its receipt is read: the proof (C2SP tlog-proof) that the entry is in the ledger.
+    pub receipt: String,
 }
 
 impl Release {
@@ -78,6 +81,7 @@ impl Release {
             k_reached: r.body.k[1],
             built: r.origin.time.to_string(),
             seq: r.origin.seq,
+            receipt: proof_of(r.origin.seq),
         })
     }
 }
