@@ -11,6 +11,7 @@ pub mod contributor;
 pub mod count;
 pub mod decide;
 pub mod download;
+pub mod erase;
 pub mod evidence;
 pub mod ingest;
 pub mod inspect;

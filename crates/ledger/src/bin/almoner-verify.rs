@@ -243,6 +243,9 @@ fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
     if let (Some(seq), Some(size)) = (report.seq, report.log_size) {
         println!("entry   {seq} of {} ({size} entries)", key.name());
     }
+    if report.persons_erased > 0 {
+        println!("erased  {} people since it was built, by entries of the log", report.persons_erased);
+    }
     findings(&report.findings);
     match (report.intact, args.vkey.is_some()) {
         (true, true) => println!("intact: files, manifest, entry and the log's signature agree"),
@@ -291,6 +294,12 @@ fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
         return Ok(report.intact.into());
     }
     println!("persons {}\nentries {}\nas of   {}", report.persons, report.entries, report.as_of);
+    if report.persons_erased > 0 || report.entries_erased > 0 {
+        println!(
+            "erased  {} people of the release and {} entries of what people said, by entries of the log",
+            report.persons_erased, report.entries_erased
+        );
+    }
     findings(&report.findings);
     match (report.intact, report.complete) {
         (true, true) => {
