@@ -258,6 +258,23 @@ impl Blobs {
         parents.and_then(|()| std::fs::rename(source, target)).map_err(|e| BlobError::io(from, &e))
     }
 
+    /// Puts the folder `new` in the place of `at`, which is moved to `aside` and then removed. After a crash in between,
+    /// repeating it completes it. Durable on return.
+    ///
+    /// # Errors
+    /// [`BlobError::Store`].
+    pub fn replace(&self, new: &str, at: &str, aside: &str) -> Result<(), BlobError> {
+        self.delete_all(aside)?;
+        if self.path(at).exists() {
+            self.rename(at, aside)?;
+        }
+        self.rename(new, at)?;
+        for folder in [new, at].into_iter().filter_map(|name| self.path(name).parent().map(Path::to_owned)) {
+            sync(&folder).map_err(|e| BlobError::io(at, &e))?;
+        }
+        self.delete_all(aside)
+    }
+
     /// The names of folders directly below `prefix`, sorted.
     ///
     /// # Errors

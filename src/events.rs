@@ -110,6 +110,12 @@ events! {
     DownloadOpened(DownloadOpened) = "download.opened";
     /// A download ended.
     DownloadClosed(DownloadClosed) = "download.closed";
+    /// What is kept of a person was erased, or what one hospital gave of them.
+    SubjectErased(SubjectErased) = "subject.erased";
+    /// A dataset version was written anew without somebody who was erased.
+    DatasetRewritten(DatasetRewritten) = "dataset.rewritten";
+    /// A release was written anew without somebody who was erased.
+    ReleaseRewritten(ReleaseRewritten) = "release.rewritten";
     /// An API token was made.
     TokenIssued(TokenIssued) = "token.issued";
     /// An API token was ended.
@@ -461,6 +467,56 @@ pub struct DownloadClosed {
     pub release: ReleaseId,
     /// Bytes sent in all its range requests.
     pub bytes_sent: u64,
+}
+
+/// See [`Event::SubjectErased`]. Whom it concerned stands nowhere.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct SubjectErased {
+    /// Its id.
+    pub erasure: String,
+    /// The hospital whose part was erased; none where everything was.
+    pub contributor: Option<ContributorId>,
+    /// The entries whose payload, salt and key were destroyed, ascending.
+    pub entries: Vec<Seq>,
+}
+
+/// See [`Event::DatasetRewritten`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct DatasetRewritten {
+    /// For which erasure.
+    pub erasure: String,
+    /// The dataset.
+    pub dataset: DatasetId,
+    /// Which version of it.
+    pub version: u32,
+    /// SHA-256 of the `manifest.json` that it had.
+    pub from: Digest,
+    /// SHA-256 of the one that it has now.
+    pub to: Digest,
+    /// People who are left.
+    pub persons: u64,
+    /// Rows that are left, by table.
+    pub tables: BTreeMap<String, u64>,
+}
+
+/// See [`Event::ReleaseRewritten`].
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct ReleaseRewritten {
+    /// For which erasure.
+    pub erasure: String,
+    /// The release.
+    pub release: ReleaseId,
+    /// SHA-256 of the `release.json` that it had.
+    pub from: Digest,
+    /// SHA-256 of the one that it has now.
+    pub to: Digest,
+    /// The leaf hashes of the members who were erased (`almoner_ledger::members`): with them the members still give the root
+    /// that the release's entry commits to.
+    pub members: Vec<Digest>,
+    /// People who are left.
+    pub persons: u64,
+    /// Rows that are left, by table.
+    pub tables: BTreeMap<String, u64>,
 }
 
 /// See [`Event::TokenIssued`].

@@ -37,6 +37,7 @@ use crate::error::ErrorKind;
 use crate::flows::access::{AccessContext, AccessError};
 use crate::flows::cosign::board::Timing;
 use crate::flows::cosign::{self, CosignError, Cosigner};
+use crate::flows::erase::{self, EraseContext};
 use crate::flows::ingest::{self, IngestContext, IngestError};
 use crate::flows::permitted::ConsentIndex;
 use crate::flows::release;
@@ -151,6 +152,9 @@ pub enum OpenError {
     /// What a crash left of a release.
     #[error("a release that was cut short: {0}")]
     Release(#[from] DataError),
+    /// What a crash left of an erasure, or an older copy of the folder brought back.
+    #[error("an erasure that was cut short, or is to be done again: {0}")]
+    Erasure(DataError),
 }
 
 impl OpenError {
@@ -160,7 +164,7 @@ impl OpenError {
             Self::Store(e) => e.kind(),
             Self::Registry(e) => e.kind(),
             Self::Blob(e) => e.kind(),
-            Self::Release(e) => e.kind(),
+            Self::Release(e) | Self::Erasure(e) => e.kind(),
             Self::Catalog(e) => e.kind(),
             Self::Owned(_) => ErrorKind::Conflict,
             Self::File { .. } => ErrorKind::Fault,
@@ -203,6 +207,8 @@ pub struct App {
     pub catalog: Catalog,
     /// Release packages.
     pub releases: PathBuf,
+    /// Beside the data folder: who was erased and is not to come back.
+    pub erased: PathBuf,
     /// Areas that may be named.
     zip3: Arc<Zip3>,
     /// Who permits what, kept between calls.
@@ -297,6 +303,7 @@ impl App {
         }
         ingest::remove_leftovers(&spool);
         let releases = folder.releases();
+        let erased = checkpoint_path(&folder, &config)?.with_extension("erased");
         let zip3 = Arc::new(Zip3::current().expect("the embedded areas are checked by a test"));
         let app = Self {
             config,
@@ -315,6 +322,7 @@ impl App {
             documents,
             catalog,
             releases,
+            erased,
             zip3,
             consents: ConsentIndex::default(),
             vocabulary: Mutex::default(),
@@ -322,6 +330,8 @@ impl App {
         };
         // What a crash left of a release: completed if the ledger has it, removed if not.
         app.with_data(release::recover)?;
+        // What a crash left of an erasure, and whoever an older copy of the folder brought back.
+        app.with_erase(erase::recover).map_err(OpenError::Erasure)?;
         Ok(app)
     }
 
@@ -392,6 +402,19 @@ impl App {
             offset_days: &offset_days,
             releases: &self.releases,
             origin: &self.marker.origin,
+        })
+    }
+
+    /// Runs `work` with what an erasure works on.
+    ///
+    /// # Errors
+    /// What the work fails with, or if registry or vocabulary cannot be read.
+    pub fn with_erase<T>(
+        &self,
+        work: impl FnOnce(&EraseContext<'_>) -> Result<T, DataError>,
+    ) -> Result<T, DataError> {
+        self.with_data(|data| {
+            work(&EraseContext { data: *data, registry: &self.registry, known: &self.erased, faults: None })
         })
     }
 

@@ -10,7 +10,7 @@ mod facts;
 pub use facts::{Facts, Rows, add_rows};
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard};
 
 use almoner_deid::Declares;
 use almoner_model::{ContributorId, DatasetId, Timestamp};
@@ -23,7 +23,9 @@ use crate::state::records;
 use crate::store::{Store, StoreError};
 
 /// The folder of complete versions that the ledger does not know. No dataset has such an id.
-const ORPHANED: &str = ".orphaned";
+pub const ORPHANED: &str = ".orphaned";
+/// The folder in which versions are written anew for an erasure. No dataset has such an id.
+pub const ERASING: &str = ".erasing";
 const MANIFEST: &str = "manifest.json";
 
 /// Folders of versions that the ledger does not know.
@@ -72,20 +74,38 @@ impl CatalogError {
 pub struct Catalog {
     blobs: Blobs,
     store: Arc<dyn Store>,
-    claimed: Arc<Mutex<BTreeSet<DatasetId>>>,
+    claimed: Arc<Mutex<Claimed>>,
+    /// Held for reading by whoever reads files of datasets and releases, and for writing while they are exchanged.
+    still: Arc<RwLock<()>>,
     intact: Arc<Intact>,
+}
+
+#[derive(Debug, Default)]
+struct Claimed {
+    datasets: BTreeSet<DatasetId>,
+    all: bool,
 }
 
 /// Held while a version of a dataset is made: there is one maker at a time.
 #[derive(Debug)]
 pub struct Claim {
     dataset: DatasetId,
-    claimed: Arc<Mutex<BTreeSet<DatasetId>>>,
+    claimed: Arc<Mutex<Claimed>>,
 }
 
 impl Drop for Claim {
     fn drop(&mut self) {
-        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).remove(&self.dataset);
+        self.claimed.lock().unwrap_or_else(PoisonError::into_inner).datasets.remove(&self.dataset);
+    }
+}
+
+/// Held while no version of any dataset is made.
+#[derive(Debug)]
+pub struct ClaimOfAll(Arc<Mutex<Claimed>>);
+
+impl Drop for ClaimOfAll {
+    fn drop(&mut self) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).all = false;
     }
 }
 
@@ -143,7 +163,7 @@ pub struct Description {
 impl Catalog {
     /// Over the folder of datasets and the ledger's store.
     pub fn new(blobs: Blobs, store: Arc<dyn Store>) -> Self {
-        Self { blobs, store, claimed: Arc::default(), intact: Arc::default() }
+        Self { blobs, store, claimed: Arc::default(), still: Arc::default(), intact: Arc::default() }
     }
 
     /// Checks that the files of `version` in `tables` are those that were published, before they are used. Files that
@@ -163,8 +183,28 @@ impl Catalog {
     /// Claims a dataset for making its next version; `None` while another claim is held.
     pub fn claim(&self, dataset: &DatasetId) -> Option<Claim> {
         let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
-        let free = claimed.insert(dataset.clone());
+        let free = !claimed.all && claimed.datasets.insert(dataset.clone());
         free.then(|| Claim { dataset: dataset.clone(), claimed: Arc::clone(&self.claimed) })
+    }
+
+    /// Claims all datasets, also those that are not there yet; `None` while any claim is held.
+    pub fn claim_all(&self) -> Option<ClaimOfAll> {
+        let mut claimed = self.claimed.lock().unwrap_or_else(PoisonError::into_inner);
+        if claimed.all || !claimed.datasets.is_empty() {
+            return None;
+        }
+        claimed.all = true;
+        Some(ClaimOfAll(Arc::clone(&self.claimed)))
+    }
+
+    /// As long as it is held, files of datasets and releases stay what the ledger says.
+    pub fn still(&self) -> RwLockReadGuard<'_, ()> {
+        self.still.read().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Waits until nobody reads files of datasets and releases, and keeps everybody from it.
+    pub fn exchange(&self) -> RwLockWriteGuard<'_, ()> {
+        self.still.write().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// The folder of datasets.
@@ -205,7 +245,7 @@ impl Catalog {
     pub fn latest(&self, dataset: &DatasetId) -> Result<DatasetVersion, CatalogError> {
         let record = self.record(dataset)?.ok_or_else(|| CatalogError::NoDataset(dataset.clone()))?;
         let last = record.versions.last().ok_or_else(|| CatalogError::NoDataset(dataset.clone()))?;
-        Ok(DatasetVersion::open(&self.blobs, dataset, last.body.version, &last.body.manifest)?)
+        self.open(&record, last.body.version)
     }
 
     /// One version of a dataset.
@@ -214,10 +254,15 @@ impl Catalog {
     /// As [`Self::latest`].
     pub fn version(&self, dataset: &DatasetId, version: u32) -> Result<DatasetVersion, CatalogError> {
         let record = self.record(dataset)?.ok_or_else(|| CatalogError::NoDataset(dataset.clone()))?;
-        let published = record.versions.iter().find(|v| v.body.version == version);
-        let published =
-            published.ok_or_else(|| DatasetError::NoVersion { dataset: dataset.to_string(), version })?;
-        Ok(DatasetVersion::open(&self.blobs, dataset, version, &published.body.manifest)?)
+        self.open(&record, version)
+    }
+
+    fn open(&self, record: &records::Dataset, version: u32) -> Result<DatasetVersion, CatalogError> {
+        let dataset = &record.dataset;
+        let manifest = record.manifest(version);
+        let manifest =
+            manifest.ok_or_else(|| DatasetError::NoVersion { dataset: dataset.to_string(), version })?;
+        Ok(DatasetVersion::open(&self.blobs, dataset, version, &manifest)?)
     }
 
     /// All datasets, in their latest versions; with the numbers of these where `own` holds of the contributor.
@@ -261,7 +306,8 @@ impl Catalog {
     ) -> Result<(Listing, Manifest), CatalogError> {
         let manifest = version.manifest;
         let counted = match manifest.counted_version {
-            shown if shown == manifest.version || own(&manifest.contributor) => manifest.clone(),
+            _ if own(&manifest.contributor) => Manifest { erased: None, ..manifest.clone() },
+            shown if shown == manifest.version => manifest.clone(),
             shown => self.version(&manifest.dataset, shown)?.manifest,
         };
         Ok((listing(&manifest, &counted), counted))
@@ -277,7 +323,7 @@ impl Catalog {
             self.records()?.into_iter().map(|r| (r.dataset.to_string(), r.versions.len())).collect();
         let mut orphans = Orphans::default();
         let datasets = self.blobs.folders("").map_err(DatasetError::from)?;
-        for dataset in datasets.into_iter().filter(|name| name != ORPHANED) {
+        for dataset in datasets.into_iter().filter(|name| name != ORPHANED && name != ERASING) {
             for version in self.blobs.folders(&dataset).map_err(DatasetError::from)? {
                 let number = version.strip_prefix('v').and_then(|n| n.parse::<usize>().ok());
                 if number.is_none_or(|n| n > known.get(&dataset).copied().unwrap_or(0)) {
@@ -314,7 +360,10 @@ impl Catalog {
 fn listing(manifest: &Manifest, counted: &Manifest) -> Listing {
     let visible = |persons: u64| persons >= SMALLEST_CELL;
     let of = |table: &String| counted.catalog.tables.get(table).map_or(0, |t| t.persons);
-    let tables = counted.tables.iter().filter(|(_, t)| t.rows > 0);
+    let own = || (counted.persons, counted.rows());
+    // So long as few people were erased, the numbers from before: by the difference they would tell of them.
+    let (persons, rows) =
+        counted.erased.as_ref().map_or_else(own, |e| (e.shown_persons, e.shown_rows.clone()));
     Listing {
         dataset: manifest.dataset.clone(),
         contributor: manifest.contributor.clone(),
@@ -324,9 +373,9 @@ fn listing(manifest: &Manifest, counted: &Manifest) -> Listing {
         profile: manifest.profile.name.clone(),
         declares: manifest.declares,
         counted_version: counted.version,
-        persons: visible(counted.persons).then_some(counted.persons),
+        persons: visible(persons).then_some(persons),
         years: counted.catalog.years,
-        tables: tables.map(|(name, t)| (name.clone(), visible(of(name)).then_some(t.rows))).collect(),
+        tables: rows.into_iter().map(|(name, n)| (name.clone(), visible(of(&name)).then_some(n))).collect(),
         terms_of_use: manifest.terms_of_use.clone(),
     }
 }

@@ -22,6 +22,7 @@ pub mod consent;
 pub mod contributor;
 pub mod count;
 pub mod demo;
+pub mod erase;
 pub mod ingest;
 pub mod init;
 pub mod inspect;
@@ -97,6 +98,8 @@ pub enum Command {
     Vocabulary(vocabulary::VocabularyArgs),
     /// Record consents and withdrawals
     Consent(consent::ConsentArgs),
+    /// Destroy what is kept of patients; it cannot be undone
+    Erase(erase::EraseArgs),
     /// Count a cohort
     Count(count::CountArgs),
     /// Check ledger, datasets and releases against each other
@@ -269,6 +272,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Contributor(args) => contributor::run(args, globals),
         Command::Vocabulary(args) => vocabulary::run(args, globals),
         Command::Consent(args) => consent::run(args, globals),
+        Command::Erase(args) => erase::run(args, globals),
         Command::Count(args) => count::run(args, globals),
         Command::Verify(args) => verify::run(args, globals),
         Command::Ledger(args) => ledger::run(args, globals),

@@ -180,6 +180,7 @@ const STAGES: &[&str] = &[
     "consents",
     "permit",
     "count",
+    "erase",
     "extract",
     "risk",
     "release",

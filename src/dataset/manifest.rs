@@ -154,6 +154,19 @@ pub struct DatasetCatalog {
     pub tables: BTreeMap<String, TableCatalog>,
 }
 
+/// People who were erased since a version was published.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Erased {
+    /// How many.
+    pub persons: u64,
+    /// How many since the catalogue's numbers were counted.
+    pub since_counted: u64,
+    /// The number of people that the catalogue shows.
+    pub shown_persons: u64,
+    /// Rows by table that the catalogue shows.
+    pub shown_rows: BTreeMap<String, u64>,
+}
+
 /// What a dataset version is.
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 pub struct Manifest {
@@ -202,6 +215,9 @@ pub struct Manifest {
     pub catalog: DatasetCatalog,
     /// What recipients must agree to.
     pub terms_of_use: String,
+    /// People who were erased since, if any; reports are as they were when the version was published.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub erased: Option<Erased>,
 }
 
 impl Manifest {

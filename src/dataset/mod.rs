@@ -8,21 +8,23 @@
 //! reports/…                                de-identification and risk for people, locators of what was quarantined
 //! ```
 //!
-//! Only a [`DeidBatch`](almoner_deid::DeidBatch) can be written. A version is visible when its manifest stands and the
+//! Only a [`DeidBatch`](almoner_deid::DeidBatch) can be written; an erasure writes rows of a version again, without some. A version is visible when its manifest stands and the
 //! ledger says `dataset.published` with the manifest's digest; the files come first, each synced, so whatever was on its
 //! way at a crash is a folder that the ledger does not know and that is removed at the next start.
 
 mod manifest;
 mod parquet;
 mod reader;
+mod rewrite;
 mod verify;
 mod writer;
 
 pub use manifest::{
-    CodeFrequency, ColumnEntry, DatasetCatalog, Extent, FORMAT, FileEntry, Manifest, Mode, ProfileEntry,
-    ReportEntry, TableCatalog, TableEntry,
+    CodeFrequency, ColumnEntry, DatasetCatalog, Erased, Extent, FORMAT, FileEntry, Manifest, Mode,
+    ProfileEntry, ReportEntry, TableCatalog, TableEntry,
 };
 pub use reader::DatasetVersion;
+pub use rewrite::Rewrite;
 pub use verify::{Intact, Verified};
 pub use writer::VersionWriter;
 

@@ -62,6 +62,12 @@ impl DatasetVersion {
         Ok(Self { manifest, digest: Digest::of(&bytes), root: root.to_owned(), folder })
     }
 
+    /// What is being written below `root`, whose manifest is not there yet.
+    pub(super) fn within(manifest: Manifest, root: PathBuf) -> Self {
+        let folder = version_folder(&manifest.dataset, manifest.version);
+        Self { digest: Digest::of(manifest.to_bytes()), manifest, root, folder }
+    }
+
     /// Its folder, below the folder of datasets.
     pub fn folder(&self) -> &str {
         &self.folder

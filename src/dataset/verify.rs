@@ -101,7 +101,7 @@ fn fresh(path: &Path) -> Result<Digest, DatasetError> {
     hash(path).map(|(digest, _)| digest).map_err(|_| DatasetError::ManifestDiffers)
 }
 
-fn hash(path: &Path) -> std::io::Result<(Digest, u64)> {
+pub(super) fn hash(path: &Path) -> std::io::Result<(Digest, u64)> {
     let mut file = File::open(path)?;
     let mut hasher = Sha256::new();
     let mut buffer = vec![0; 1 << 17];

@@ -140,6 +140,7 @@ const TURNS: usize = 64;
 /// # Errors
 /// [`DataError::Definition`] if it cannot be answered as asked; refusals by house rules and contracts; an unknown project.
 pub fn count(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<CountAnswer, DataError> {
+    let _still = ctx.catalog.still();
     let act = &ctx.access.unused(act)?;
     decided(|| attempt(ctx, act, request))
 }
@@ -298,7 +299,7 @@ impl Asked<'_> {
         new.as_of = Some(decided);
         new.decision = Some("answered".into());
         let mut unchanged = vec![Precondition { topic: counts, as_of }];
-        let rules = self.contributors.iter().map(topic::contributor);
+        let rules = self.contributors.iter().map(topic::contributor).chain([topic::ERASED.to_owned()]);
         unchanged.extend(rules.map(|topic| Precondition { topic, as_of: decided }));
         let data = answer.datasets.keys().map(topic::dataset);
         unchanged.extend(data.map(|topic| Precondition { topic, as_of: self.looked }));

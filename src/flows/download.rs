@@ -19,6 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::Act;
 use super::access::{AccessError, entry};
 use super::decide::still_permitted;
+use super::erase::not_of_the_erased;
 use super::evidence::wanted;
 use super::meanwhile::{Then, append_unless_less_is_permitted, decided};
 use super::permitted::Sayings;
@@ -84,6 +85,7 @@ struct Capability {
 /// An unknown release; [`AccessError::Refused`] if it would not be permitted any more; [`DataError::Nobody`] if a
 /// member withdrew, refused or permits less since, with what to do.
 pub fn open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
+    let _still = ctx.catalog.still();
     let act = &ctx.access.unused(act)?;
     decided(|| try_open(ctx, act, release))
 }
@@ -91,6 +93,7 @@ pub fn open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
 fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
     let store = ctx.access.store;
     let as_of = store.size();
+    not_of_the_erased(ctx, release)?;
     let done = read::release(&ctx.access.state(), release)?.ok_or(AccessError::Unknown("release"))?;
     let request = read::request(&ctx.access.state(), &done.body.request)?;
     let request = request.ok_or(AccessError::Unknown("request"))?;
@@ -104,7 +107,7 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
     new.as_of = Some(as_of);
     let rules = request.contributors.iter().map(topic::contributor);
     let unchanged: Vec<Precondition> = rules
-        .chain([topic::request(&done.body.request)])
+        .chain([topic::request(&done.body.request), topic::ERASED.to_owned()])
         .map(|topic| Precondition { topic, as_of })
         .collect();
     let members = |ids: &BTreeSet<SubjectId>| !ids.is_disjoint(&people);
@@ -189,6 +192,16 @@ fn files(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Vec<DownloadFile>
         let FileEntry { path, sha256, bytes, .. } = FileEntry::of(&dir, name.to_owned(), None, Vec::new())?;
         out.push(DownloadFile { path, bytes, sha256 });
     }
+    // Where people were erased since, the entries that say so.
+    for n in 1.. {
+        if !dir.join(format!("ledger/rewritten-{n}.json")).exists() {
+            break;
+        }
+        for name in ["json", "tlog-proof"].map(|kind| format!("ledger/rewritten-{n}.{kind}")) {
+            let FileEntry { path, sha256, bytes, .. } = FileEntry::of(&dir, name, None, Vec::new())?;
+            out.push(DownloadFile { path, bytes, sha256 });
+        }
+    }
     out.extend(manifest.files.into_iter().map(|f| DownloadFile {
         path: f.path,
         bytes: f.bytes,
@@ -240,7 +253,9 @@ fn find(ctx: &DataContext<'_>, capability: &str) -> Result<Capability, DataError
 /// # Errors
 /// Denied if the capability does not work (any more); unknown if there is no such file.
 pub fn file(ctx: &DataContext<'_>, capability: &str, path: &str) -> Result<OpenFile, DataError> {
+    let _still = ctx.catalog.still();
     let record = find(ctx, capability)?;
+    not_of_the_erased(ctx, &record.release)?;
     let inside = Path::new(path).components().all(|c| matches!(c, Component::Normal(_)));
     let listed = files(ctx, &record.release)?.into_iter().find(|f| f.path == path && inside);
     let listed = listed.ok_or(AccessError::Unknown("file in this release"))?;

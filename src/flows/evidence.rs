@@ -27,8 +27,10 @@ const SAID: [&str; 2] = ["consent.recorded", "consent.withdrawn"];
 /// The evidence for `release`.
 ///
 /// # Errors
-/// An unknown release; [`DataError`] if a member's consents were erased or store or folder fail.
+/// An unknown release; [`DataError`] if store or folder fail.
 pub fn evidence(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Pack, DataError> {
+    let _still = ctx.catalog.still();
+    super::erase::not_of_the_erased(ctx, release)?;
     let state = ctx.access.state();
     let store = ctx.access.store;
     let done = read::release(&state, release)?.ok_or(AccessError::Unknown("release"))?;
@@ -43,8 +45,12 @@ pub fn evidence(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Pack, Data
             people.insert(subject(id)?);
         }
     }
-    let (mut said, mut others) = (Vec::new(), Vec::new());
+    let (mut said, mut others, mut erased_by) = (Vec::new(), Vec::new(), BTreeSet::new());
     for entry in consents(store, done.origin.seq)? {
+        if let Payload::Erased(by) = entry.payload {
+            erased_by.extend(by);
+            continue;
+        }
         let about = opened_subject(&entry)?.ok_or_else(erased)?;
         if entry.seq < as_of && entry.subject.is_some_and(|id| people.contains(&id)) {
             said.push(proven(store, &entry, size)?);
@@ -65,6 +71,7 @@ pub fn evidence(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Pack, Data
         let published = published.ok_or(AccessError::Unknown("dataset version"))?;
         datasets.push(at(published.origin.seq)?);
     }
+    let rewrites = read::release_rewrites(&state, release)?.unwrap_or_default().times;
     Ok(Pack {
         format: FORMAT.into(),
         checkpoint: String::from_utf8(signed.note)
@@ -77,11 +84,13 @@ pub fn evidence(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Pack, Data
         members,
         said,
         others,
+        erasures: erased_by.into_iter().map(at).collect::<Result<_, _>>()?,
+        rewritten: rewrites.iter().map(|time| at(time.origin.seq)).collect::<Result<_, _>>()?,
     })
 }
 
 fn erased() -> DataError {
-    AccessError::Conflict("consents of a member were erased; their evidence is gone with them".into()).into()
+    AccessError::Conflict("what this entry said was erased".into()).into()
 }
 
 fn subject(text: &str) -> Result<SubjectId, DataError> {

@@ -13,6 +13,7 @@ pub mod count;
 pub mod decide;
 pub mod download;
 pub mod durable;
+pub mod erase;
 pub mod evidence;
 pub mod ingest;
 pub mod inspect;

@@ -224,7 +224,8 @@ pub fn releases_with(ctx: &AccessContext<'_>, who: &Participant) -> Result<Vec<U
     Ok(out)
 }
 
-fn touches(
+/// Whether a release was drawn from data of a hospital.
+pub(super) fn touches(
     ctx: &AccessContext<'_>,
     release: &Release,
     hospital: &ContributorId,

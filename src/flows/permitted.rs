@@ -15,7 +15,7 @@ use almoner_model::{ContributorId, DatasetId, Date, Digest, Seq, SubjectId};
 
 use super::access::{AccessContext, AccessError, SamePeople, Stored};
 use crate::consent::{self, Limits, Reason, SubjectState, Use, Verdict, WithdrawalMode};
-use crate::state::records::{Shape, SubjectRecord, seq_key, subject_key};
+use crate::state::records::{LastErasure, Shape, SubjectRecord, seq_key, subject_key};
 use crate::state::{ReadError, read};
 
 /// The people of one dataset's contributor who permit a use.
@@ -86,6 +86,7 @@ struct Profile {
 #[derive(Clone, Default)]
 struct Inner {
     as_of: Seq,
+    last_erasure: Option<LastErasure>,
     last_change: Option<String>,
     aliases: Vec<(SubjectId, SubjectId)>,
     shapes: HashMap<Digest, Arc<Shape>>,
@@ -127,6 +128,11 @@ pub fn permitted_subjects(
     // Size and aliases are read under the lock, so that the index never goes back to an older state of anybody.
     let mut inner = ctx.index.0.lock().unwrap_or_else(PoisonError::into_inner);
     let size = ctx.store.size();
+    // Of whoever was erased nothing is to be remembered.
+    let last_erasure = read::last_erasure(&ctx.state(), "last")?;
+    if inner.last_erasure != last_erasure {
+        *inner = Inner { last_erasure, ..Inner::default() };
+    }
     let aliases = ctx.people.aliases()?;
     let at = as_of.unwrap_or(size);
     if at > size {

@@ -29,6 +29,7 @@ pub struct Recalls {
 /// # Errors
 /// An unknown release, or if store or folder fail.
 pub fn recalls(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Recalls, DataError> {
+    let _still = ctx.catalog.still();
     let state = ctx.access.state();
     let as_of = ctx.access.store.size();
     let done = read::release(&state, release)?.ok_or(AccessError::Unknown("release"))?;

@@ -81,6 +81,7 @@ pub fn package_folder(releases: &Path, release: &ReleaseId) -> PathBuf {
 /// Refusals of policy ([`AccessError::Refused`]), of consent ([`DataError::Nobody`]), of the gate
 /// ([`ReleaseError::Refused`], logged); and as the variants say.
 pub fn release(ctx: &DataContext<'_>, act: &Act, request: &RequestId) -> Result<ReleaseSummary, DataError> {
+    let _still = ctx.catalog.still();
     let id = release_id(act)?;
     if let Some(done) = read::release(&ctx.access.state(), &id)? {
         recover_one(ctx, &id)?;
@@ -382,6 +383,7 @@ fn manifest(
         notice: NOTICE.into(),
         terms: permit.grant().terms,
         persons: built.persons.len() as u64,
+        persons_erased: 0,
         risk: RiskEntry {
             k_required: permit.grant().k_min,
             k_measured: u32::try_from(built.gate.after.smallest_class).unwrap_or(u32::MAX),
@@ -429,7 +431,12 @@ fn append(
     new.as_of = Some(as_of);
     new.policy = case.permit.decision().policies().get("house").copied();
     let at = |topic, as_of| Precondition { topic, as_of };
-    let asked = [topic::request(&manifest.request), releases, topic::PUBLIC_RELEASES.to_owned()];
+    let asked = [
+        topic::request(&manifest.request),
+        releases,
+        topic::PUBLIC_RELEASES.to_owned(),
+        topic::ERASED.to_owned(),
+    ];
     let mut unchanged: Vec<Precondition> = asked.into_iter().map(|topic| at(topic, as_of)).collect();
     // A contract or legal basis that changed meanwhile is asked again.
     unchanged.extend(case.question.contributors().iter().map(|c| at(topic::contributor(c), as_of)));
@@ -516,7 +523,7 @@ pub fn recover(ctx: &DataContext<'_>) -> Result<(), DataError> {
 }
 
 /// Completes the package of a release that is in the ledger, or removes what was built of one that is not.
-fn recover_one(ctx: &DataContext<'_>, id: &ReleaseId) -> Result<(), DataError> {
+pub(super) fn recover_one(ctx: &DataContext<'_>, id: &ReleaseId) -> Result<(), DataError> {
     let folder = building_folder(ctx, id);
     if !folder.exists() {
         return Ok(());
@@ -534,7 +541,7 @@ fn building_folder(ctx: &DataContext<'_>, id: &ReleaseId) -> PathBuf {
 }
 
 /// Makes every name in a folder durable; the files themselves are when they are written.
-fn sync_folders(folder: &Path) -> Result<(), ReleaseError> {
+pub(super) fn sync_folders(folder: &Path) -> Result<(), ReleaseError> {
     for item in fs::read_dir(folder)? {
         let path = item?.path();
         if path.is_dir() {

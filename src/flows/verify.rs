@@ -11,14 +11,15 @@ use almoner_model::{DatasetId, Digest, ReleaseId};
 use serde::Serialize;
 
 use super::access::Stored;
+use super::erase;
 use super::release::package_folder;
 use crate::blob::Blobs;
 use crate::catalog::{Catalog, CatalogError};
 use crate::state::read;
-use crate::state::records::{Contract, LegalBasis, Request};
+use crate::state::records::{Contract, Erasure, LegalBasis, Request};
 use crate::store::sqlite::audit::{StoreAudit, audit_file};
 use crate::store::sqlite::{Options, SqliteStore};
-use crate::store::{Store, StoreError};
+use crate::store::{Payload, Store, StoreError};
 
 /// What one dataset version or release is found to be.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -86,6 +87,7 @@ pub fn verify(
         done.datasets = check_datasets(&catalog).map_err(|e| StoreError::Unavailable(e.to_string()))?;
         done.releases = check_releases(&*store, releases, &vkey)?;
         done.documents.push(check_documents(&*store, documents)?);
+        done.documents.push(check_erasures(&*store, done.ledger.erased)?);
         let sound = done.files().all(|c| c.problem.is_none());
         done.intact = sound;
     }
@@ -126,6 +128,33 @@ fn check_documents(store: &dyn Store, folder: &Path) -> Result<Checked, StoreErr
             Err(error) => {
                 checked.problem.get_or_insert(error.to_string());
             }
+        }
+    }
+    Ok(checked)
+}
+
+/// Every payload that is gone is named by an erasure, which is the one that it says; and no erasure is unfinished.
+fn check_erasures(store: &dyn Store, gone: u64) -> Result<Checked, StoreError> {
+    let failed = |e: &dyn std::fmt::Display| StoreError::Unavailable(e.to_string());
+    let mut checked = Checked { name: "erasures".into(), files: 0, bytes: 0, problem: None };
+    let mut named = 0;
+    for erasure in read::all::<Erasure>(&Stored(store), "erasure").map_err(|e| failed(&e))? {
+        for seq in &erasure.body.entries {
+            named += 1;
+            let payload = store.entry(*seq)?.map(|entry| entry.payload);
+            if !matches!(payload, Some(Payload::Erased(Some(by))) if by == erasure.origin.seq) {
+                checked.problem.get_or_insert(format!("entry {seq} was to be erased and is not"));
+            }
+        }
+    }
+    if named != gone {
+        checked.problem.get_or_insert(format!("{gone} payloads are gone, and erasures name {named}"));
+    }
+    match erase::open(store)? {
+        0 => {}
+        n => {
+            let text = format!("{n} erasures are not finished: start the server, which goes on with them");
+            checked.problem.get_or_insert(text);
         }
     }
     Ok(checked)

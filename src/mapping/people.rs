@@ -153,6 +153,9 @@ pub trait OutsidePersons: Send + Sync {
     /// The subject that a source id stands for in a space, if there is one.
     fn lookup(&self, space: IdSpace, source_id: &str) -> Option<SubjectId>;
 
+    /// Whether whoever had a source id was erased.
+    fn was_erased(&self, space: IdSpace, source_id: &str) -> bool;
+
     /// Whether the hospital merged the record with this id into another's.
     fn is_merged_away(&self, space: IdSpace, source_id: &str) -> bool;
 
@@ -184,12 +187,14 @@ enum Found {
     Here(u32),
     /// Somebody who is not in it.
     Outside(SubjectId),
+    /// Somebody who was erased: known, and without a subject.
+    Erased,
 }
 
 #[derive(Default)]
 struct Late {
     by_key: HashMap<u128, Option<u32>, BuildHasherDefault<AlreadyHashed>>,
-    subjects: Vec<SubjectId>,
+    subjects: Vec<Option<SubjectId>>,
 }
 
 impl fmt::Debug for PersonIndex {
@@ -314,7 +319,11 @@ impl PersonIndex {
             return Some(self.resolve(ordinal));
         }
         let outside = self.outside.as_ref()?;
-        self.late(key, || outside.lookup(space, source_id).map_or(Found::Nobody, Found::Outside))
+        self.late(key, || match outside.lookup(space, source_id) {
+            Some(subject) => Found::Outside(subject),
+            None if outside.was_erased(space, source_id) => Found::Erased,
+            None => Found::Nobody,
+        })
     }
 
     /// The ordinal of the one person who has an identifier, after merges; `None` if nobody or several people have it. In a
@@ -353,7 +362,8 @@ impl PersonIndex {
         let ordinal = match found {
             Found::Nobody => None,
             Found::Here(ordinal) => Some(ordinal),
-            Found::Outside(subject) => {
+            Found::Outside(_) | Found::Erased => {
+                let subject = if let Found::Outside(subject) = found { Some(subject) } else { None };
                 let next = u32::try_from(self.merged_into.len() + late.subjects.len()).ok();
                 next.inspect(|_| late.subjects.push(subject))
             }
@@ -385,7 +395,7 @@ impl PersonIndex {
         match ordinal.checked_sub(self.subjects.len()) {
             None => self.subjects[ordinal],
             Some(late) => {
-                self.late.read().unwrap_or_else(PoisonError::into_inner).subjects.get(late).copied()
+                self.late.read().unwrap_or_else(PoisonError::into_inner).subjects.get(late).copied().flatten()
             }
         }
     }
@@ -505,6 +515,9 @@ mod tests {
         fn lookup(&self, _: IdSpace, source_id: &str) -> Option<SubjectId> {
             (source_id == "z").then(|| SubjectId::new(9).expect("in range"))
         }
+        fn was_erased(&self, _: IdSpace, source_id: &str) -> bool {
+            source_id == "gone"
+        }
         fn is_merged_away(&self, _: IdSpace, source_id: &str) -> bool {
             source_id == "old"
         }
@@ -528,7 +541,9 @@ mod tests {
             (Some(1), Some(1), None)
         );
         assert_eq!(index.subject(1).map(SubjectId::get), Some(9));
-        assert_eq!((index.named(), index.len()), (1, 2));
+        assert_eq!(index.find(Form::Fhir, "gone"), Some(2));
+        assert_eq!(index.subject(2), None, "whoever was erased is known, and has no subject");
+        assert_eq!((index.named(), index.len()), (1, 3));
         assert!(index.continues() && index.is_merged_away("old") && !index.is_merged_away("z"));
     }
 

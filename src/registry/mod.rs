@@ -15,12 +15,14 @@
 //!   164.514(c)(1)), and no rotation of keys changes it.
 //! * A **late match** (a token that shows two known subjects to be one person) writes an alias, loser → winner; the
 //!   older subject wins. What was published under the loser is published again by the flow.
-//! * After an **erasure** only suppression tokens stay, which are checked at every intake.
+//! * After an **erasure** only suppression tokens stay, which are checked at every intake. They are scoped as source tokens
+//!   are: whoever was erased at one hospital can come as another's patient.
 //!
 //! Crash story: a batch is one transaction. Either all its tokens, subjects and aliases are there or none, and since ids
 //! are given before anything is published under them, repeating the batch is always right.
 
 mod aliases;
+mod erasure;
 mod forms;
 mod joins;
 mod linkage;
@@ -37,13 +39,14 @@ use almoner_model::{ContributorId, Entropy, SourcePatientId, SubjectId};
 use rusqlite::{Connection, params};
 
 pub use almoner_deid::offset::{offset_days, release_offset_days};
+pub use erasure::Refused;
 pub use linkage::{LinkageError, LinkageRules, Traits};
 pub use numbers::{Claim, Claimed, Claims};
 pub use resolve::Shared;
 pub use token::{PatientTokens, RecordNumber, RecordTokens, Token, Tokens};
 
 use aliases::Aliases;
-use joins::{Id, Joins};
+use joins::Joins;
 use numbers::Name;
 
 use crate::error::ErrorKind;
@@ -379,41 +382,6 @@ impl Registry {
         let subject = |id| SubjectId::new(id).ok();
         let pairs = self.standing().pairs();
         pairs.into_iter().filter_map(|(loser, winner)| subject(loser).zip(subject(winner))).collect()
-    }
-
-    /// Keeps a token whose bearer is never taken in again.
-    ///
-    /// # Errors
-    /// Database errors.
-    pub fn suppress(&self, token: &Token) -> Result<(), RegistryError> {
-        self.db().execute(
-            "INSERT INTO suppressed (token, refuses) VALUES (?1, 1) ON CONFLICT (token) DO UPDATE SET refuses = 1",
-            [token.as_bytes()],
-        )?;
-        Ok(())
-    }
-
-    /// Whether a token was suppressed.
-    ///
-    /// # Errors
-    /// Database errors.
-    pub fn is_suppressed(&self, token: &Token) -> Result<bool, RegistryError> {
-        resolve::is_suppressed(&self.db(), token)
-    }
-
-    /// Forgets a person: their source tokens become suppression tokens, their linkage tokens and the subject go. Returns
-    /// how many tokens are kept for suppression.
-    ///
-    /// # Errors
-    /// Database errors.
-    pub fn erase(&self, subject: SubjectId) -> Result<u64, RegistryError> {
-        let mut db = self.db();
-        let tx = db.transaction_with_behavior(rusqlite::TransactionBehavior::Immediate)?;
-        let ids: Vec<Id> = resolve::group(&tx, self.current(subject).get())?;
-        let kept = resolve::erase(&tx, &ids)?;
-        tx.commit()?;
-        self.aliases.write().unwrap_or_else(PoisonError::into_inner).forget(&ids);
-        Ok(kept)
     }
 
     /// The current epoch of date offsets, from 0.

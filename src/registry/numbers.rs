@@ -129,10 +129,11 @@ fn one(joins: &mut Joins<'_>, claims: &[Claim], out: &mut Claimed) -> Result<(),
     }
     if known != Some((now, of)) {
         let mut put = joins.db.prepare_cached(
-            "INSERT INTO source (token, subject, kind) VALUES (?1, ?2, ?3)
+            "INSERT INTO source (token, subject, kind, scope) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (token) DO UPDATE SET subject = excluded.subject, kind = excluded.kind",
         )?;
-        put.execute(params![first.token.as_bytes(), joins.current(now), of])?;
+        let scope = joins.scope;
+        put.execute(params![first.token.as_bytes(), joins.current(now), of, scope.as_bytes()])?;
     }
     Ok(())
 }
@@ -173,7 +174,7 @@ impl Name {
         Self { waits, ids }
     }
 
-    fn tokens(&self) -> impl Iterator<Item = Token> {
+    pub fn tokens(&self) -> impl Iterator<Item = Token> {
         [self.waits].into_iter().chain(self.ids)
     }
 }
@@ -214,8 +215,8 @@ pub(super) fn awaited(
     )?;
     let (token, of) = (name.waits, kind::AWAITED);
     joins.db.execute(
-        "INSERT INTO source (token, subject, kind) VALUES (?1, ?2, ?3)",
-        params![token.as_bytes(), subject, of],
+        "INSERT INTO source (token, subject, kind, scope) VALUES (?1, ?2, ?3, ?4)",
+        params![token.as_bytes(), subject, of, joins.scope.as_bytes()],
     )?;
     Ok(SubjectId::new(subject).expect("draw gives ids in range"))
 }

@@ -247,13 +247,13 @@ impl<'a, 'j, 's> Batch<'a, 'j, 's> {
             insert.execute([subject, made])?;
         }
         let mut insert = db.prepare_cached(
-            "INSERT INTO source (token, subject, kind) VALUES (?1, ?2, ?3)
+            "INSERT INTO source (token, subject, kind, scope) VALUES (?1, ?2, ?3, ?4)
              ON CONFLICT (token) DO UPDATE SET subject = excluded.subject",
         )?;
         for (token, subject) in ids {
             let subject = self.joins.current(*subject);
             if self.ids.get(token) != Some(&subject) {
-                insert.execute(params![token.as_bytes(), subject, kind::ID])?;
+                insert.execute(params![token.as_bytes(), subject, kind::ID, self.joins.scope.as_bytes()])?;
             }
         }
         self.write_links(links)?;
@@ -294,33 +294,6 @@ pub(super) fn is_suppressed(db: &Connection, token: &Token) -> Result<bool, Regi
     Ok(db
         .prepare_cached("SELECT 1 FROM suppressed WHERE token = ?1 AND refuses")?
         .exists([token.as_bytes()])?)
-}
-
-/// See [`super::Registry::erase`].
-pub(super) fn erase(db: &Connection, ids: &[Id]) -> Result<u64, RegistryError> {
-    let mut kept = 0;
-    for id in ids {
-        // A number by itself may be another patient's in another system: the id and the number in its system refuse.
-        let suppress =
-            "INSERT INTO suppressed (token, refuses) SELECT token, kind <> ?2 FROM source WHERE subject = ?1
-             ON CONFLICT (token) DO UPDATE SET refuses = max(refuses, excluded.refuses)";
-        kept += db.execute(suppress, [*id, kind::NUMBER])?;
-        for table in ["source", "linkage", "holder", "subject"] {
-            db.execute(&format!("DELETE FROM {table} WHERE subject = ?1"), [id])?;
-        }
-        db.execute("DELETE FROM alias WHERE loser = ?1", [id])?;
-    }
-    Ok(kept as u64)
-}
-
-/// `subject` and everyone who lost to it, directly or not.
-pub(super) fn group(db: &Connection, subject: Id) -> Result<Vec<Id>, RegistryError> {
-    let mut ids = db.prepare(
-        "WITH RECURSIVE ids (id) AS (SELECT ?1 UNION SELECT loser FROM alias JOIN ids ON winner = id)
-         SELECT id FROM ids",
-    )?;
-    let rows = ids.query_map([subject], |row| row.get(0))?;
-    Ok(rows.collect::<Result<_, _>>()?)
 }
 
 /// Merges that a hospital declares: see [`super::Registry::merge`].

@@ -9,7 +9,7 @@ use rusqlite::{Connection, OptionalExtension};
 
 use super::RegistryError;
 
-const FORMAT: i64 = 3;
+const FORMAT: i64 = 4;
 
 /// What a source token is of (`source.kind`).
 pub(super) mod kind {
@@ -25,7 +25,7 @@ pub(super) mod kind {
     pub const AWAITED: i64 = 4;
 }
 
-/// `source.subject` is 0 for a record number that several patients of the contributor have or had; so it stays.
+/// `scope` is a token of a contributor. `source.subject` is 0 for a record number that several patients of the contributor have or had; so it stays.
 /// `linkage.subject` is 0 where two patients of one contributor share the token. `holder` says which contributors' data has
 /// a subject, under the id that stands for it. `alias` has one row for each subject that lost, to whom it lost, who may have
 /// lost since. `subject.made` orders subjects by age. `suppressed.refuses` is 0 for a number that others may have too: no
@@ -34,8 +34,8 @@ pub(super) mod kind {
 const TABLES: &str = "
 CREATE TABLE IF NOT EXISTS meta (key TEXT PRIMARY KEY, value ANY) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS subject (subject INTEGER PRIMARY KEY, made INTEGER NOT NULL) STRICT;
-CREATE TABLE IF NOT EXISTS source (token BLOB PRIMARY KEY, subject INTEGER NOT NULL, kind INTEGER NOT NULL)
-    STRICT, WITHOUT ROWID;
+CREATE TABLE IF NOT EXISTS source (token BLOB PRIMARY KEY, subject INTEGER NOT NULL, kind INTEGER NOT NULL,
+    scope BLOB NOT NULL) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS linkage (token BLOB NOT NULL, scope BLOB NOT NULL, subject INTEGER NOT NULL,
     PRIMARY KEY (token, scope)) STRICT, WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS holder (subject INTEGER NOT NULL, scope BLOB NOT NULL, PRIMARY KEY (subject, scope))
@@ -53,6 +53,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, RegistryError> {
     let db = Connection::open(path)?;
     db.pragma_update(None, "journal_mode", "WAL")?;
     db.pragma_update(None, "synchronous", "FULL")?;
+    db.pragma_update(None, "secure_delete", "ON")?;
     Ok(db)
 }
 

@@ -350,7 +350,7 @@ fn a_file_of_another_format_is_left_alone() {
     drop(Registry::open(&path, &keys()).expect("opens"));
     let db = Connection::open(&path).expect("opens");
     db.execute("UPDATE meta SET value = 1 WHERE key = 'format'", []).expect("written");
-    assert!(matches!(Registry::open(&path, &keys()), Err(RegistryError::Format(1, 3))));
+    assert!(matches!(Registry::open(&path, &keys()), Err(RegistryError::Format(1, 4))));
 }
 
 #[test]
@@ -375,6 +375,43 @@ fn an_erased_person_does_not_come_back() {
     r.erase(waiting).expect("erased");
     let late = patient(&r, &north(), "7", &["M7"], None);
     assert_eq!(resolve(&r, &north(), &[late]).subjects, [None]);
+}
+
+#[test]
+fn a_person_erased_at_one_hospital_stays_another_s_patient() {
+    let r = registry();
+    let here = patient(&r, &north(), "1", &["M1"], Some("Lovelace"));
+    let there = patient(&r, &south(), "8", &["S8"], Some("Lovelace"));
+    let person = one(&r, &north(), here.clone());
+    assert_eq!(one(&r, &south(), there.clone()), person);
+    let ids = r.ids(person).expect("reads");
+    assert!(r.others_know(&ids, &north()).expect("reads"));
+    assert_eq!(r.to_refuse(&ids, Some(&north())).expect("reads").len(), 3);
+    assert_eq!(r.forget(&ids, Some(&north())).expect("forgotten"), 3);
+    assert_eq!(r.forget(&ids, Some(&north())).expect("again"), 0);
+    assert_eq!(resolve(&r, &north(), &[here]).subjects, [None]);
+    assert_eq!(one(&r, &south(), there.clone()), person, "the other hospital's stays");
+    assert!(!r.others_know(&ids, &south()).expect("reads"));
+    r.forget(&ids, Some(&south())).expect("forgotten");
+    assert_eq!((r.subjects().expect("counts"), resolve(&r, &south(), &[there]).subjects), (0, vec![None]));
+}
+
+#[test]
+fn an_older_copy_of_the_registry_tells_who_was_erased_since() {
+    let (now, older) = (registry(), registry());
+    let known = patient(&now, &north(), "1", &["M1"], None);
+    let person = one(&now, &north(), known.clone());
+    let again = one(&older, &north(), known);
+    let refused = now.to_refuse(&now.ids(person).expect("reads"), None).expect("reads");
+    now.erase(person).expect("erased");
+    assert_eq!(now.bearers(&refused).expect("reads"), []);
+    let found = older.bearers(&refused).expect("reads");
+    assert!(matches!(found[..], [(subject, scope)] if subject == again && older.is_scope(&scope, &north())));
+    let mut kept = now.refused().expect("reads");
+    kept.sort_unstable();
+    assert_eq!(kept, refused);
+    let text = serde_json::to_string(&kept).expect("JSON");
+    assert_eq!(serde_json::from_str::<Vec<Refused>>(&text).expect("reads"), kept);
 }
 
 #[test]

@@ -13,7 +13,7 @@ use crate::mapping::IdSpace;
 
 /// A 128-bit keyed token.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct Token([u8; 16]);
+pub struct Token(pub(super) [u8; 16]);
 
 impl Token {
     /// Its bytes.

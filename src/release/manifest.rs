@@ -196,6 +196,9 @@ pub struct Manifest {
     pub persons: u64,
     /// The gate.
     pub risk: RiskEntry,
+    /// People who were in it and were erased since; class sizes are as they were measured when it was built.
+    #[serde(skip_serializing_if = "is_zero", default)]
+    pub persons_erased: u64,
     /// Root over the salted members (`almoner_ledger::package`).
     pub members_root: Digest,
     /// The log.

@@ -3,11 +3,11 @@
 //!
 //! The salts come from a keyed function of (release, subject), so that a release can be computed again.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use aes_gcm::aead::{Aead, KeyInit, Payload};
 use aes_gcm::{Aes256Gcm, Nonce};
-use almoner_ledger::members::{Member, members_root};
+use almoner_ledger::members::{Member, members_root_with};
 use almoner_model::{Digest, Entropy, ReleaseId, Seq, SubjectId};
 use hmac::{Hmac, Mac};
 use serde::{Deserialize, Serialize};
@@ -28,6 +28,9 @@ pub struct Members {
     pub release: ReleaseId,
     /// The list.
     pub members: Vec<Member>,
+    /// Leaf hashes of members who were erased.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub erased: Vec<Digest>,
     /// What the gate did, for boards: it says how many were left out however few they are.
     pub gate: Gate,
 }
@@ -72,7 +75,7 @@ impl Members {
         }
         members.sort_by_key(|(pseudonym, _)| *pseudonym);
         let members = members.into_iter().map(|(_, member)| member).collect();
-        Ok(Self { release: release.clone(), members, gate })
+        Ok(Self { release: release.clone(), members, erased: Vec::new(), gate })
     }
 
     /// The root that the ledger entry commits to.
@@ -80,7 +83,27 @@ impl Members {
     /// # Errors
     /// [`ReleaseError::Tables`] if a ledger position is not below 2^53.
     pub fn root(&self) -> Result<Digest, ReleaseError> {
-        members_root(&self.members).map_err(|_| ReleaseError::Tables)
+        members_root_with(&self.members, &self.erased).map_err(|_| ReleaseError::Tables)
+    }
+
+    /// Leaves out the members with any of `ids`; their leaf hashes stay. Gives their pseudonyms and the hashes.
+    ///
+    /// # Errors
+    /// [`ReleaseError::Tables`] if the list is not intact.
+    pub fn erase(&mut self, ids: &BTreeSet<SubjectId>) -> Result<(BTreeSet<i64>, Vec<Digest>), ReleaseError> {
+        let ids: BTreeSet<String> = ids.iter().map(ToString::to_string).collect();
+        let (mut pseudonyms, mut hashes, mut stay) = (BTreeSet::new(), Vec::new(), Vec::new());
+        for member in std::mem::take(&mut self.members) {
+            if member.also.iter().chain([&member.subject]).any(|id| ids.contains(id)) {
+                pseudonyms.insert(member.pseudonym.parse().map_err(|_| ReleaseError::Tables)?);
+                hashes.push(Digest(member.hash().map_err(|_| ReleaseError::Tables)?));
+            } else {
+                stay.push(member);
+            }
+        }
+        self.members = stay;
+        self.erased.extend(&hashes);
+        Ok((pseudonyms, hashes))
     }
 
     /// Encrypted with AES-256-GCM under the key for lists of people; the release's id is authenticated with it.

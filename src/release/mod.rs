@@ -13,6 +13,7 @@ pub mod package;
 mod references;
 pub mod rekey;
 mod restating;
+pub mod rewrite;
 pub mod told;
 
 use almoner_model::{DatasetId, ReleaseId};
@@ -45,6 +46,14 @@ pub enum ReleaseError {
     /// An earlier release that this one is to be measured with does not read as what its manifest says.
     #[error("release {0}, which this one is to be measured with, cannot be read; run `almoner verify`")]
     Earlier(ReleaseId),
+    /// A file of a package is not what its manifest says.
+    #[error("release {release}: {file} differs from the manifest: it was altered or is damaged")]
+    Differs {
+        /// Which release.
+        release: ReleaseId,
+        /// Which file.
+        file: String,
+    },
     /// A file of the package cannot be written.
     #[error("the package cannot be written ({0})")]
     Write(std::io::ErrorKind),

@@ -189,14 +189,9 @@ struct Output<'a> {
 impl<'a> Output<'a> {
     fn new(table: usize, spec: &'a TableSpec, dir: &Path) -> Result<Self, ReleaseError> {
         let path = format!("tables/{}.parquet", spec.table);
-        let properties = WriterProperties::builder()
-            .set_compression(Compression::ZSTD(ZstdLevel::try_new(3).map_err(|_| ReleaseError::Tables)?))
-            .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
-            .set_created_by("almoner-release/1".into())
-            .build();
         let file = File::create(dir.join(&path))?;
         let writer =
-            ArrowWriter::try_new(file, arrow_schema(spec, false), Some(properties)).map_err(unwritten)?;
+            ArrowWriter::try_new(file, arrow_schema(spec, false), Some(properties()?)).map_err(unwritten)?;
         let (recoded, nulled) = (BTreeMap::new(), BTreeMap::new());
         Ok(Self { table, spec, path, writer, rows: 0, left_out: 0, restating: 0, recoded, nulled })
     }
@@ -239,7 +234,17 @@ impl<'a> Output<'a> {
     }
 }
 
-fn unwritten(_: parquet::errors::ParquetError) -> ReleaseError {
+/// How tables are written.
+pub(super) fn properties() -> Result<WriterProperties, ReleaseError> {
+    let level = ZstdLevel::try_new(3).map_err(|_| ReleaseError::Tables)?;
+    Ok(WriterProperties::builder()
+        .set_compression(Compression::ZSTD(level))
+        .set_max_row_group_row_count(Some(ROW_GROUP_ROWS))
+        .set_created_by("almoner-release/1".into())
+        .build())
+}
+
+pub(super) fn unwritten(_: parquet::errors::ParquetError) -> ReleaseError {
     ReleaseError::Write(std::io::ErrorKind::Other)
 }
 

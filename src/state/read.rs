@@ -6,9 +6,9 @@ use serde_json::Value;
 
 use super::View;
 use super::records::{
-    Contract, Contributor, ContributorChange, Count, Dataset, Download, Invitation, LegalBasis,
-    LegalBasisEnd, PermitRecord, Project, Release, Request, Shape, SubjectRecord, Token, seq_key,
-    subject_key,
+    Contract, Contributor, ContributorChange, Count, Dataset, Download, Invitation, LastErasure, LegalBasis,
+    LegalBasisEnd, PermitRecord, Project, Release, ReleaseRewrites, Request, Shape, SubjectRecord, Token,
+    seq_key, subject_key,
 };
 
 /// Why a record could not be read. Always our fault.
@@ -116,6 +116,15 @@ pub fn subjects_of_lineage(
     rows.into_iter().map(read).collect()
 }
 
+/// SHA-256 of the manifest that a release has now.
+///
+/// # Errors
+/// [`ReadError`].
+pub fn release_manifest(from: &impl Read, release: &Release) -> Result<Digest, ReadError> {
+    let rewrites = release_rewrites(from, &release.body.release)?.unwrap_or_default();
+    Ok(rewrites.times.last().map_or(release.body.manifest, |last| last.body.to))
+}
+
 macro_rules! readers {
     ($($(#[$doc:meta])* $name:ident($id:ident: $type:ty) -> $record:ty = $kind:literal, $key:expr;)*) => {
         $($(#[$doc])*
@@ -149,6 +158,10 @@ readers! {
     permit(id: &RequestId) -> PermitRecord = "permit", id.as_str();
     /// A release.
     release(id: &ReleaseId) -> Release = "release", id.as_str();
+    /// How a release was written anew.
+    release_rewrites(id: &ReleaseId) -> ReleaseRewrites = "release-rewritten", id.as_str();
+    /// The last erasure; the key is `last`.
+    last_erasure(key: &str) -> LastErasure = "erased", key;
     /// A download.
     download(id: &str) -> Download = "download", id;
     /// An API token.

@@ -81,8 +81,36 @@ pub struct Dataset {
     pub dataset: DatasetId,
     /// Whose data.
     pub contributor: ContributorId,
-    /// Its versions, from 1, in order.
+    /// Its versions, from 1, in order, as they were published.
     pub versions: Vec<Logged<events::DatasetPublished>>,
+    /// By version, the last time that it was written anew without somebody who was erased.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub rewritten: BTreeMap<u32, Logged<events::DatasetRewritten>>,
+}
+
+impl Dataset {
+    /// SHA-256 of the manifest that a version has now.
+    pub fn manifest(&self, version: u32) -> Option<Digest> {
+        let published = self.versions.iter().find(|v| v.body.version == version)?;
+        Some(self.rewritten.get(&version).map_or(published.body.manifest, |r| r.body.to))
+    }
+}
+
+/// Kind `release-rewritten`, by release: each time that it was written anew without somebody who was erased, in order.
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct ReleaseRewrites {
+    /// Each time.
+    pub times: Vec<Logged<events::ReleaseRewritten>>,
+}
+
+/// Kind `erasure`, by entry.
+pub type Erasure = Logged<events::SubjectErased>;
+
+/// Kind `erased`, under the key `last`: the last erasure.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LastErasure {
+    /// Its entry.
+    pub seq: Seq,
 }
 
 /// Kind `invitation`, by id.

@@ -10,6 +10,9 @@ pub const CONSENT: &str = "consent";
 /// Any publication of anyone's: an export can show that two who were known are one person.
 pub const PUBLISHED: &str = "published";
 
+/// Any erasure: what was known of who permits what before is not known any more.
+pub const ERASED: &str = "erased";
+
 /// A person. The store adds it to every entry that concerns one.
 pub fn subject(id: SubjectId) -> String {
     format!("subject:{id}")
@@ -46,7 +49,7 @@ pub fn releases(id: &RecipientId) -> String {
 /// What a topic that changed is about, for people.
 pub fn words(topic: &str) -> &'static str {
     match topic.split(':').next() {
-        Some("consent" | "subject") => "what people in it permit",
+        Some("consent" | "subject" | "erased") => "what people in it permit",
         Some("contributor") => "the rules of a hospital",
         Some("dataset" | "published") => "the data of a hospital",
         Some("request") => "what is said of the request",

@@ -7,13 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use almoner_ledger::cose::SignedRoot;
 use almoner_ledger::{Checkpoint, Leaf, LogKey, SignedCheckpoint};
-use almoner_model::{Clock, Entropy, Seq};
+use almoner_model::{Clock, Entropy, Seq, SubjectId};
 use serde_json::Value;
 
 use super::batch::{Base, Batch, Content, Stored, Tip};
-use super::prepare::{Prepared, prepare};
+use super::destroy::ERASED;
+use super::prepare::{Prepared, prepare, subject_topic};
 use super::{
-    Appended, Entry, EntryFilter, NewEntry, Payload, Precondition, Projector, Store, StoreError, Write,
+    Appended, Destroy, Entry, EntryFilter, NewEntry, Payload, Precondition, Projector, Store, StoreError,
+    Write,
 };
 
 /// A ledger and its state in memory.
@@ -32,6 +34,10 @@ struct Inner {
     events: HashMap<String, Seq>,
     topics: BTreeMap<String, BTreeSet<Seq>>,
     tiles: HashMap<(u8, u64), Vec<u8>>,
+    /// By which entry an entry was erased.
+    erased: HashMap<Seq, Seq>,
+    /// People of whom nothing stays.
+    gone: BTreeSet<SubjectId>,
     folded: Records,
     primary: Records,
 }
@@ -84,6 +90,8 @@ impl MemoryStore {
             events: HashMap::new(),
             topics: BTreeMap::new(),
             tiles: HashMap::new(),
+            erased: HashMap::new(),
+            gone: BTreeSet::new(),
             folded: Records::default(),
             primary: Records::default(),
         };
@@ -92,6 +100,43 @@ impl MemoryStore {
 
     fn lock(&self) -> MutexGuard<'_, Inner> {
         self.inner.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl MemoryStore {
+    /// Appends, and does something more when it is new, which is given the position of the first entry.
+    fn append_and(
+        &self,
+        entries: Vec<NewEntry>,
+        preconditions: &[Precondition],
+        more: impl FnOnce(&mut Inner, Seq) -> Result<(), StoreError>,
+    ) -> Result<Vec<Appended>, StoreError> {
+        let request = prepare(entries, preconditions, &*self.entropy)?;
+        let mut inner = self.lock();
+        if request.entries.iter().filter_map(|e| e.subject).any(|s| inner.gone.contains(&s)) {
+            return Err(StoreError::Rejected(ERASED.into()));
+        }
+        let mut batch = Batch::new(inner.tip.clone());
+        let appended = batch.stage(request, &*inner, &*self.projector, &*self.clock)?;
+        let checkpoint = sign(&batch.tip, &self.key)?;
+        if let Some(first) = batch.rows.first() {
+            more(&mut inner, first.appended.seq)?;
+        }
+        for tile in batch.tip.edge.take_changes() {
+            inner.tiles.insert((tile.level, tile.index), tile.bytes);
+        }
+        for row in batch.rows {
+            inner.events.insert(row.prepared.event_id.clone(), row.appended.seq);
+            for topic in &row.prepared.topics {
+                inner.topics.entry(topic.clone()).or_default().insert(row.appended.seq);
+            }
+            inner.rows.push((row.appended, row.leaf, row.prepared));
+        }
+        for ((kind, key), value) in batch.writes {
+            inner.folded.put(kind, key, value);
+        }
+        (inner.tip, inner.checkpoint) = (batch.tip, checkpoint);
+        Ok(appended)
     }
 }
 
@@ -108,11 +153,43 @@ pub(super) fn sign_root(signed: &SignedCheckpoint, key: &LogKey) -> Result<Signe
 }
 
 impl Inner {
+    fn destroy(&mut self, destroy: Destroy, by: Seq) -> Result<(), StoreError> {
+        let bad = |seq: &&Seq| **seq >= self.rows.len() as Seq || self.erased.contains_key(seq);
+        if let Some(seq) = destroy.entries.iter().find(bad) {
+            return Err(StoreError::Invalid(format!("entry {seq} is not there, or was erased before")));
+        }
+        for seq in destroy.entries {
+            let subject = self.rows[seq as usize].2.subject;
+            if let Some(listed) = subject.and_then(|s| self.topics.get_mut(&subject_topic(s))) {
+                listed.remove(&seq);
+            }
+            self.erased.insert(seq, by);
+        }
+        self.gone.extend(destroy.subjects);
+        for Write { kind, key, value } in destroy.folded {
+            self.folded.put(kind, key, value);
+        }
+        for shared in destroy.shared {
+            let named = self.folded.0.get(&shared.named_by).into_iter().flatten();
+            if !named.into_iter().any(|(_, value)| value.to_string().contains(&shared.key)) {
+                self.folded.put(shared.kind, shared.key, None);
+            }
+        }
+        for Write { kind, key, value } in destroy.primary {
+            self.primary.put(kind, key, value);
+        }
+        Ok(())
+    }
+
     fn entry(&self, seq: Seq) -> Result<Option<Entry>, StoreError> {
         let Some((_, bytes, prepared)) = usize::try_from(seq).ok().and_then(|at| self.rows.get(at)) else {
             return Ok(None);
         };
         let leaf = Leaf::parse(bytes).map_err(|e| StoreError::NotIntact(e.to_string()))?;
+        if let Some(by) = self.erased.get(&seq) {
+            let payload = Payload::Erased(Some(*by));
+            return Ok(Some(Entry { seq, bytes: bytes.clone(), leaf, subject: None, payload }));
+        }
         let payload = Payload::Present {
             actor: prepared.actor.clone(),
             value: prepared.payload.clone(),
@@ -131,7 +208,7 @@ impl Base for Inner {
         Ok(self.rows.get(seq as usize).map(|(appended, _, prepared)| Stored {
             appended: *appended,
             kind: prepared.kind.into(),
-            content: Some(Content::of(prepared)),
+            content: (!self.erased.contains_key(&seq)).then(|| Content::of(prepared)),
         }))
     }
 
@@ -160,26 +237,21 @@ impl Store for MemoryStore {
         entries: Vec<NewEntry>,
         preconditions: &[Precondition],
     ) -> Result<Vec<Appended>, StoreError> {
-        let request = prepare(entries, preconditions, &*self.entropy)?;
-        let mut inner = self.lock();
-        let mut batch = Batch::new(inner.tip.clone());
-        let appended = batch.stage(request, &*inner, &*self.projector, &*self.clock)?;
-        let checkpoint = sign(&batch.tip, &self.key)?;
-        for tile in batch.tip.edge.take_changes() {
-            inner.tiles.insert((tile.level, tile.index), tile.bytes);
-        }
-        for row in batch.rows {
-            inner.events.insert(row.prepared.event_id.clone(), row.appended.seq);
-            for topic in &row.prepared.topics {
-                inner.topics.entry(topic.clone()).or_default().insert(row.appended.seq);
-            }
-            inner.rows.push((row.appended, row.leaf, row.prepared));
-        }
-        for ((kind, key), value) in batch.writes {
-            inner.folded.put(kind, key, value);
-        }
-        (inner.tip, inner.checkpoint) = (batch.tip, checkpoint);
-        Ok(appended)
+        self.append_and(entries, preconditions, |_, _| Ok(()))
+    }
+
+    fn erase(
+        &self,
+        entry: NewEntry,
+        destroy: Destroy,
+        preconditions: &[Precondition],
+    ) -> Result<Appended, StoreError> {
+        let appended = self.append_and(vec![entry], preconditions, |inner, by| inner.destroy(destroy, by))?;
+        appended.first().copied().ok_or_else(|| StoreError::Invalid("nothing was to be appended".into()))
+    }
+
+    fn scrub(&self) -> Result<(), StoreError> {
+        Ok(())
     }
 
     fn checkpoint(&self) -> SignedCheckpoint {

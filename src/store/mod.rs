@@ -25,10 +25,13 @@ pub use crate::events::Actor;
 pub use crate::state::projection::{ProjectedEntry, Projector, Rejection, View, Write};
 
 mod batch;
+mod destroy;
 pub mod memory;
 mod prepare;
 pub mod rebuild;
 pub mod sqlite;
+
+pub use destroy::{Destroy, Shared};
 
 use crate::error::ErrorKind;
 
@@ -218,6 +221,25 @@ pub trait Store: Send + Sync {
         entries: Vec<NewEntry>,
         preconditions: &[Precondition],
     ) -> Result<Vec<Appended>, StoreError>;
+
+    /// Appends an entry, and in the same transaction destroys what `destroy` names. The same act again destroys nothing.
+    /// What is gone can still lie in the files until [`Store::scrub`].
+    ///
+    /// # Errors
+    /// [`StoreError`]; nothing was appended and nothing is gone. [`StoreError::Invalid`] for an entry that is not there or
+    /// was erased before.
+    fn erase(
+        &self,
+        entry: NewEntry,
+        destroy: Destroy,
+        preconditions: &[Precondition],
+    ) -> Result<Appended, StoreError>;
+
+    /// Removes from the store's files whatever was deleted: free pages, free space in pages, the write-ahead log.
+    ///
+    /// # Errors
+    /// [`StoreError`]; what was deleted may still lie there.
+    fn scrub(&self) -> Result<(), StoreError>;
 
     /// Whether the store takes appends and writes.
     ///

@@ -3,8 +3,8 @@
 use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::api::{
-    consents, contributors, counts, datasets, downloads, health, ingests, invitations, jobs, ledger,
-    legal_bases, me, projects, releases, requests, tokens, uploads, vocabularies, withdrawals,
+    consents, contributors, counts, datasets, downloads, erasures, health, ingests, invitations, jobs,
+    ledger, legal_bases, me, projects, releases, requests, tokens, uploads, vocabularies, withdrawals,
 };
 
 /// Registers every operation.
@@ -40,6 +40,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(invitations::redeem::redeem)
         .service(me::identity::identity).service(me::choices::choices).service(me::uses::uses)
         .service(me::decide::decide).service(me::withdraw::withdraw)
+        // What is kept of a patient is destroyed
+        .service(erasures::request::request).service(erasures::list::list)
         // Researchers ask, committees decide
         .service(projects::create::create).service(projects::list::list).service(projects::read::read)
         .service(counts::ask::ask).service(counts::list::list)

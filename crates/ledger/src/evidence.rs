@@ -17,6 +17,9 @@
 //!    it consent, refusal or withdrawal; and no member said anything between `as_of` and the release's entry, which would
 //!    have been decided anew.
 //!
+//! Of people who were erased since, nothing can be checked any more but that it was erased: an entry `subject.erased` names the
+//! entries that are gone, and `release.rewritten` the leaf hashes of members. The pack opens both, and the report counts them.
+//!
 //! What it does not do: say whether a directive was given freely, that the pack's people are who a hospital says, that the
 //! rows of the files are those of the members, or which further categories the cohort's criteria looked at (they are in
 //! the cohort definition, whose digest is in the request).
@@ -36,9 +39,9 @@ use serde::{Deserialize, Serialize};
 use crate::checkpoint::Checkpoint;
 use crate::commitment::{canonical, commit};
 use crate::leaf::{self, Leaf};
-use crate::members::{Member, members_root};
+use crate::members::{Member, members_root_with};
 use crate::note::VerifierKey;
-use crate::package::{OpenedEntry, ReleaseBuilt};
+use crate::package::{OpenedEntry, ReleaseBuilt, ReleaseRewritten};
 use crate::proof::check_inclusion;
 use crate::tree::{Edge, Hash};
 
@@ -119,6 +122,12 @@ pub struct Pack {
     pub said: Vec<ProvenEntry>,
     /// All that others said before the release's entry.
     pub others: Vec<OfSomebodyElse>,
+    /// The erasures of what anybody said before the release's entry.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub erasures: Vec<ProvenEntry>,
+    /// The entries by which the release was written anew without members who were erased.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub rewritten: Vec<ProvenEntry>,
 }
 
 /// What was found.
@@ -130,6 +139,10 @@ pub struct EvidenceReport {
     pub persons: u64,
     /// Entries proven to stand in the log.
     pub entries: u64,
+    /// Members who were erased since, of whom nothing can be checked.
+    pub persons_erased: u64,
+    /// Entries of what people said before the release that were erased since.
+    pub entries_erased: u64,
     /// Ledger size at which consent was evaluated.
     pub as_of: Seq,
     /// Whether the log was at hand, so that what is left out is noticed too.
@@ -191,8 +204,10 @@ fn check(
     report.as_of = built.as_of;
     report.entries = 1;
     let holders = asked(pack, &tree, leaf.seq, &built, report)?;
-    let root = members_root(&pack.members).map_err(|_| "a member has no canonical form".to_owned())?;
-    if root != built.members_root || pack.members.len() as u64 != built.persons {
+    let (hashes, gone) = erased(pack, &tree, &built, report)?;
+    let root =
+        members_root_with(&pack.members, &hashes).map_err(|_| "a member has no canonical form".to_owned())?;
+    if root != built.members_root || (pack.members.len() + hashes.len()) as u64 != built.persons {
         report.findings.push("the members are not those that the release's entry commits to".to_owned());
     }
     let mut said: BTreeMap<i64, Vec<Said>> = BTreeMap::new();
@@ -214,7 +229,7 @@ fn check(
         }
     }
     if let Some(leaves) = leaves {
-        complete(pack, &tree, leaves, &listed, built.as_of..leaf.seq, report);
+        complete(pack, &tree, leaves, (&listed, &gone), built.as_of..leaf.seq, report);
     }
     Ok(())
 }
@@ -312,6 +327,36 @@ fn asked(
         report.findings.push("the dataset versions are not those that the release names".to_owned());
     }
     Ok(holders)
+}
+
+#[derive(Deserialize)]
+struct SubjectErased {
+    entries: Vec<Seq>,
+}
+
+/// The leaf hashes of members who were erased, and the entries whose payloads were.
+fn erased(
+    pack: &Pack,
+    tree: &Checkpoint,
+    built: &ReleaseBuilt,
+    report: &mut EvidenceReport,
+) -> Result<(Vec<Digest>, BTreeSet<Seq>), String> {
+    let (mut hashes, mut gone) = (Vec::new(), BTreeSet::new());
+    for entry in &pack.rewritten {
+        let (_, rewritten): (_, ReleaseRewritten) = of_kind(entry, "release.rewritten", tree)?;
+        if rewritten.release != built.release {
+            return Err("an entry of an erasure is of another release".to_owned());
+        }
+        hashes.extend(rewritten.members);
+        report.entries += 1;
+    }
+    for entry in &pack.erasures {
+        let (leaf, erased): (_, SubjectErased) = of_kind(entry, "subject.erased", tree)?;
+        gone.extend(erased.entries.into_iter().filter(|seq| *seq < leaf.seq));
+        report.entries += 1;
+    }
+    report.persons_erased = hashes.len() as u64;
+    Ok((hashes, gone))
 }
 
 /// All ids of a member.
@@ -413,7 +458,7 @@ fn complete(
     pack: &Pack,
     tree: &Checkpoint,
     leaves: &mut Leaves<'_>,
-    listed: &BTreeMap<Seq, i64>,
+    (listed, gone): (&BTreeMap<Seq, i64>, &BTreeSet<Seq>),
     deciding: Range<Seq>,
     report: &mut EvidenceReport,
 ) {
@@ -436,6 +481,7 @@ fn complete(
             _ => continue,
         };
         match others.get(&seq).filter(|opened| is_subject(&leaf, opened)) {
+            None if gone.contains(&seq) => report.entries_erased += 1,
             None => report.findings.push(format!("entry {seq} is a {said} that the pack does not open")),
             Some(opened) if !people.contains(&opened.subject) => {}
             Some(_) if seq < deciding.start => {

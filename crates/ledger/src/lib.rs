@@ -103,8 +103,8 @@
 pub mod audit;
 pub mod checkpoint;
 pub mod commitment;
-pub mod cosignature;
 pub mod cose;
+pub mod cosignature;
 pub mod evidence;
 pub mod fork;
 pub mod leaf;

@@ -7,7 +7,8 @@
 //! ```
 //!
 //! Sorting by hash makes the order say nothing. Salts are random, 32 bytes, one for each member of each release. A board's
-//! evidence pack carries all member leaves; one member's leaf and inclusion proof show that person's own membership.
+//! evidence pack carries all member leaves; one member's leaf and inclusion proof show that person's own membership. Of a
+//! member who was erased only the leaf hash is left, which says nothing without the salt.
 
 use almoner_model::{Digest, Seq};
 use serde::{Deserialize, Serialize};
@@ -55,7 +56,19 @@ impl Member {
 /// # Errors
 /// As [`Member::to_bytes`].
 pub fn members_root<'a>(members: impl IntoIterator<Item = &'a Member>) -> Result<Digest, CanonicalError> {
+    members_root_with(members, &[])
+}
+
+/// The root over `members` and those who were erased, of whom only the leaf hashes are left.
+///
+/// # Errors
+/// As [`Member::to_bytes`].
+pub fn members_root_with<'a>(
+    members: impl IntoIterator<Item = &'a Member>,
+    erased: &[Digest],
+) -> Result<Digest, CanonicalError> {
     let mut hashes = members.into_iter().map(Member::hash).collect::<Result<Vec<_>, _>>()?;
+    hashes.extend(erased.iter().map(|digest| digest.0));
     hashes.sort_unstable();
     Ok(Digest(root_of(&hashes)))
 }
@@ -76,6 +89,12 @@ mod tests {
         let (a, b, c) = (member(1), member(2), member(3));
         let root = members_root([&a, &b, &c]).expect("canonical");
         assert_eq!(members_root([&c, &a, &b]).expect("canonical"), root);
+        let left = Digest(b.hash().expect("canonical"));
+        assert_eq!(
+            members_root_with([&c, &a], &[left]).expect("canonical"),
+            root,
+            "the erased one's hash is left"
+        );
         let other = Member { directives: vec![9], ..c.clone() };
         assert_ne!(members_root([&a, &b, &other]).expect("canonical"), root);
         assert_ne!(members_root([&a, &b]).expect("canonical"), root);

@@ -6,7 +6,12 @@
 //! ```text
 //! ledger/entry.json         {"leaf": text, "opening": hex, "payload": object}
 //! ledger/entry.tlog-proof   inclusion proof with a signed checkpoint (C2SP tlog-proof, [`crate::receipt`])
+//! ledger/rewritten-1.json … beside ledger/rewritten-1.tlog-proof, …: where people were erased since
 //! ```
+//!
+//! Each time that a person was erased, the package was written anew without them, and an entry `release.rewritten` of the log
+//! names the manifest that it had and the one that it has then. So the manifest of the release's own entry leads, over these
+//! entries one after the other, to `release.json`.
 //!
 //! `leaf` is the exact text of the leaf; `opening` opens its payload commitment ([`crate::commitment`]); the payload names
 //! the manifest by its SHA-256 and commits to the people in `members_root` ([`crate::members`]).
@@ -83,6 +88,21 @@ pub struct ReleaseBuilt {
     pub as_of: Seq,
 }
 
+/// What the payload of a `release.rewritten` entry says, as far as it is checked.
+#[derive(Clone, PartialEq, Eq, Debug, Deserialize)]
+pub struct ReleaseRewritten {
+    /// The release.
+    pub release: ReleaseId,
+    /// SHA-256 of the `release.json` that it had.
+    pub from: Digest,
+    /// SHA-256 of the one that it has then.
+    pub to: Digest,
+    /// Leaf hashes of the members who were erased.
+    pub members: Vec<Digest>,
+    /// People who are left.
+    pub persons: u64,
+}
+
 #[derive(Deserialize)]
 struct Manifest {
     format: String,
@@ -122,6 +142,8 @@ pub struct PackageReport {
     pub bytes: u64,
     /// The entry's position in the log.
     pub seq: Option<Seq>,
+    /// People who were in it and were erased since, by entries of the log.
+    pub persons_erased: u64,
     /// Size of the log that the proof leads to; none if no key was given.
     pub log_size: Option<u64>,
     /// What is wrong, each a sentence with the file's name.
@@ -223,6 +245,10 @@ fn check_strangers(dir: &Path, manifest: &Manifest, report: &mut PackageReport) 
         ["release.json", "SHA256SUMS", "ledger/entry.json", "ledger/entry.tlog-proof", "ledger/vkey"]
             .map(PathBuf::from),
     );
+    for n in 1..=rewrites(dir) {
+        known
+            .extend(["json", "tlog-proof"].map(|kind| PathBuf::from(format!("ledger/rewritten-{n}.{kind}"))));
+    }
     let mut folders = vec![PathBuf::new()];
     while let Some(folder) = folders.pop() {
         let Ok(entries) = fs::read_dir(dir.join(&folder)) else { continue };
@@ -237,6 +263,41 @@ fn check_strangers(dir: &Path, manifest: &Manifest, report: &mut PackageReport) 
     }
 }
 
+/// How often the package was written anew.
+fn rewrites(dir: &Path) -> u64 {
+    (1..).take_while(|n| dir.join(format!("ledger/rewritten-{n}.json")).exists()).last().unwrap_or(0)
+}
+
+/// Reads an entry of `kind` that the package holds as `ledger/<name>.json`, with its proof.
+fn proven(
+    dir: &Path,
+    (name, kind): (&str, &str),
+    manifest: &Manifest,
+    key: Option<&VerifierKey>,
+    report: &mut PackageReport,
+) -> Result<(Leaf, Value), String> {
+    let file = format!("ledger/{name}.json");
+    let entry: OpenedEntry =
+        serde_json::from_slice(&read(dir, &file)?).map_err(|_| format!("{file} is not an opened entry"))?;
+    let leaf = entry.open().map_err(|e| format!("{file}: {e}"))?;
+    if leaf.kind != kind {
+        return Err(format!("{file} is not an entry {kind}"));
+    }
+    let proof = format!("ledger/{name}.tlog-proof");
+    let receipt = Receipt::parse(&read(dir, &proof)?).map_err(|e| format!("{proof}: {e}"))?;
+    if receipt.index != leaf.seq {
+        report.findings.push(format!("{proof} is of another entry"));
+    }
+    if let Some(key) = key {
+        let signed = receipt.check(entry.leaf.as_bytes(), key).map_err(|e| format!("{proof}: {e}"))?;
+        if signed.checkpoint.origin != manifest.ledger.origin {
+            report.findings.push("release.json names another log".to_owned());
+        }
+        report.log_size = report.log_size.max(Some(signed.checkpoint.size));
+    }
+    Ok((leaf, entry.payload))
+}
+
 fn check_entry(
     dir: &Path,
     manifest: &Manifest,
@@ -244,17 +305,25 @@ fn check_entry(
     key: Option<&VerifierKey>,
     report: &mut PackageReport,
 ) -> Result<(), String> {
-    let name = "ledger/entry.json";
-    let entry: OpenedEntry =
-        serde_json::from_slice(&read(dir, name)?).map_err(|_| format!("{name} is not an opened entry"))?;
-    let leaf = entry.open().map_err(|e| format!("{name}: {e}"))?;
+    let (leaf, payload) = proven(dir, ("entry", "release.built"), manifest, key, report)?;
     report.seq = Some(leaf.seq);
-    if leaf.kind != "release.built" {
-        return Err(format!("{name} is not the entry of a release"));
+    let built: ReleaseBuilt = serde_json::from_value(payload)
+        .map_err(|_| "ledger/entry.json: the payload is not that of a release".to_owned())?;
+    let (mut named, mut persons, mut last) = (built.manifest, built.persons, leaf.seq);
+    for n in 1..=rewrites(dir) {
+        let name = format!("rewritten-{n}");
+        let (leaf, payload) = proven(dir, (&name, "release.rewritten"), manifest, key, report)?;
+        let rewritten: ReleaseRewritten = serde_json::from_value(payload)
+            .map_err(|_| format!("ledger/{name}.json: the payload is not that of an erasure"))?;
+        let follows = rewritten.release == built.release && rewritten.from == named && leaf.seq > last;
+        let left = persons.checked_sub(rewritten.members.len() as u64);
+        if !follows || left != Some(rewritten.persons) {
+            return Err(format!("ledger/{name}.json does not follow what came before it"));
+        }
+        (named, persons, last) = (rewritten.to, rewritten.persons, leaf.seq);
     }
-    let built: ReleaseBuilt = serde_json::from_value(entry.payload.clone())
-        .map_err(|_| format!("{name}: the payload is not that of a release"))?;
-    if built.manifest != own {
+    report.persons_erased = built.persons - persons;
+    if named != own {
         report.findings.push("release.json is not the manifest that the ledger entry names".to_owned());
     }
     let same = (&built.release, &built.request, &built.project, &built.recipient, built.members_root)
@@ -265,20 +334,9 @@ fn check_entry(
             &manifest.recipient,
             manifest.members_root,
         )
-        && (built.persons, built.as_of) == (manifest.persons, manifest.ledger.as_of);
+        && (persons, built.as_of) == (manifest.persons, manifest.ledger.as_of);
     if !same {
         report.findings.push("release.json and the ledger entry say different things".to_owned());
     }
-    let proof = "ledger/entry.tlog-proof";
-    let receipt = Receipt::parse(&read(dir, proof)?).map_err(|e| format!("{proof}: {e}"))?;
-    if receipt.index != leaf.seq {
-        report.findings.push(format!("{proof} is of another entry"));
-    }
-    let Some(key) = key else { return Ok(()) };
-    let signed = receipt.check(entry.leaf.as_bytes(), key).map_err(|e| format!("{proof}: {e}"))?;
-    if signed.checkpoint.origin != manifest.ledger.origin {
-        report.findings.push("release.json names another log".to_owned());
-    }
-    report.log_size = Some(signed.checkpoint.size);
     Ok(())
 }

@@ -11,7 +11,7 @@ use serde_json::Value;
 
 use super::*;
 use crate::registry::Merge;
-use crate::store::{Appended, Entry, NewEntry, Precondition, StoreError, Write};
+use crate::store::{Appended, Destroy, Entry, NewEntry, Precondition, StoreError, Write};
 
 /// Does something before the next append, once.
 struct Interposed {
@@ -32,6 +32,17 @@ impl Store for Interposed {
             first();
         }
         self.inner.append(entries, unchanged)
+    }
+    fn erase(
+        &self,
+        entry: NewEntry,
+        destroy: Destroy,
+        unchanged: &[Precondition],
+    ) -> Result<Appended, StoreError> {
+        self.inner.erase(entry, destroy, unchanged)
+    }
+    fn scrub(&self) -> Result<(), StoreError> {
+        self.inner.scrub()
     }
     fn checkpoint(&self) -> SignedCheckpoint {
         self.inner.checkpoint()

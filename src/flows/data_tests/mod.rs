@@ -3,6 +3,7 @@
 
 mod counted;
 mod downloads;
+mod erased;
 mod meanwhile;
 mod proven;
 mod timelines;

@@ -239,7 +239,7 @@ pub enum IngestError {
     #[error("dataset {0} belongs to another contributor: name another with --dataset")]
     NotYours(DatasetId),
     /// Another ingest into the dataset is running.
-    #[error("another ingest into dataset {0} is running: wait for it")]
+    #[error("another ingest into dataset {0}, or an erasure, is running: wait for it")]
     Busy(DatasetId),
     /// Nobody in the export could be taken in.
     #[error("nobody in the export could be taken in: {0} lines were read and {1} of them quarantined")]

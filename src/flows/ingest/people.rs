@@ -107,6 +107,13 @@ impl OutsidePersons for Known {
         self.registry.lookup_in(space, &self.contributor, &id).ok().flatten()
     }
 
+    fn was_erased(&self, space: IdSpace, source_id: &str) -> bool {
+        let id = SourcePatientId::new(source_id.to_owned());
+        let token = self.registry.tokens().id_in(space, &self.contributor, &id);
+        // Where the registry cannot say, the person is unknown, and the line is quarantined.
+        self.registry.is_suppressed(&token).unwrap_or(false)
+    }
+
     fn is_merged_away(&self, space: IdSpace, source_id: &str) -> bool {
         let id = SourcePatientId::new(source_id.to_owned());
         // Where the registry cannot say, nobody's history is deleted.

@@ -387,6 +387,7 @@ pub(super) fn manifest(
         reports: all,
         catalog: written.facts.catalog(run.ctx.keys),
         terms_of_use: TERMS_OF_USE.to_owned(),
+        erased: None,
     };
     let text = reports::markdown(&manifest, said.intake, &written.deid, risk, &run.profile);
     let both = json!({ "deid": manifest.reports["deid"], "risk": manifest.reports["risk"] });

@@ -368,12 +368,19 @@ impl Before {
     }
 }
 
+/// The ordinal of the last event of a bucket, after which new ones are numbered: erasures leave gaps.
+fn last_event(spec: &TableSpec, rows: &RecordBatch) -> u64 {
+    let events = spec.event_id.as_deref().and_then(|name| int(rows, name));
+    let last = events.and_then(|ids| ids.values().iter().map(|id| *id as u64 & u64::from(u32::MAX)).max());
+    last.unwrap_or(0).max(rows.num_rows() as u64)
+}
+
 /// Reads what the version before has in a bucket.
 fn before(run: &Run<'_>, base: &DatasetVersion, bucket: u32) -> Result<Before, IngestError> {
     let mut all = Before::default();
     for (table, spec) in run.ctx.tables.iter().enumerate().filter(|(_, s)| s.origin == TableOrigin::Mapped) {
         let Some(rows) = base.bucket(&spec.table, bucket, None)? else { continue };
-        all.base.rows.insert(table, rows.num_rows() as u64);
+        all.base.rows.insert(table, last_event(spec, &rows));
         all.know(Some(spec), &rows);
         all.parts.push((table, rows));
     }

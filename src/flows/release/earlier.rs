@@ -100,7 +100,7 @@ fn finished(ctx: &DataContext<'_>, record: &records::Release) -> Result<Manifest
     }
     let broken = || ReleaseError::Earlier(release.clone());
     let bytes = fs::read(package_folder(ctx.releases, release).join("release.json")).map_err(|_| broken())?;
-    if Digest::of(&bytes) != record.body.manifest {
+    if Digest::of(&bytes) != read::release_manifest(&ctx.access.state(), record).map_err(AccessError::from)? {
         return Err(broken().into());
     }
     Ok(serde_json::from_slice(&bytes).map_err(|_| broken())?)

@@ -1,5 +1,7 @@
 //! Contributors, their rules and datasets, and what was counted, released and downloaded.
 
+use std::collections::BTreeMap;
+
 use super::{Step, Writes};
 use crate::events;
 use crate::state::read;
@@ -41,6 +43,7 @@ impl Step<'_> {
             dataset: e.dataset.clone(),
             contributor: e.contributor.clone(),
             versions: Vec::new(),
+            rewritten: BTreeMap::new(),
         });
         if dataset.contributor != e.contributor {
             return self.reject("the dataset belongs to another contributor");

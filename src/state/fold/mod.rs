@@ -2,6 +2,7 @@
 
 mod consent;
 mod data;
+mod erased;
 mod request;
 
 use almoner_model::ContributorId;
@@ -43,6 +44,9 @@ impl Projector for Projections {
             Event::ReleaseRefused(e) => step.release_refused(e),
             Event::DownloadOpened(e) => step.download_opened(e),
             Event::DownloadClosed(e) => step.download_closed(&e),
+            Event::SubjectErased(e) => step.subject_erased(e),
+            Event::DatasetRewritten(e) => step.dataset_rewritten(e),
+            Event::ReleaseRewritten(e) => step.release_rewritten(e),
             Event::TokenIssued(e) => step.token_issued(e),
             Event::TokenRevoked(e) => step.token_revoked(&e),
         }

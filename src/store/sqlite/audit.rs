@@ -21,7 +21,10 @@ use super::seal::Sealer;
 use crate::store::batch::Base as _;
 use crate::store::prepare::subject_topic;
 use crate::store::rebuild::Folded;
-use crate::store::{Projector, StoreError};
+use crate::store::{Payload, Projector, StoreError};
+
+/// The kind of entries by which payloads go.
+const ERASURE: &str = "subject.erased";
 
 /// What was found in one class of rows.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
@@ -221,7 +224,15 @@ impl Walk<'_> {
             }
             self.topics += 1;
         }
-        found.erased += u64::from(entry.payload.value().is_none());
+        if let Payload::Erased(by) = entry.payload {
+            found.erased += 1;
+            // Which entries an erasure names is checked by those who know its payload.
+            let after = by.filter(|by| *by > seq);
+            let kind = after.map(|by| self.reader.is_of_kind(by, &[ERASURE.to_owned()])).transpose()?;
+            if kind != Some(true) {
+                found.add("payload", seq, "it is gone, and no erasure says so");
+            }
+        }
         Ok(Some(entry))
     }
 

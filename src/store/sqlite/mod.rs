@@ -24,6 +24,8 @@
 //! Now and then, and when the store is closed, a transaction of its own (**Index**) moves what is to be indexed into the
 //! tables of the indexes (`recent`). *A crash there leaves it where it was, which is as good.*
 //!
+//! An erasure is an append of one entry, in a transaction of its own, with a step **Destroy** after the third (`erase`).
+//!
 //! A failure that is no crash (disk full, an I/O error) rolls the transaction back, tells every caller in it, reads the
 //! end of the log again and goes on; readers are not disturbed. An error of the sync itself is another matter: the system
 //! may have forgotten the pages it could not write while it goes on showing them, so what a later sync makes durable may
@@ -33,6 +35,7 @@
 //! At every start [`boot`] compares the end of the log with what was last signed, and `anchor` with what was last
 //! published; on a mismatch the store refuses to start.
 
+use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
 use std::sync::mpsc::sync_channel;
@@ -49,7 +52,9 @@ use serde_json::Value;
 
 use super::batch::{Base as _, Tip};
 use super::prepare::{Request, prepare};
-use super::{Appended, Entry, EntryFilter, NewEntry, Precondition, Projector, Store, StoreError, Write};
+use super::{
+    Appended, Destroy, Entry, EntryFilter, NewEntry, Precondition, Projector, Store, StoreError, Write,
+};
 use anchor::{Anchor, Keeper, Kept};
 use read::{Index, Reader, Records};
 use recent::Recent;
@@ -59,6 +64,7 @@ use writer::{Job, Writer};
 mod anchor;
 pub mod audit;
 pub mod boot;
+mod erase;
 mod read;
 mod recent;
 mod schema;
@@ -74,6 +80,8 @@ pub enum Step {
     State,
     /// Leaves, payloads, indexes and keys are written.
     Entries,
+    /// An erasure's payloads, keys and records go; no step of another append.
+    Destroy,
     /// Hash tiles are written.
     Tiles,
     /// The signed checkpoint is written.
@@ -82,6 +90,8 @@ pub enum Step {
     Commit,
     /// Readers see it.
     Publish,
+    /// What was deleted is removed from the files; no step of an append.
+    Scrub,
     /// Event ids and topics are moved into their indexes; no step of an append.
     Index,
 }
@@ -253,6 +263,7 @@ impl SqliteStore {
             projector: projector.clone(),
             published: published.clone(),
             faults,
+            gone: BTreeSet::new(),
         };
         let thread = std::thread::Builder::new().name("ledger".into()).spawn(move || writer.run(&jobs));
         let thread =
@@ -378,6 +389,22 @@ impl Store for SqliteStore {
         let mut request = prepare(entries, preconditions, &*self.entropy)?;
         self.seal(&mut request)?;
         self.ask(|to| Job::Append(request, to))
+    }
+
+    fn erase(
+        &self,
+        entry: NewEntry,
+        destroy: Destroy,
+        preconditions: &[Precondition],
+    ) -> Result<Appended, StoreError> {
+        let mut request = prepare(vec![entry], preconditions, &*self.entropy)?;
+        self.seal(&mut request)?;
+        let appended = self.ask(|to| Job::Erase(request, Box::new(destroy), to))?;
+        appended.first().copied().ok_or_else(|| StoreError::Invalid("nothing was to be appended".into()))
+    }
+
+    fn scrub(&self) -> Result<(), StoreError> {
+        self.ask(Job::Scrub)
     }
 
     fn accepting(&self) -> Result<(), StoreError> {

@@ -1,6 +1,7 @@
 //! Encryption of what is kept beside the leaves: AES-256-GCM under one key per person, each wrapped by the data folder's
-//! key (label `payload-wrap/v1` of the keyring). Destroying one wrapped key makes the payloads about that person unreadable
-//! here. It does not reach what the fold keeps of them in the state, nor the wrapped key in a backup.
+//! key (label `payload-wrap/v1` of the keyring). An erasure (`erase`) destroys the wrapped key together with the payloads and
+//! with what the fold keeps of the person. It does not reach the wrapped key in a backup, which is why a folder that is put
+//! back is erased again (`flows::erase`).
 //!
 //! ```text
 //! sealed  = nonce(12) ‖ GCM(subject key, salt(32) ‖ length of actor (4, big endian) ‖ actor ‖ payload)
@@ -140,6 +141,14 @@ impl Sealer {
             {
                 cached.unsaved = None;
             }
+        }
+    }
+
+    /// Drops the keys of people who were erased.
+    pub fn forget(&self, subjects: &[almoner_model::SubjectId]) {
+        let mut cache = self.cache.lock().unwrap_or_else(PoisonError::into_inner);
+        for subject in subjects {
+            cache.remove(&subject.get());
         }
     }
 

@@ -12,6 +12,8 @@ use almoner_model::{Digest, ManualClock};
 use rusqlite::{Connection, params};
 use serde_json::json;
 
+mod erased;
+
 use super::audit::{StoreAudit, audit_file};
 use super::{FaultHook, SqliteStore, Step, schema};
 use crate::store::conformance::{Tally, assert_log_is_whole, entry, log_key, noon, options};

@@ -2,6 +2,7 @@
 //!
 //! The crash story is told in [`super`]; the steps here are its steps.
 
+use std::collections::BTreeSet;
 use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 
@@ -17,6 +18,7 @@ use super::recent::{Recent, UNINDEXED_MAX, joined};
 use super::schema::{tile_id, trouble};
 use super::{FaultHook, Published, Step};
 use crate::store::batch::{Batch, Tip};
+use crate::store::destroy::{Destroy, ERASED};
 use crate::store::memory::sign;
 use crate::store::prepare::{Prepared, Request};
 use crate::store::{Appended, Projector, StoreError, Write};
@@ -27,6 +29,10 @@ const BATCH_MAX: usize = 2_048;
 /// What is asked of the writer.
 pub enum Job {
     Append(Request, SyncSender<Result<Vec<Appended>, StoreError>>),
+    /// An append of one entry that destroys.
+    Erase(Request, Box<Destroy>, SyncSender<Result<Vec<Appended>, StoreError>>),
+    /// Removes from the files what was deleted.
+    Scrub(SyncSender<Result<(), StoreError>>),
     /// Writes, on condition that the first record now has this value.
     Primary(Vec<Write>, Option<Option<Value>>, SyncSender<Result<bool, StoreError>>),
 }
@@ -41,7 +47,8 @@ impl Answer {
     /// Says no to what was asked.
     fn refused(job: Job, why: &StoreError) {
         match job {
-            Job::Append(_, to) => drop(to.send(Err(why.clone()))),
+            Job::Append(_, to) | Job::Erase(_, _, to) => drop(to.send(Err(why.clone()))),
+            Job::Scrub(to) => drop(to.send(Err(why.clone()))),
             Job::Primary(_, _, to) => drop(to.send(Err(why.clone()))),
         }
     }
@@ -66,6 +73,8 @@ pub struct Writer {
     pub projector: Arc<dyn Projector>,
     pub published: Arc<Published>,
     pub faults: Option<Arc<dyn FaultHook>>,
+    /// People of whom nothing stays.
+    pub gone: BTreeSet<SubjectId>,
 }
 
 impl Writer {
@@ -78,17 +87,42 @@ impl Writer {
                 jobs.into_iter().for_each(|job| Answer::refused(job, &why));
                 continue;
             }
-            let mut answers = Vec::with_capacity(jobs.len());
-            let failure = self.transact(jobs, &mut answers).err();
-            if let Some(error) = &failure {
-                self.failed(error);
+            let mut together = Vec::with_capacity(jobs.len());
+            for job in jobs {
+                if matches!(job, Job::Append(..) | Job::Primary(..)) {
+                    together.push(job);
+                    continue;
+                }
+                // What destroys is a transaction of its own, in its turn.
+                self.answer(std::mem::take(&mut together));
+                match job {
+                    Job::Scrub(to) => drop(to.send(self.scrub())),
+                    // It removes from the indexes, so they are brought up to date before.
+                    job => {
+                        self.index(1);
+                        self.answer(vec![job]);
+                    }
+                }
             }
-            for answer in answers {
-                answer.send(failure.as_ref());
-            }
+            self.answer(together);
             self.index(UNINDEXED_MAX);
         }
         self.index(1);
+    }
+
+    /// One transaction, and its answers.
+    fn answer(&mut self, jobs: Vec<Job>) {
+        if jobs.is_empty() {
+            return;
+        }
+        let mut answers = Vec::with_capacity(jobs.len());
+        let failure = self.transact(jobs, &mut answers).err();
+        if let Some(error) = &failure {
+            self.failed(error);
+        }
+        for answer in answers {
+            answer.send(failure.as_ref());
+        }
     }
 
     fn accepting(&self) -> Result<(), StoreError> {
@@ -147,16 +181,17 @@ impl Writer {
 
     fn transact(&mut self, jobs: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
         let mut batch = Batch::new(self.tip.clone());
-        let mut primary = Vec::new();
+        let (mut primary, mut destroy) = (Vec::new(), None);
         let mut jobs = jobs.into_iter();
         let begun = self.step(Step::Begin, |w| w.db.execute_batch("BEGIN IMMEDIATE").map_err(trouble));
         for job in &mut jobs {
             match job {
-                Job::Append(request, to) => {
-                    let reader = self.reader();
-                    let result = batch.stage(request, &reader, &*self.projector, &*self.clock);
-                    answers.push(Answer::Append(result, to));
+                Job::Append(request, to) => answers.push(Answer::Append(self.stage(&mut batch, request), to)),
+                Job::Erase(request, what, to) => {
+                    answers.push(Answer::Append(self.stage(&mut batch, request), to));
+                    destroy = Some(what);
                 }
+                Job::Scrub(_) => {}
                 Job::Primary(writes, expected, to) => {
                     let result = self.as_expected(&writes, expected, &primary);
                     if result == Ok(true) {
@@ -175,6 +210,10 @@ impl Writer {
             return self.step(Step::Commit, |w| w.db.execute_batch("COMMIT").map_err(trouble));
         }
         self.step(Step::Entries, |w| w.write_entries(&batch))?;
+        if let Some(what) = &destroy {
+            let by = batch.rows[0].appended.seq;
+            self.step(Step::Destroy, |w| w.destroy(what, by))?;
+        }
         self.step(Step::Tiles, |w| w.write_tiles(&mut batch))?;
         let signed = sign(&batch.tip, &self.key)?;
         self.step(Step::Checkpoint, |w| w.write_checkpoint(&signed))?;
@@ -185,14 +224,25 @@ impl Writer {
                 Some((r.prepared.subject.map_or(0, SubjectId::get), wrapped))
             }));
             w.remember(&batch);
+            if let Some(what) = destroy {
+                w.published.sealer.forget(&what.subjects);
+                w.gone.extend(what.subjects);
+            }
             w.tip = batch.tip;
             w.published.set(signed);
             Ok(())
         })
     }
 
+    fn stage(&self, batch: &mut Batch, request: Request) -> Result<Vec<Appended>, StoreError> {
+        if request.entries.iter().filter_map(|e| e.subject).any(|subject| self.gone.contains(&subject)) {
+            return Err(StoreError::Rejected(ERASED.into()));
+        }
+        batch.stage(request, &self.reader(), &*self.projector, &*self.clock)
+    }
+
     /// One step of the crash story, with a place to fail before and after it.
-    fn step<T>(
+    pub(super) fn step<T>(
         &mut self,
         step: Step,
         run: impl FnOnce(&mut Self) -> Result<T, StoreError>,
@@ -233,7 +283,7 @@ impl Writer {
         Ok(())
     }
 
-    fn write_record(
+    pub(super) fn write_record(
         &self,
         table: Records,
         kind: &str,

@@ -5,6 +5,7 @@ pub mod contributors;
 pub mod counts;
 pub mod datasets;
 pub mod downloads;
+pub mod erasures;
 pub mod health;
 pub mod ingests;
 pub mod invitations;

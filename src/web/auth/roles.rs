@@ -123,6 +123,8 @@ permissions! {
     ReadVocabularies "read_vocabularies" [Operator, Contributor, Board, Researcher];
     /// Record consents and withdrawals that were given to the hospital.
     RecordConsents "record_consents" [Operator, Contributor];
+    /// Destroy what is kept of patients.
+    ErasePatients "erase_patients" [Operator, Contributor];
     /// Invite patients.
     InvitePatients "invite_patients" [Operator, Contributor];
     /// One's own choices, uses and receipts.

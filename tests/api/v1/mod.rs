@@ -1,6 +1,7 @@
 //! `/v1`
 
 mod contributors;
+mod erasures;
 mod ingests;
 mod invitations;
 mod ledger;

@@ -357,7 +357,9 @@ fn fork(args: &Arguments, evidence: &str) -> Result<Verdict, Stop> {
 /// A COSE receipt. It carries no cosignatures, so it cannot show a quorum.
 fn cose_receipt(args: &Arguments, proof: &str, bytes: &[u8], leaf: &[u8]) -> Result<Verdict, Stop> {
     if args.policy.is_some() {
-        return Err("a COSE receipt has no cosignatures of witnesses; give the .tlog-proof with --policy".into());
+        return Err(
+            "a COSE receipt has no cosignatures of witnesses; give the .tlog-proof with --policy".into()
+        );
     }
     let key = verifier_key(args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?)?;
     let receipt = CoseReceipt::parse(bytes).map_err(|e| format!("{proof}: {e}"))?;
@@ -414,6 +416,9 @@ fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
         println!("entry   {seq} of {} ({size} entries)", key.name());
     }
     tell_quorum(standing.as_ref());
+    if report.persons_erased > 0 {
+        println!("erased  {} people since it was built, by entries of the log", report.persons_erased);
+    }
     findings(&report.findings);
     match (report.intact, key_given) {
         (true, true) => println!("intact: files, manifest, entry and the log's signature agree"),
@@ -462,6 +467,12 @@ fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
         return Ok(report.intact.into());
     }
     println!("persons {}\nentries {}\nas of   {}", report.persons, report.entries, report.as_of);
+    if report.persons_erased > 0 || report.entries_erased > 0 {
+        println!(
+            "erased  {} people of the release and {} entries of what people said, by entries of the log",
+            report.persons_erased, report.entries_erased
+        );
+    }
     findings(&report.findings);
     match (report.intact, report.complete) {
         (true, true) => {

@@ -54,6 +54,7 @@ pub async fn versions(
     let limit = paging.limit()?;
     let after = paging.after()?.and_then(|a| a.parse::<u32>().ok()).unwrap_or(0);
     let record = blocking(&app, move |app| app.catalog.record(&id)).await?.ok_or_else(Problem::not_found)?;
+    let manifests = record.clone();
     let rest = record.versions.into_iter().filter(|v| v.body.version > after).take(limit + 1);
     let rows = rest.map(|v| (v.body.version.to_string(), v)).collect();
     Ok(web::Json(paging.page(rows, |v| Version {
@@ -63,6 +64,6 @@ pub async fn versions(
         published: v.origin.time.to_string(),
         ledger_seq: v.origin.seq,
         receipt: proof_of(v.origin.seq),
-        manifest: v.body.manifest.to_string(),
+        manifest: manifests.manifest(v.body.version).unwrap_or(v.body.manifest).to_string(),
     })))
 }

@@ -36,7 +36,7 @@ pub async fn list(
             after = Some(last.clone());
             for (id, release) in page {
                 if may_see(app, &principal, &release)? {
-                    rows.push((id, Release::of(release)?));
+                    rows.push((id, Release::of(app, release)?));
                 }
             }
         }

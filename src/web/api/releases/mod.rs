@@ -63,17 +63,38 @@ pub struct Release {
     pub seq: u64,
     /// Where its receipt is read: the proof (C2SP tlog-proof) that the entry is in the ledger.
     pub receipt: String,
+    /// Each time that a person in it was erased and it was written anew without them. Whoever has it from before destroys it
+    /// and downloads it again.
+    pub erasures: Vec<ErasedSince>,
+}
+
+/// That a person in a release was erased.
+#[derive(Debug, Serialize, ToSchema)]
+pub struct ErasedSince {
+    /// When.
+    #[schema(value_type = Instant)]
+    pub time: String,
+    /// Its entry in the ledger.
+    pub seq: u64,
 }
 
 impl Release {
-    fn of(r: records::Release) -> Result<Self, Problem> {
+    fn of(app: &App, r: records::Release) -> Result<Self, Problem> {
+        let state = app.access().state();
+        let manifest = read::release_manifest(&state, &r)?;
+        let rewrites = read::release_rewrites(&state, &r.body.release)?.unwrap_or_default();
+        let since = |time: &records::Logged<_>| ErasedSince {
+            time: time.origin.time.to_string(),
+            seq: time.origin.seq,
+        };
         Ok(Self {
+            erasures: rewrites.times.iter().map(since).collect(),
             id: r.body.release.to_string(),
             request: r.body.request.to_string(),
             project: r.body.project.to_string(),
             recipient: r.body.recipient.to_string(),
             datasets: serde_json::to_value(&r.body.datasets).map_err(Problem::fault)?,
-            manifest: r.body.manifest.to_string(),
+            manifest: manifest.to_string(),
             members_root: r.body.members_root.to_string(),
             persons: r.body.persons,
             tables: serde_json::to_value(&r.body.tables).map_err(Problem::fault)?,

@@ -27,6 +27,6 @@ pub async fn read(
     id: web::Path<ReleaseId>,
 ) -> Result<web::Json<Release>, Problem> {
     let principal = caller.clone();
-    let release = blocking(&app, move |app| Release::of(find(app, &principal, &id)?)).await?;
+    let release = blocking(&app, move |app| Release::of(app, find(app, &principal, &id)?)).await?;
     Ok(web::Json(release))
 }

@@ -1,0 +1,70 @@
+//! `/v1/erasures`: a hospital erases its patient, the operator everywhere; what the person was handed opens nothing, and they
+//! do not come back.
+
+use almoner::system::SystemEntropy;
+use almoner_model::SourcePatientId;
+use serde_json::{Value, json};
+
+use crate::house::House;
+
+fn patient(house: &House, hospital: &str, number: &str) {
+    let record = SourcePatientId::new(number.into());
+    let id = hospital.parse().expect("slug");
+    house.app.registry.subject_of_record(&id, &record, &SystemEntropy).expect("a person");
+}
+
+/// Asks, and follows the job to its end.
+fn erase(house: &House, token: &str, body: &Value) -> Value {
+    let job = house.post("/v1/erasures", token, body).expect(202).json();
+    let path = format!("/v1/jobs/{}", job["id"].as_str().expect("an id"));
+    loop {
+        let job = house.get(&path, Some(token)).expect(200).json();
+        match job["state"].as_str() {
+            Some("queued" | "running") => std::thread::yield_now(),
+            _ => return job,
+        }
+    }
+}
+
+#[test]
+fn a_hospital_erases_its_patient_and_nobody_else_s() {
+    let house = House::open();
+    for id in ["north", "south"] {
+        house.contributor(id);
+        patient(&house, id, "mr-1");
+    }
+    let (north, south) = (house.token("contributor", &["north"]), house.token("contributor", &["south"]));
+    let consent = json!({"record_number": "mr-1", "document": "broad", "signed": "2026-01-15",
+        "rules": {"effect": "permit", "purposes": ["DUO:0000006"]}});
+    house.post("/v1/consents", &north, &json!({"consent": consent})).expect(201);
+    let invited = house.post("/v1/invitations", &north, &json!({"record_number": "mr-1", "days": 7}));
+    let invited = invited.expect(201).json();
+
+    house.post("/v1/erasures", &north, &json!({"contributor": "south", "record_number": "mr-1"})).expect(403);
+    house.post("/v1/erasures", &north, &json!({"record_number": "mr-1", "everywhere": true})).expect(403);
+    let unknown = erase(&house, &north, &json!({"record_number": "mr-9"}));
+    assert_eq!(unknown["state"], "failed", "{unknown}");
+
+    let done = erase(&house, &north, &json!({"record_number": "mr-1"}));
+    assert_eq!((&done["state"], &done["result"]["finished"]), (&json!("done"), &json!(true)), "{done}");
+    assert!(!done.to_string().contains("mr-1"), "{done}");
+    let listed = house.get("/v1/erasures", Some(&north)).expect(200);
+    assert_eq!(listed.json()["items"], json!([done["result"]]), "whom it concerned is not told");
+    assert_eq!(house.get("/v1/erasures", Some(&south)).expect(200).json()["items"], json!([]));
+
+    let redeemed = json!({"code": invited["code"]}).to_string();
+    let headers = [("content-type", "application/json")];
+    let path = "/v1/invitations/redemptions";
+    house.call("POST", path, None, &headers, Some(redeemed.as_bytes())).expect(403);
+    house.post("/v1/consents", &north, &json!({"consent": consent})).expect(403);
+    house.post("/v1/invitations", &north, &json!({"record_number": "mr-1", "days": 7})).expect(404);
+    let again = erase(&house, &north, &json!({"record_number": "mr-1"}));
+    assert!(
+        again["failure"]["detail"].as_str().is_some_and(|text| text.contains("erased before")),
+        "{again}"
+    );
+    house.post("/v1/invitations", &south, &json!({"record_number": "mr-1", "days": 7})).expect(201);
+    let operator = house.token("operator", &[]);
+    let body = json!({"contributor": "south", "record_number": "mr-1", "everywhere": true});
+    assert_eq!(erase(&house, &operator, &body)["result"]["contributor"], Value::Null);
+}
