@@ -16,6 +16,7 @@ pub mod ingest;
 pub mod inspect;
 pub mod invitation;
 mod meanwhile;
+pub mod opened;
 pub mod participant;
 pub mod permitted;
 pub mod question;

@@ -16,6 +16,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         // The ledger, for anybody
         .service(ledger::checkpoint::checkpoint).service(ledger::vkey::vkey).service(ledger::tile::tile)
         .service(ledger::entries::entries).service(ledger::proof::proof).service(ledger::consistency::consistency)
+        // and what is under it, for boards
+        .service(ledger::payloads::payloads)
         // Who may come in
         .service(tokens::create::create).service(tokens::list::list).service(tokens::revoke::revoke)
         // Hospitals and their rules

@@ -5,6 +5,7 @@ mod counted;
 mod downloads;
 mod meanwhile;
 mod proven;
+mod replayed;
 mod timelines;
 mod together;
 

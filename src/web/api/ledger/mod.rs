@@ -1,5 +1,5 @@
-//! The ledger as anybody may read it: C2SP tlog-tiles, and proofs for people. Everything here is public by construction:
-//! leaves hold commitments only.
+//! The ledger as anybody may read it: C2SP tlog-tiles, and proofs for people. Everything here is public by construction,
+//! because leaves hold commitments only; but for `payloads`, which opens them to boards.
 
 use crate::flows::checkpoint::{PublishError, Published};
 use crate::web::error::Problem;
@@ -7,6 +7,7 @@ use crate::web::error::Problem;
 pub mod checkpoint;
 pub mod consistency;
 pub mod entries;
+pub mod payloads;
 pub mod proof;
 pub mod tile;
 pub mod vkey;
