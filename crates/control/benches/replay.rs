@@ -4,6 +4,8 @@
 //! Prints one line of JSON: seconds, and the most memory that was used. The number of consents is the first argument that is no
 //! option (default 1,000,000). The log is made by a process of its own.
 
+#![expect(clippy::disallowed_methods, reason = "a benchmark measures time")]
+
 use std::fs::File;
 use std::io::BufReader;
 use std::path::Path;

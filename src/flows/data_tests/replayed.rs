@@ -57,7 +57,7 @@ fn changed(house: &House, lines: &[Value], change: impl Fn(&mut Vec<Value>)) -> 
     report
 }
 
-fn line<'a>(lines: &'a mut [Value], is: impl Fn(&Value) -> bool) -> &'a mut Value {
+fn line(lines: &mut [Value], is: impl Fn(&Value) -> bool) -> &mut Value {
     lines.iter_mut().find(|line| is(line)).expect("such a line")
 }
 

@@ -61,6 +61,7 @@ pub mod boot;
 mod read;
 mod recent;
 mod schema;
+mod scratch;
 mod seal;
 mod writer;
 

@@ -256,7 +256,7 @@ fn a_bundle_that_is_none_is_refused_with_its_line() {
     let mut leaves = (0..).zip(log.leaves.iter().cloned());
     let report = replay(&tree, &mut leaves, fewer.join("\n").as_bytes()).expect("a bundle");
     assert!(!report.intact && report.findings[0].problem.contains("not in the bundle"), "{report:?}");
-    let mut other = (0..).zip(log.leaves.iter().cloned().skip(1));
+    let mut other = (0..).zip(log.leaves.iter().skip(1).cloned());
     let report = replay(&tree, &mut other, whole.as_bytes()).expect("a bundle");
     assert!(report.findings.iter().any(|f| f.problem.contains("checkpoint signs")), "{report:?}");
 }

@@ -7,6 +7,7 @@ use async_stream::stream;
 use tokio::sync::mpsc::{Sender, channel};
 
 use crate::app::App;
+use crate::flows::DataError;
 use crate::flows::opened::{self, Source};
 use crate::flows::release::members_in;
 use crate::web::auth::Caller;
@@ -43,7 +44,7 @@ pub async fn payloads(caller: Caller<AuditDecisions>, app: web::Data<App>) -> Re
         let done = opened::write(source, (!scope.is_empty()).then_some(&*scope), &mut out);
         if let Err(error) = done {
             // Nobody hears it where the caller is gone.
-            let _ = to.blocking_send(Err(Problem::from(error)));
+            let _ = to.blocking_send(Err(error));
         }
     });
     // What fails before the first piece is answered as a problem.
@@ -66,7 +67,7 @@ pub async fn payloads(caller: Caller<AuditDecisions>, app: web::Data<App>) -> Re
 
 /// Hands on what is written, in pieces.
 struct Pieces<'a> {
-    to: &'a Sender<Result<web::Bytes, Problem>>,
+    to: &'a Sender<Result<web::Bytes, DataError>>,
     waiting: Vec<u8>,
 }
 
