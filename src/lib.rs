@@ -9,11 +9,11 @@ pub mod consent;
 pub mod policy;
 pub mod request;
 // What is true now: the fold of the log
-pub mod state;
+pub use almoner_control::state;
 
 // What is said and refused
+pub use almoner_control::events;
 pub mod error;
-pub mod events;
 
 // State: the ledger and what is folded from it
 pub mod store;

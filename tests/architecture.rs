@@ -48,7 +48,6 @@ const LAYERS: &[(&str, u8)] = &[
 /// Crates that may be named in one place only, with the paths where they may.
 const CONFINED: &[(&str, &[&str])] = &[
     ("polars", &["cohort/execute"]),
-    ("cedar_policy", &["policy/engine"]),
     ("rusqlite", &["store/sqlite", "registry"]),
     ("object_store", &["blob"]),
     ("actix_web", &["web", "tls", "cli/serve"]),
@@ -236,6 +235,32 @@ fn pure_crates_link_no_network_disk_or_data_engine() {
             assert!(!dependencies.contains_key(dependency), "crates/{name} depends on {dependency}");
         }
     }
+}
+
+#[test]
+fn what_auditors_build_links_no_data_engine_and_the_small_one_no_rules_engine() {
+    let engines = ["tokio", "actix-web", "polars", "arrow", "rusqlite", "object_store", "parquet"];
+    let dependencies = |name: &str| {
+        let file = root().join("crates").join(name).join("Cargo.toml");
+        let manifest: toml::Table = fs::read_to_string(file).expect("readable").parse().expect("a manifest");
+        manifest["dependencies"].as_table().expect("a table").clone()
+    };
+    for name in ["ledger", "control"] {
+        let linked = dependencies(name);
+        let heavy: Vec<_> = engines.iter().filter(|e| linked.contains_key(**e)).collect();
+        assert!(heavy.is_empty(), "crates/{name} depends on {heavy:?}");
+    }
+    assert!(!dependencies("ledger").contains_key("cedar-policy"), "almoner-verify builds in seconds");
+    let mut files = Vec::new();
+    rust_files(&root().join("crates/control/src"), &mut files);
+    let cedar = files.iter().filter(|f| {
+        fs::read_to_string(f)
+            .expect("readable")
+            .lines()
+            .any(|l| l.contains("cedar_policy::") && !l.trim_start().starts_with("//"))
+    });
+    let cedar: Vec<_> = cedar.filter_map(|f| f.file_name()).collect();
+    assert_eq!(cedar, ["engine.rs"], "the rules engine is named in one place");
 }
 
 #[test]

@@ -512,6 +512,14 @@ pub fn ledger_options(
     store_options(folder, config, &marker, &keys, clock, entropy)
 }
 
+/// The keys of a data folder, also where another process owns it.
+///
+/// # Errors
+/// If it is none, or its root key is missing, exposed or another.
+pub fn keyring(folder: &Folder, config: &Config) -> Result<Keyring, OpenError> {
+    keys_of(folder, config, &read_marker(folder)?)
+}
+
 fn keys_of(folder: &Folder, config: &Config, marker: &Marker) -> Result<Keyring, OpenError> {
     let path = root_key_path(folder, config)?;
     let keys = Keyring::from_root(&*read_key(&path)?);

@@ -1,15 +1,22 @@
 //! `almoner ledger`: works with the ledger.
 
+use std::fs;
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use almoner_model::Seq;
+use almoner_model::{ContributorId, Seq};
 use clap::{Args, Subcommand};
+use serde::Serialize;
 use serde_json::json;
 
 use super::{CliError, Globals};
-use crate::app::{accept_rollback, ledger_options};
-use crate::flows::checkpoint::{export, write_receipt};
+use crate::app::{accept_rollback, keyring, ledger_options};
+use crate::blob::Blobs;
+use crate::error::ErrorKind;
+use crate::flows::checkpoint::{Exported, export, write_receipt};
+use crate::flows::opened::{self, Opened, Source};
+use crate::flows::release::members_in;
 use crate::store::sqlite::{Options, Rollback, SqliteStore};
 use crate::system::{SystemClock, SystemEntropy};
 
@@ -29,6 +36,13 @@ pub enum LedgerCommand {
         /// The folder to make
         #[arg(value_name = "DIR")]
         dir: PathBuf,
+        /// Write `payloads.ndjson` too: what an auditor needs to make every decision again. It names people by the exchange's
+        /// ids and opens what members of releases said
+        #[arg(long)]
+        payloads: bool,
+        /// Only what a board of this contributor may see; may be given several times
+        #[arg(long, value_name = "CONTRIBUTOR", requires = "payloads")]
+        board: Vec<ContributorId>,
     },
     /// Write an entry with its proof and COSE receipt, for somebody to keep and check offline
     Receipt {
@@ -49,22 +63,40 @@ pub enum LedgerCommand {
 /// If the data folder, its key or its ledger cannot be opened, or the files cannot be written.
 pub fn run(args: LedgerArgs, globals: &Globals) -> Result<(), CliError> {
     match args.command {
-        LedgerCommand::Export { dir } => write_files(&dir, globals),
+        LedgerCommand::Export { dir, payloads, board } => {
+            write_files(&dir, payloads.then_some(&*board), globals)
+        }
         LedgerCommand::Receipt { seq, dir } => receipt(seq, &dir, globals),
         LedgerCommand::AcceptRollback => accept(globals),
     }
 }
 
-/// Also while a server owns the data folder: the ledger is only read.
-fn write_files(dir: &Path, globals: &Globals) -> Result<(), CliError> {
+/// Also while a server owns the data folder: the ledger is only read. `board` are the contributors that the reader of payloads
+/// speaks for, all if there are none.
+fn write_files(dir: &Path, board: Option<&[ContributorId]>, globals: &Globals) -> Result<(), CliError> {
     let options = options(globals)?;
     let store = SqliteStore::open_read_only(options)?;
-    let done = export(&store, dir).map_err(|e| CliError::failed(e.kind(), e))?;
+    // Before the log, which may grow meanwhile: the log is then never shorter than what is opened of it.
+    let payloads = match board {
+        None => None,
+        Some(board) => Some(write_payloads(dir, &store, board, globals)?),
+    };
+    let log = export(&store, dir).map_err(|e| CliError::failed(e.kind(), e))?;
+    let done = Done { log, payloads };
     globals.output().result(&done, |done| {
-        format!(
-            "{} entries of {} in {}: {} files, {} bytes written\nCheck them anywhere with: almoner-verify ledger {}\n",
-            done.entries, done.origin, dir.display(), done.files_written, done.bytes_written, dir.display()
-        )
+        let (log, dir) = (&done.log, dir.display());
+        let mut text = format!(
+            "{} entries of {} in {dir}: {} files, {} bytes written\nCheck them anywhere with: almoner-verify ledger {dir}\n",
+            log.entries, log.origin, log.files_written, log.bytes_written
+        );
+        if let Some(opened) = &done.payloads {
+            text += &format!(
+                "{} entries opened, {} members of {} releases, in {dir}/payloads.ndjson: keep it as a list of patients is kept\n\
+                 Decide again with: almoner-verify replay {dir} {dir}/payloads.ndjson\n",
+                opened.entries, opened.members, opened.releases
+            );
+        }
+        text
     })
 }
 
@@ -83,6 +115,41 @@ fn receipt(seq: Seq, dir: &Path, globals: &Globals) -> Result<(), CliError> {
             check(&w.receipt)
         )
     })
+}
+
+/// What an export wrote.
+#[derive(Serialize)]
+struct Done {
+    #[serde(flatten)]
+    log: Exported,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    payloads: Option<Opened>,
+}
+
+/// For the owner of the file only; under its name it is whole or not there.
+fn write_payloads(
+    dir: &Path,
+    store: &SqliteStore,
+    board: &[ContributorId],
+    globals: &Globals,
+) -> Result<Opened, CliError> {
+    let failed = |e: &dyn std::fmt::Display| CliError::failed(ErrorKind::Fault, e);
+    let folder = globals.folder();
+    let keys = keyring(&folder, &globals.config()?)?;
+    let documents = Blobs::local(&folder.blobs()).map_err(|e| failed(&e))?;
+    let source =
+        Source { store, documents: &documents, members: &|id| members_in(&folder.releases(), &keys, id) };
+    fs::create_dir_all(dir).map_err(|e| failed(&e))?;
+    let (new, path) = (dir.join("payloads.ndjson.new"), dir.join("payloads.ndjson"));
+    let mut file = fs::OpenOptions::new();
+    file.write(true).create(true).truncate(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
+    let mut out = BufWriter::new(file.open(&new).map_err(|e| failed(&e))?);
+    let done = opened::write(source, (!board.is_empty()).then_some(board), &mut out)
+        .map_err(|e| CliError::failed(e.kind(), e))?;
+    out.get_ref().sync_all().and_then(|()| fs::rename(&new, &path)).map_err(|e| failed(&e))?;
+    Ok(done)
 }
 
 /// Only while nobody owns the data folder.

@@ -2,7 +2,7 @@
 
 use std::fmt::Write as _;
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{CliError, Globals};
 use crate::error::ErrorKind;
@@ -14,6 +14,16 @@ pub struct VerifyArgs {
     /// Only the ledger, not the bytes of datasets and releases
     #[arg(long)]
     pub ledger_only: bool,
+    /// One check only
+    #[command(subcommand)]
+    pub only: Option<Only>,
+}
+
+/// One check.
+#[derive(Debug, Subcommand)]
+pub enum Only {
+    /// That the stored state is what the ledger's entries make of it, record by record
+    State,
 }
 
 /// Checks, also while a server owns the data folder, and where a server refuses to start from it.
@@ -23,7 +33,8 @@ pub struct VerifyArgs {
 pub fn run(args: VerifyArgs, globals: &Globals) -> Result<(), CliError> {
     let folder = globals.folder();
     let options = super::ledger::options(globals)?;
-    let found = verify(options, &folder.datasets(), &folder.releases(), &folder.blobs(), !args.ledger_only)?;
+    let all = !args.ledger_only && args.only.is_none();
+    let found = verify(options, &folder.datasets(), &folder.releases(), &folder.blobs(), all)?;
     globals.output().result(&found, tell)?;
     if found.intact {
         Ok(())
@@ -41,11 +52,16 @@ fn tell(found: &Verification) -> String {
     let mut text = String::new();
     let ledger = &found.ledger;
     let state = if ledger.intact { "intact" } else { "NOT INTACT" };
-    let _ = writeln!(
-        text,
-        "ledger: {state}, {} entries ({} erased), {} records of state equal the fold",
-        ledger.entries, ledger.erased, ledger.records
-    );
+    let _ = writeln!(text, "ledger: {state}, {} entries ({} erased)", ledger.entries, ledger.erased);
+    let _ = match (ledger.records, ledger.differing) {
+        (0, 0) if !ledger.intact => writeln!(text, "state: not compared"),
+        (records, 0) => writeln!(text, "state: {records} records equal the fold of the entries"),
+        (records, n) => writeln!(text, "state: {n} of {records} records are NOT what the entries say"),
+    };
+    for d in &ledger.differences {
+        let entry = d.entry.map(|seq| format!(", which entry {seq} wrote last")).unwrap_or_default();
+        let _ = writeln!(text, "  {}{entry}: {}", d.record, d.problem);
+    }
     for finding in &ledger.findings {
         let _ = writeln!(text, "  {} {}: {}", finding.class, finding.row, finding.problem);
     }

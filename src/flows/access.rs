@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use almoner_control::judge::JudgeError;
 use almoner_model::{Clock, ContributorId, Digest, Entropy, Seq, SourcePatientId, SubjectId, Timestamp};
 use serde_json::Value;
 
@@ -126,6 +127,16 @@ impl From<PeopleError> for AccessError {
             PeopleError::Suppressed => Self::Denied(e.to_string()),
             PeopleError::Ambiguous | PeopleError::NotOne => Self::invalid("/record_number", e.to_string()),
             PeopleError::Failed(reason) => Self::Failed(reason),
+        }
+    }
+}
+
+impl From<JudgeError> for AccessError {
+    fn from(e: JudgeError) -> Self {
+        match e {
+            JudgeError::Read(e) => Self::Read(e),
+            JudgeError::Unknown(what) => Self::Unknown(what),
+            JudgeError::Document(reason) => Self::Failed(reason),
         }
     }
 }

@@ -21,6 +21,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use almoner_control::judge::Counting;
 use almoner_model::{
     ContributorId, DatasetId, Digest, Duo, ProjectId, RecipientId, Seq, SubjectId, Timestamp,
 };
@@ -156,7 +157,16 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
     let question = Question::new(ctx, &request.definition, &request.datasets)?;
     let recipient = &project.body.recipient;
     let contributors = question.contributors();
-    may_count(&ctx.access, &request.project, recipient, request.purpose, &request.modifiers, &contributors)?;
+    let rules = may_count(
+        &ctx.access,
+        Counting {
+            project: &request.project,
+            recipient,
+            purpose: request.purpose,
+            modifiers: &request.modifiers,
+            contributors: &contributors,
+        },
+    )?;
     let wanted = Use {
         purpose: Purpose::of(request.purpose, request.modifiers.iter().copied()),
         recipient: recipient.clone(),
@@ -185,6 +195,7 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
         request,
         wanted: &wanted,
         contributors: &contributors,
+        house: rules.policies().get("house").copied(),
         looked,
         permitted: &permitted,
         members: &members,
@@ -253,6 +264,8 @@ struct Asked<'a> {
     wanted: &'a Use,
     contributors: &'a [ContributorId],
     /// Ledger size at which the datasets were looked up.
+    /// The house rules that let it be counted.
+    house: Option<Digest>,
     looked: Seq,
     permitted: &'a PermittedSubjects,
     /// Who is counted, ascending.
@@ -297,6 +310,7 @@ impl Asked<'_> {
         let counts = topic::counts(&self.wanted.recipient);
         let mut new = entry(&event, own, act, None, vec![topic::project(&request.project), counts.clone()])?;
         new.as_of = Some(decided);
+        new.policy = self.house;
         new.decision = Some("answered".into());
         let mut unchanged = vec![Precondition { topic: counts, as_of }];
         let rules = self.contributors.iter().map(topic::contributor).chain([topic::ERASED.to_owned()]);

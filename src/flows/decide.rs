@@ -5,24 +5,18 @@
 //! decides again. A permit is good for work begun at its `as_of`: what is appended at the end of that work takes the same
 //! preconditions, and that nobody concerned permits less since (`topic::request`, `topic::CONSENT`).
 
-use std::collections::BTreeMap;
-
-use almoner_model::{ContributorId, Date, ProjectId, RecipientId, RequestId, Seq, Timestamp};
+use almoner_control::judge::{self, Basis, Counting, Judged};
+use almoner_model::{ContributorId, Date, Digest, RequestId, Seq};
 
 use super::Act;
 use super::access::{AccessContext, AccessError, entry};
 use super::meanwhile::{ATTEMPTS, changing};
-use crate::consent::CategorySet;
+use crate::consent::{Category, CategorySet};
 use crate::events::{Event, LegalBasisEnded, LegalBasisRecorded, PermitDecided, RequestDecided, TermsSigned};
-use crate::policy::{self, BasisFacts, Decision, Effect, Facts, Grant, Permit, Refusal, ReleaseFacts};
+use crate::policy::{self, Decision, Effect, Grant, HOUSE, Permit, Refusal, Rules};
 use crate::state::records::{LegalBasis, Request};
 use crate::state::{read, topic};
 use crate::store::{Appended, Precondition, StoreError};
-
-/// The smallest class size of a release to the public.
-const K_PUBLIC: u32 = 11;
-/// The smallest class size of a release under signed terms.
-const K_CONTROLLED: u32 = 5;
 
 /// A committee decides (`approved`, `refused`), delegates, or revokes its approval.
 ///
@@ -165,27 +159,31 @@ pub fn permit(
     for attempt in 0..ATTEMPTS {
         match try_permit(ctx, act, attempt, id, criteria) {
             Err(AccessError::Store(StoreError::Precondition { topic, .. })) => last = topic,
-            other => return other,
+            Ok(None) => {}
+            Ok(Some(permit)) => return Ok(permit),
+            Err(other) => return Err(other),
         }
     }
     Err(changing(&last))
 }
 
+/// `None` if the day ended between the decision and its entry: the entry's day is the one that counts.
 fn try_permit(
     ctx: &AccessContext<'_>,
     act: &Act,
     attempt: usize,
     id: &RequestId,
     criteria: CategorySet,
-) -> Result<Permit, AccessError> {
-    let as_of = ctx.store.size();
+) -> Result<Option<Permit>, AccessError> {
+    let (as_of, today) = (ctx.store.size(), ctx.now()?.date());
     let request = read::request(&ctx.state(), id)?.ok_or(AccessError::Unknown("request"))?;
-    let Judged { decision, legal_bases, k_min } = judge(ctx, &request, as_of)?;
+    let Judged { decision, legal_bases, k_min } = judge(ctx, &request, as_of, today)?;
     let event = Event::PermitDecided(PermitDecided {
         request: id.clone(),
         effect: if decision.effect() == Effect::Permit { "permit" } else { "deny" }.to_owned(),
         reasons: decision.reasons().to_vec(),
         policies: decision.policies().clone(),
+        required: criteria.with(Category::Demographics),
         as_of,
     });
     let topics = vec![topic::done(id)];
@@ -199,6 +197,9 @@ fn try_permit(
     unchanged
         .extend(request.contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of }));
     let logged = one(ctx.store.append(vec![new], &unchanged)?)?;
+    if logged.time.date() != today {
+        return Ok(None);
+    }
     let body = &request.submitted.body;
     let Some(terms) = &request.terms else {
         return Err(Refusal { reasons: decision.reasons().to_vec(), as_of }.into());
@@ -215,37 +216,19 @@ fn try_permit(
         terms: terms.body.document,
         wanted: crate::request::wanted(body, criteria, request.status() == "approved", logged.time),
     };
-    Ok(Permit::of(grant, decision, logged.seq, logged.time)?)
+    Ok(Some(Permit::of(grant, decision, logged.seq, logged.time)?))
 }
 
-/// What the rules say of a request.
-struct Judged {
-    decision: Decision,
-    legal_bases: BTreeMap<ContributorId, String>,
-    k_min: u32,
+fn judge(ctx: &AccessContext<'_>, request: &Request, as_of: Seq, today: Date) -> Result<Judged, AccessError> {
+    let documents = |digest: &Digest| ctx.documents.get(digest);
+    let basis = Basis { state: &ctx.state(), documents: &documents, today, as_of };
+    Ok(judge::request(&mut rules(ctx)?, &basis, request)?)
 }
 
-fn judge(ctx: &AccessContext<'_>, request: &Request, as_of: Seq) -> Result<Judged, AccessError> {
-    let now = ctx.now()?;
-    let mut asked = Vec::new();
-    let mut legal_bases = BTreeMap::new();
-    let mut k_min = if request.submitted.body.tier == "public" { K_PUBLIC } else { K_CONTROLLED };
-    for contributor in &request.contributors {
-        let basis = basis_for(ctx, contributor, request, now.date())?;
-        let registered =
-            read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
-        k_min = k_min.max(registered.body.k_min.unwrap_or(0));
-        asked.push((
-            release_facts(request, contributor, basis.as_ref(), now),
-            contract_text(ctx, contributor)?,
-        ));
-        if let Some(basis) = basis {
-            legal_bases.insert(contributor.clone(), basis.body.id);
-        }
-    }
-    let decision =
-        policy::decide(&asked, as_of).map_err(|e| AccessError::Failed(format!("house rules: {e}")))?;
-    Ok(Judged { decision, legal_bases, k_min })
+/// The house rules, kept as a document too: whoever decides again under a later version needs those of then.
+fn rules(ctx: &AccessContext<'_>) -> Result<Rules, AccessError> {
+    ctx.documents.put(HOUSE.as_bytes()).map_err(AccessError::Failed)?;
+    Rules::new(HOUSE).map_err(|e| AccessError::Failed(format!("house rules: {e}")))
 }
 
 /// Whether a request would be permitted now: nobody revoked, and determination, legal bases, terms and contracts are in
@@ -253,10 +236,14 @@ fn judge(ctx: &AccessContext<'_>, request: &Request, as_of: Seq) -> Result<Judge
 ///
 /// # Errors
 /// [`AccessError::Refused`] with every reason.
-pub fn still_permitted(ctx: &AccessContext<'_>, request: &Request, as_of: Seq) -> Result<(), AccessError> {
-    let decision = judge(ctx, request, as_of)?.decision;
+pub fn still_permitted(
+    ctx: &AccessContext<'_>,
+    request: &Request,
+    as_of: Seq,
+) -> Result<Decision, AccessError> {
+    let decision = judge(ctx, request, as_of, ctx.now()?.date())?.decision;
     match decision.effect() {
-        Effect::Permit => Ok(()),
+        Effect::Permit => Ok(decision),
         Effect::Deny => Err(Refusal { reasons: decision.reasons().to_vec(), as_of }.into()),
     }
 }
@@ -265,113 +252,17 @@ fn one(mut appended: Vec<Appended>) -> Result<Appended, AccessError> {
     appended.pop().ok_or_else(|| AccessError::Failed("the store acknowledged nothing".into()))
 }
 
-/// The basis in force that carries this request: of its profile, of a kind that fits it, for its recipient and project.
-/// Of several the one that was made most for it, then the one that lasts longest.
-fn basis_for(
-    ctx: &AccessContext<'_>,
-    contributor: &ContributorId,
-    request: &Request,
-    today: Date,
-) -> Result<Option<LegalBasis>, AccessError> {
-    let asked = &request.submitted.body;
-    let carries = |b: &LegalBasisRecorded| {
-        b.profile == asked.profile
-            && policy::basis_fits(&b.kind, &b.profile)
-            && b.recipient.as_ref().is_none_or(|r| *r == asked.recipient)
-            && b.project.as_ref().is_none_or(|p| *p == asked.project)
-            && b.expires.is_none_or(|last| today <= last)
-    };
-    let mut best: Option<LegalBasis> = None;
-    let rank = |b: &LegalBasis| {
-        let last = b.body.expires.unwrap_or(Date::from_days(i32::MAX));
-        (b.body.project.is_some(), b.body.recipient.is_some(), last, b.origin.seq)
-    };
-    for basis in legal_bases(ctx, Some(contributor))?.into_iter().filter(|b| carries(&b.body)) {
-        if read::legal_basis_end(&ctx.state(), &basis.body.id)?.is_none()
-            && best.as_ref().is_none_or(|b| rank(b) < rank(&basis))
-        {
-            best = Some(basis);
-        }
-    }
-    Ok(best)
-}
-
-/// The text of a contributor's contract; none if it has none.
-fn contract_text(
-    ctx: &AccessContext<'_>,
-    contributor: &ContributorId,
-) -> Result<Option<String>, AccessError> {
-    let Some(contract) = read::contract(&ctx.state(), contributor)? else { return Ok(None) };
-    let bytes = ctx.documents.get(&contract.body.policy).map_err(AccessError::Failed)?;
-    let bytes = bytes.filter(|b| almoner_model::Digest::of(b) == contract.body.policy);
-    let text = bytes.and_then(|b| String::from_utf8(b).ok());
-    // A contract that is in force and cannot be read refuses everything: it compiles to nothing.
-    Ok(Some(text.unwrap_or_default()))
-}
-
-fn release_facts(
-    request: &Request,
-    contributor: &ContributorId,
-    basis: Option<&LegalBasis>,
-    now: Timestamp,
-) -> Facts {
-    let body = &request.submitted.body;
-    let decision = request.decision_for(contributor).map_or("pending", |d| d.body.decision.as_str());
-    Facts {
-        contributor: contributor.clone(),
-        recipient: body.recipient.clone(),
-        project: body.project.clone(),
-        purpose: body.purpose,
-        modifiers: body.modifiers.clone(),
-        today: now.date(),
-        release: Some(ReleaseFacts {
-            diseases: body.diseases.clone(),
-            methods: body.methods,
-            tables: body.tables.clone(),
-            tier: body.tier.clone(),
-            profile: body.profile.clone(),
-            ethics: body.ethics.clone(),
-            decision: decision.to_owned(),
-            terms_signed: request.terms.is_some(),
-            legal_basis: basis.map(|b| BasisFacts {
-                kind: b.body.kind.clone(),
-                profile: b.body.profile.clone(),
-                expires: b.body.expires,
-            }),
-        }),
-    }
-}
-
 /// Whether the contributors concerned let `project` count for this purpose, by the house rules and their contracts.
 /// Nothing is logged: the count's own entry names the policies.
 ///
 /// # Errors
 /// [`AccessError::Refused`] with the reasons.
-pub fn may_count(
-    ctx: &AccessContext<'_>,
-    project: &ProjectId,
-    recipient: &RecipientId,
-    purpose: almoner_model::Duo,
-    modifiers: &[almoner_model::Duo],
-    contributors: &[ContributorId],
-) -> Result<policy::Decision, AccessError> {
+pub fn may_count(ctx: &AccessContext<'_>, count: Counting<'_>) -> Result<Decision, AccessError> {
     let as_of = ctx.store.size();
     let today = ctx.now()?.date();
-    let mut asked = Vec::new();
-    for contributor in contributors {
-        let facts = Facts {
-            contributor: contributor.clone(),
-            recipient: recipient.clone(),
-            project: project.clone(),
-            purpose,
-            modifiers: modifiers.to_vec(),
-            today,
-            release: None,
-        };
-        asked.push((facts, contract_text(ctx, contributor)?));
-    }
-    let decision =
-        policy::decide(&asked, as_of).map_err(|e| AccessError::Failed(format!("house rules: {e}")))?;
+    let documents = |digest: &Digest| ctx.documents.get(digest);
+    let basis = Basis { state: &ctx.state(), documents: &documents, today, as_of };
+    let decision = judge::count(&mut rules(ctx)?, &basis, count)?;
     match decision.effect() {
         Effect::Permit => Ok(decision),
         Effect::Deny => Err(Refusal { reasons: decision.reasons().to_vec(), as_of }.into()),

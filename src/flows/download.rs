@@ -11,7 +11,8 @@ use std::io::{Read, Seek, SeekFrom};
 use std::path::{Component, Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
 
-use almoner_model::{Date, Digest, ReleaseId, Seq, SubjectId, Timestamp};
+use almoner_control::judge::permits_less;
+use almoner_model::{Digest, ReleaseId, Seq, SubjectId, Timestamp};
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
@@ -25,7 +26,7 @@ use super::meanwhile::{Then, append_unless_less_is_permitted, decided};
 use super::permitted::Sayings;
 use super::question::{DataContext, DataError};
 use super::release::{manifest_of, members, package_folder};
-use crate::consent::{DateRanges, Use, Verdict, evaluate};
+use crate::consent::{Use, evaluate};
 use crate::events::{Actor, DownloadClosed, DownloadOpened, Event};
 use crate::release::ReleaseError;
 use crate::release::manifest::FileEntry;
@@ -97,7 +98,7 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
     let done = read::release(&ctx.access.state(), release)?.ok_or(AccessError::Unknown("release"))?;
     let request = read::request(&ctx.access.state(), &done.body.request)?;
     let request = request.ok_or(AccessError::Unknown("request"))?;
-    still_permitted(&ctx.access, &request, as_of)?;
+    let rules = still_permitted(&ctx.access, &request, as_of)?;
     let aliases = ctx.access.people.aliases().map_err(AccessError::from)?;
     let (wanted, people) = check_members(ctx, &done, &request, as_of)?;
     let download = act.event_id(0);
@@ -105,6 +106,7 @@ fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
         Event::DownloadOpened(DownloadOpened { download: download.clone(), release: release.clone(), as_of });
     let mut new = entry(&event, act.event_id(0), act, None, vec![topic::done(&done.body.request)])?;
     new.as_of = Some(as_of);
+    new.policy = rules.policies().get("house").copied();
     let rules = request.contributors.iter().map(topic::contributor);
     let unchanged: Vec<Precondition> = rules
         .chain([topic::request(&done.body.request), topic::ERASED.to_owned()])
@@ -170,16 +172,6 @@ fn check_members(
         people.extend(ids);
     }
     Ok((now, people))
-}
-
-/// Whether `now` leaves out anything that `then` did not, of what a release built on `built` can hold: data up to that day.
-fn permits_less(then: &Verdict, now: &Verdict, built: Date) -> bool {
-    if !then.permit || !now.permit {
-        return then.permit;
-    }
-    let until_built = DateRanges::between(None, Some(built));
-    let lost = then.limits.days.minus(&now.limits.days).intersection(&until_built);
-    !lost.is_none() || now.limits.withheld.iter().any(|c| !then.limits.withheld.contains(c))
 }
 
 /// What can be fetched of a release.

@@ -20,6 +20,7 @@ pub mod inspect;
 pub mod invitation;
 mod meanwhile;
 pub mod mirror;
+pub mod opened;
 pub mod participant;
 pub mod permitted;
 pub mod question;

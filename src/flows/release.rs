@@ -33,6 +33,7 @@ use super::permitted::{PermittedSubjects, permitted_subjects};
 use super::question::{self, DataContext, DataError, Question};
 use crate::cohort::execute;
 use crate::events::{Event, ReleaseBuilt, ReleaseRefused};
+use crate::keys::Keyring;
 use crate::policy::Permit;
 use crate::release::ReleaseError;
 use crate::release::build::{Built, Order};
@@ -483,9 +484,16 @@ fn complete(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Re
 /// # Errors
 /// If it cannot be read or is not that release's.
 pub fn members(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Members, DataError> {
-    let sealed =
-        fs::read(ctx.releases.join(release.as_str()).join("members.enc")).map_err(ReleaseError::from)?;
-    Ok(Members::open(ctx.keys, release, &sealed)?)
+    members_in(ctx.releases, ctx.keys, release)
+}
+
+/// The same, from the folder of releases.
+///
+/// # Errors
+/// As [`members`].
+pub fn members_in(releases: &Path, keys: &Keyring, release: &ReleaseId) -> Result<Members, DataError> {
+    let sealed = fs::read(releases.join(release.as_str()).join("members.enc")).map_err(ReleaseError::from)?;
+    Ok(Members::open(keys, release, &sealed)?)
 }
 
 /// Tells each member's own page that they are in the release, which lies in `folder`.

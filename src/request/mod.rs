@@ -8,7 +8,8 @@ use std::collections::BTreeSet;
 use almoner_model::{Date, Duo, Tables};
 use serde::{Deserialize, Serialize};
 
-use crate::consent::{CategorySet, Purpose, Use};
+pub use almoner_control::judge::{purpose, wanted};
+
 use crate::events::{EthicsDetermination, RequestSubmitted};
 
 /// What is wrong with a command, at a JSON Pointer of it.
@@ -94,42 +95,10 @@ fn ethics(ethics: &EthicsDetermination, today: Date, say: &mut impl FnMut(&str, 
     }
 }
 
-/// The purpose that people's consent is asked for. Every request rests on an ethics board's determination, so whoever
-/// asks is bound to it; `board_approved` says whether the committees concerned have approved.
-pub fn purpose(request: &RequestSubmitted, board_approved: bool) -> Purpose {
-    Purpose::requested(
-        request.purpose,
-        request.modifiers.iter().copied(),
-        request.diseases.iter().cloned(),
-        request.methods,
-        request.statements.iter().copied(),
-        board_approved,
-    )
-}
-
-/// What people's consent is asked for by a request: the categories that the cohort's criteria look at are required, those
-/// of the tables asked for are delivered where permitted. The person row is always required.
-pub fn wanted(
-    request: &RequestSubmitted,
-    criteria: CategorySet,
-    board_approved: bool,
-    at: almoner_model::Timestamp,
-) -> Use {
-    let tables = CategorySet::of_tables(request.tables.iter().map(String::as_str)).unwrap_or_default();
-    let required = criteria.with(crate::consent::Category::Demographics);
-    Use {
-        purpose: purpose(request, board_approved),
-        recipient: request.recipient.clone(),
-        project: request.project.clone(),
-        required,
-        delivered: tables,
-        at,
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::consent::CategorySet;
     use almoner_model::Digest;
 
     fn request() -> RequestSubmitted {

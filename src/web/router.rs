@@ -18,6 +18,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(ledger::entries::entries).service(ledger::entry::entry)
         .service(ledger::proof::proof).service(ledger::receipt::receipt).service(ledger::consistency::consistency)
         .service(ledger::witnesses::witnesses)
+        // and what is under it, for boards
+        .service(ledger::payloads::payloads)
         // Who may come in
         .service(tokens::create::create).service(tokens::list::list).service(tokens::revoke::revoke)
         // Hospitals and their rules

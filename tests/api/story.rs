@@ -9,6 +9,7 @@ use almoner::flows::Act;
 use almoner::flows::ingest::{self, IngestRequest, Source, Told};
 use almoner::jobs::Silent;
 use almoner::system::SystemEntropy;
+use almoner_control::replay::replay;
 use almoner_ledger::VerifierKey;
 use almoner_ledger::evidence::{Pack, verify_evidence};
 use almoner_model::Digest;
@@ -167,6 +168,7 @@ fn from_two_hospitals_to_a_release_and_one_without_who_withdrew() {
     let left: Vec<&String> = members.iter().filter(|m| !later.contains(m)).collect();
     assert!(!left.is_empty(), "who withdrew is not in it");
     house.post(&format!("/v1/releases/{second}/downloads"), &researcher, &json!({})).expect(201);
+    what_boards_decide_again(&house);
     let all = house.get("/v1/releases?limit=1", Some(&researcher)).expect(200).json();
     assert!(all["items"].as_array().is_some_and(|i| i.len() == 1) && all["next"].is_string(), "{all}");
 }
@@ -257,6 +259,31 @@ fn evidence(house: &House, id: &str, persons: u64) -> Vec<String> {
     assert!(report.intact, "{:?}", report.findings);
     assert_eq!(report.persons, persons);
     pack.members.into_iter().map(|m| m.subject).collect()
+}
+
+/// From what is opened to a board and the public log every decision follows; to a board of one hospital nothing is opened of
+/// what was decided on both hospitals' data.
+fn what_boards_decide_again(house: &House) {
+    let opened = |scope: &[&str]| {
+        let path = "/v1/ledger/payloads";
+        let bundle = house.get(path, Some(&house.token("board", scope))).expect(200).text;
+        let signed = house.app.store.checkpoint().checkpoint;
+        let leaves = house.app.store.leaves(0..signed.size).expect("reads");
+        let report = replay(&signed, &mut (0..).zip(leaves), bundle.as_bytes())
+            .expect("a bundle of the present format");
+        assert!(report.intact, "{:?} {:?}", report.findings, report.verdicts);
+        report
+    };
+    for scope in [&[][..], &HOSPITALS[..]] {
+        let whole = opened(scope);
+        let made = |kind: &str| whole.decisions.get(kind).map_or(0, |t| t.equal);
+        let all =
+            [made("count.answered"), made("permit.decided"), made("release.built"), made("download.opened")];
+        assert!(all.iter().all(|n| *n > 0) && all[2] == 2 && whole.closed == 0, "{all:?}");
+    }
+    let part = opened(&HOSPITALS[..1]);
+    assert!(part.verdicts.is_empty() && part.closed > 5 && part.persons == 0, "{part:?}");
+    house.get("/v1/ledger/payloads", Some(&house.token("board", &["elsewhere"]))).expect(404);
 }
 
 fn withdraw_a_member(house: &House, members: &[String]) {

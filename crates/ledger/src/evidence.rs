@@ -21,8 +21,8 @@
 //! entries that are gone, and `release.rewritten` the leaf hashes of members. The pack opens both, and the report counts them.
 //!
 //! What it does not do: say whether a directive was given freely, that the pack's people are who a hospital says, that the
-//! rows of the files are those of the members, or which further categories the cohort's criteria looked at (they are in
-//! the cohort definition, whose digest is in the request).
+//! rows of the files are those of the members, or that the categories that the permit requires are all that the cohort's
+//! criteria looked at (they are in the cohort definition, whose digest is in the request).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
@@ -254,6 +254,8 @@ struct Submitted {
 struct PermitDecided {
     request: RequestId,
     effect: String,
+    #[serde(default)]
+    required: CategorySet,
 }
 
 #[derive(Deserialize)]
@@ -307,8 +309,7 @@ fn asked(
         ),
         recipient: request.recipient,
         project: request.project,
-        // Which further categories the criteria looked at is in the cohort definition.
-        required: pack.wanted.required.with(Category::Demographics),
+        required: permit.required.with(Category::Demographics),
         delivered,
         at: permit_leaf.time,
     };

@@ -6,6 +6,9 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::note::VerifierKey;
+use crate::tile::{TilePath, unbundle};
+
 /// Longest file of a log: an entry bundle of 256 leaves of 8 KiB.
 const BYTES_MAX: u64 = 256 * (8 * 1024 + 2);
 
@@ -82,6 +85,41 @@ impl Source for Http {
         let bytes = response.body_mut().with_config().limit(BYTES_MAX + 1).read_to_vec();
         limited(path, bytes.map_err(|e| unreadable(e.to_string()))?)
     }
+}
+
+/// A verifier key given as its line or as the name of a file that holds it.
+///
+/// # Errors
+/// A sentence, if it is neither.
+pub fn verifier_key(given: &str) -> Result<VerifierKey, String> {
+    VerifierKey::parse(given).or_else(|error| {
+        let text = std::fs::read_to_string(given).map_err(|e| {
+            format!("{given} is no verifier key ({error}) and no file that can be read ({})", e.kind())
+        })?;
+        VerifierKey::parse(&text).map_err(|e| e.to_string())
+    })
+}
+
+/// A log at an address, or in a folder.
+pub fn at(place: &str) -> Box<dyn Source> {
+    if place.starts_with("http://") || place.starts_with("https://") {
+        Box::new(Http::new(place))
+    } else {
+        Box::new(Folder(PathBuf::from(place)))
+    }
+}
+
+/// All leaves of a log, in order; ends early where a bundle cannot be read, which a check notices.
+pub fn leaves(source: &dyn Source, size: u64) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
+    (0..)
+        .map_while(move |index| {
+            let bytes = source.read(&TilePath::entries(index, size)?.to_string()).ok()?;
+            let leaves: Vec<Vec<u8>> = unbundle(&bytes)?.into_iter().map(<[u8]>::to_vec).collect();
+            Some((index * 256, leaves))
+        })
+        .flat_map(|(first, leaves)| {
+            leaves.into_iter().enumerate().map(move |(i, leaf)| (first + i as u64, leaf))
+        })
 }
 
 fn limited(path: &str, bytes: Vec<u8>) -> Result<Vec<u8>, SourceError> {

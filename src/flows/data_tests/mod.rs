@@ -6,6 +6,7 @@ mod downloads;
 mod erased;
 mod meanwhile;
 mod proven;
+mod replayed;
 mod timelines;
 mod together;
 

@@ -56,7 +56,7 @@ pub(super) fn list_members(
 /// others.
 ///
 /// # Errors
-/// [`StoreError::Precondition`](crate::store::StoreError::Precondition) with the member's topic: everything is to be decided again.
+/// [`crate::store::StoreError::Precondition`] with the member's topic: everything is to be decided again.
 pub(super) fn unchanged(
     ctx: &DataContext<'_>,
     case: &Case,

@@ -4,6 +4,7 @@
 //! It reads one snapshot, so it runs while a server appends. It takes nothing on trust but the key: the signed checkpoint
 //! covers the root, the root every leaf, a leaf (through its commitments) its payload, and the payloads the state.
 
+use std::path::Path;
 use std::sync::{Arc, RwLock};
 
 use almoner_ledger::tree::{Edge, Hash};
@@ -11,16 +12,16 @@ use almoner_ledger::{Checkpoint, Leaf, VerifierKey, leaf};
 use almoner_model::{Seq, Timestamp};
 use rusqlite::Connection;
 use serde::Serialize;
-use serde_json::Value;
 
 use super::SqliteStore;
 use super::read::{Index, Reader};
 use super::recent::Recent;
 use super::schema::{self, tile_id, trouble};
+pub use super::scratch::Difference;
+use super::scratch::{Compared, Scratch};
 use super::seal::Sealer;
 use crate::store::batch::Base as _;
 use crate::store::prepare::subject_topic;
-use crate::store::rebuild::Folded;
 use crate::store::{Payload, Projector, StoreError};
 
 /// The kind of entries by which payloads go.
@@ -48,6 +49,10 @@ pub struct StoreAudit {
     pub erased: u64,
     /// Records of folded state that were compared.
     pub records: u64,
+    /// Of them and of those that are missing, how many are not what the log says.
+    pub differing: u64,
+    /// The first of those.
+    pub differences: Vec<Difference>,
     /// The first bad row of each class.
     pub findings: Vec<Finding>,
 }
@@ -83,7 +88,7 @@ impl SqliteStore {
     /// [`StoreError::Unavailable`] if the database cannot be opened; what is wrong inside it is in the result.
     pub fn audit(&self) -> Result<StoreAudit, StoreError> {
         let db = schema::open_reader(&self.path)?;
-        Ok(audit(&db, &self.published.sealer, &self.vkey, &self.projector))
+        Ok(audit(&db, &self.path, &self.published.sealer, &self.vkey, &self.projector))
     }
 }
 
@@ -92,18 +97,32 @@ impl SqliteStore {
 /// # Errors
 /// [`StoreError::Unavailable`] if the file cannot be opened.
 pub fn audit_file(
-    path: &std::path::Path,
+    path: &Path,
     vkey: &VerifierKey,
     wrapping_key: &[u8; 32],
     projector: &Arc<dyn Projector>,
 ) -> Result<StoreAudit, StoreError> {
     let db = schema::open_reader(path)?;
     let sealer = Sealer::new(wrapping_key);
-    Ok(audit(&db, &sealer, vkey, projector))
+    Ok(audit(&db, path, &sealer, vkey, projector))
 }
 
-fn audit(db: &Connection, sealer: &Sealer, vkey: &VerifierKey, projector: &Arc<dyn Projector>) -> StoreAudit {
-    let mut found = StoreAudit { intact: true, entries: 0, erased: 0, records: 0, findings: Vec::new() };
+fn audit(
+    db: &Connection,
+    path: &Path,
+    sealer: &Sealer,
+    vkey: &VerifierKey,
+    projector: &Arc<dyn Projector>,
+) -> StoreAudit {
+    let mut found = StoreAudit {
+        intact: true,
+        entries: 0,
+        erased: 0,
+        records: 0,
+        differing: 0,
+        differences: Vec::new(),
+        findings: Vec::new(),
+    };
     let begun = db.execute_batch("BEGIN").map_err(trouble);
     found.check("database", "ledger.sqlite", begun.and_then(|()| whole(db)));
     let recent = Recent::load(db).unwrap_or_else(|error| {
@@ -114,8 +133,8 @@ fn audit(db: &Connection, sealer: &Sealer, vkey: &VerifierKey, projector: &Arc<d
     let reader = &Reader { db, sealer, index: Index::Memory(&recent) };
     let mut walk =
         Walk { reader, edge: Edge::new(), last: leaf::NO_PREV, time: Timestamp::from_millis(0), topics: 0 };
-    let mut folded = Folded::default();
-    let walked = walk.entries(&mut found, &mut folded, &**projector);
+    let folded = Scratch::beside(path);
+    let walked = walk.entries(&mut found, folded.as_ref().ok(), &**projector);
     found.check("entry", walk.edge.size(), walked);
     let checked = walk.tiles(&mut found);
     found.check("tile", "?", checked);
@@ -123,7 +142,7 @@ fn audit(db: &Connection, sealer: &Sealer, vkey: &VerifierKey, projector: &Arc<d
     found.check("checkpoint", "checkpoint", signed);
     let counted = walk.indexes(&mut found);
     found.check("event", "?", counted);
-    let compared = compare(reader.db, &folded, &mut found);
+    let compared = folded.and_then(|folded| compare(reader.db, &folded, &mut found));
     found.check("state", "?", compared);
     found
 }
@@ -146,13 +165,13 @@ impl Walk<'_> {
     fn entries(
         &mut self,
         found: &mut StoreAudit,
-        folded: &mut Folded,
+        folded: Option<&Scratch>,
         projector: &dyn Projector,
     ) -> Result<(), StoreError> {
         let mut statement =
             self.reader.db.prepare("SELECT seq, leaf FROM entry ORDER BY seq").map_err(trouble)?;
         let mut rows = statement.query([]).map_err(trouble)?;
-        let mut folding = true;
+        let mut folding = folded;
         while let Some(row) = rows.next().map_err(trouble)? {
             let stored: i64 = row.get(0).map_err(trouble)?;
             let bytes: Vec<u8> = row.get(1).map_err(trouble)?;
@@ -171,15 +190,15 @@ impl Walk<'_> {
             if found.findings.len() > before {
                 continue;
             }
-            match self.beside(seq, found) {
-                Ok(Some(entry)) if folding => {
+            match (self.beside(seq, found), folding) {
+                (Ok(Some(entry)), Some(folded)) => {
                     let applied = folded.apply(&entry, projector);
-                    folding = applied.is_ok();
+                    folding = folding.filter(|_| applied.is_ok());
                     found.check("state", seq, applied);
                 }
-                Ok(_) => {}
-                Err(error) => {
-                    folding = false;
+                (Ok(_), _) => {}
+                (Err(error), _) => {
+                    folding = None;
                     found.check("payload", seq, Err(error));
                 }
             }
@@ -297,33 +316,15 @@ impl Walk<'_> {
     }
 }
 
-fn compare(db: &Connection, folded: &Folded, found: &mut StoreAudit) -> Result<(), StoreError> {
+fn compare(db: &Connection, folded: &Scratch, found: &mut StoreAudit) -> Result<(), StoreError> {
     let broken = |f: &&Finding| matches!(f.class, "payload" | "entry" | "state");
     if found.findings.iter().any(|f| broken(&f)) {
         return Ok(()); // What cannot be read cannot be folded; the cause is named already.
     }
-    let sql = "SELECT kind, key, value FROM folded ORDER BY kind, key";
-    let mut statement = db.prepare(sql).map_err(trouble)?;
-    let mut failure = None;
-    let rows = statement.query_map([], |row| {
-        Ok((row.get::<_, String>(0)?, row.get::<_, String>(1)?, row.get::<_, String>(2)?))
-    });
-    let mut records = 0;
-    let stored = rows.map_err(trouble)?.map_while(|row| match row {
-        Ok((kind, key, text)) => {
-            records += 1;
-            Some((kind, key, serde_json::from_str(&text).unwrap_or(Value::Null)))
-        }
-        Err(error) => {
-            failure = Some(trouble(error));
-            None
-        }
-    });
-    let difference = folded.first_difference(stored);
-    found.records = records;
-    if let Some(difference) = difference {
-        let (row, problem) = difference.split_once(": ").unwrap_or((difference.as_str(), ""));
-        found.add("state", row, problem);
+    let Compared { records, differing, differences } = folded.compare(db)?;
+    if let Some(first) = differences.first() {
+        found.add("state", &first.record, first.problem);
     }
-    failure.map_or(Ok(()), Err)
+    (found.records, found.differing, found.differences) = (records, differing, differences);
+    Ok(())
 }

@@ -68,6 +68,7 @@ mod erase;
 mod read;
 mod recent;
 mod schema;
+mod scratch;
 mod seal;
 mod writer;
 

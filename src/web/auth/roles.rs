@@ -159,4 +159,6 @@ permissions! {
     ReadRecalls "read_recalls" [Board, Researcher];
     /// Download the pack that proves every person's permission.
     ReadEvidence "read_evidence" [Board];
+    /// Have the payloads opened by which every decision can be made again.
+    AuditDecisions "audit_decisions" [Board];
 }

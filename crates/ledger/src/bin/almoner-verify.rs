@@ -9,7 +9,7 @@
     reason = "this program talks to a person on a terminal"
 )]
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::ExitCode;
 use std::sync::OnceLock;
 
@@ -20,8 +20,7 @@ use almoner_ledger::fork::Fork;
 use almoner_ledger::package::verify_package;
 use almoner_ledger::policy::{Policy, Standing};
 use almoner_ledger::receipt::Receipt;
-use almoner_ledger::source::{Folder, Http, Source, SourceError};
-use almoner_ledger::tile::{TilePath, unbundle};
+use almoner_ledger::source::{Source, SourceError, at, leaves, verifier_key};
 use almoner_ledger::{Checkpoint, VerifierKey};
 
 const USAGE: &str = "\
@@ -43,6 +42,9 @@ almoner-verify checks what an Almoner server published, offline and without trus
   almoner-verify evidence PACK --vkey KEY|FILE [--ledger DIR|URL]
       For boards: that every person in a release had permitted it at the entry that the release names.
       With the log at hand, also that nothing that they said was left out.
+  almoner-verify replay LEDGER PAYLOADS --vkey KEY|FILE
+      For boards and auditors: every permit, count, release and download decided again from the entries before it.
+      Needs the program almoner-verify-replay beside this one; `almoner-verify replay --help` says more.
 
   --policy FILE
       With ledger, receipt and release: the checkpoint must also have the quorum of witnesses of this policy (C2SP
@@ -89,16 +91,6 @@ fn arguments() -> Result<Arguments, String> {
         }
     }
     Ok(parsed)
-}
-
-/// A verifier key given as its line or as the name of a file that holds it.
-fn verifier_key(given: &str) -> Result<VerifierKey, String> {
-    VerifierKey::parse(given).or_else(|error| {
-        let text = std::fs::read_to_string(given).map_err(|e| {
-            format!("{given} is no verifier key ({error}) and no file that can be read ({})", e.kind())
-        })?;
-        VerifierKey::parse(&text).map_err(|e| e.to_string())
-    })
 }
 
 /// What a check came to.
@@ -222,16 +214,8 @@ fn leaf(entry: Vec<u8>) -> Vec<u8> {
     leaf.unwrap_or(entry)
 }
 
-fn log_at(place: &str) -> Box<dyn Source> {
-    if place.starts_with("http://") || place.starts_with("https://") {
-        Box::new(Http::new(place))
-    } else {
-        Box::new(Folder(PathBuf::from(place)))
-    }
-}
-
 fn ledger(args: &Arguments, place: &str) -> Result<Verdict, Stop> {
-    let source = Pinned { log: log_at(place), checkpoint: OnceLock::new() };
+    let source = Pinned { log: at(place), checkpoint: OnceLock::new() };
     let policy = args.policy()?;
     let given = match &policy {
         Some(policy) => args.key(Some(policy), &read_log(&source, place, "checkpoint", "")?)?,
@@ -449,7 +433,7 @@ fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
     let report = match &args.ledger {
         None => verify_evidence(&pack, &key, None),
         Some(place) => {
-            let source = log_at(place);
+            let source = at(place);
             let note = read_log(&*source, place, "checkpoint", "")?;
             let log = Checkpoint::open(&note, &key).map_err(|e| e.to_string())?.checkpoint;
             let audited = audit(&*source, &key, None, args.threads);
@@ -486,20 +470,28 @@ fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
     Ok(report.intact.into())
 }
 
-/// All leaves of a log, in order; ends early where a bundle cannot be read, which the check notices.
-fn leaves(source: &dyn Source, size: u64) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
-    (0..)
-        .map_while(move |index| {
-            let bytes = source.read(&TilePath::entries(index, size)?.to_string()).ok()?;
-            let leaves: Vec<Vec<u8>> = unbundle(&bytes)?.into_iter().map(<[u8]>::to_vec).collect();
-            Some((index * 256, leaves))
-        })
-        .flat_map(|(first, leaves)| {
-            leaves.into_iter().enumerate().map(move |(i, leaf)| (first + i as u64, leaf))
-        })
+/// Starts the program that decides again, which lies beside this one: it holds the rules and takes longer to build.
+fn replay() -> ExitCode {
+    const NAME: &str = "almoner-verify-replay";
+    let beside = std::env::current_exe().ok().and_then(|own| Some(own.parent()?.join(NAME)));
+    let started =
+        beside.map(|program| std::process::Command::new(program).args(std::env::args_os().skip(2)).status());
+    match started {
+        Some(Ok(status)) => ExitCode::from(status.code().and_then(|c| u8::try_from(c).ok()).unwrap_or(3)),
+        _ => {
+            eprintln!(
+                "almoner-verify: `replay` is a program of its own, {NAME}, and there is none beside this one: make it with \
+                 `cargo build --release -p almoner-control` and put it there; nothing was checked"
+            );
+            ExitCode::from(3)
+        }
+    }
 }
 
 fn main() -> ExitCode {
+    if std::env::args_os().nth(1).is_some_and(|word| word == "replay") {
+        return replay();
+    }
     let args = match arguments() {
         Ok(args) => args,
         Err(problem) => return usage(&problem),

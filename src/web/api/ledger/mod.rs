@@ -1,5 +1,5 @@
-//! The ledger as anybody may read it: C2SP tlog-tiles, and proofs for people. Everything here is public by construction:
-//! leaves hold commitments only.
+//! The ledger as anybody may read it: C2SP tlog-tiles, and proofs for people. Everything here is public by construction,
+//! because leaves hold commitments only; but for `payloads`, which opens them to boards.
 
 use almoner_model::Seq;
 
@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod consistency;
 pub mod entries;
 pub mod entry;
+pub mod payloads;
 pub mod proof;
 pub mod receipt;
 pub mod tile;

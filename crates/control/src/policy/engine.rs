@@ -14,10 +14,10 @@ use cedar_policy::{
 
 use super::Facts;
 
-const SCHEMA: &str = include_str!("../../schemas/policy/almoner.cedarschema");
+const SCHEMA: &str = include_str!("../../../../schemas/policy/almoner.cedarschema");
 
 /// The rules of the exchange, as compiled in.
-pub const HOUSE: &str = include_str!("../../schemas/policy/house.cedar");
+pub const HOUSE: &str = include_str!("../../../../schemas/policy/house.cedar");
 
 /// Why a policy is not accepted.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -41,6 +41,7 @@ pub enum EngineError {
 /// A policy that was checked.
 pub struct Policy {
     set: PolicySet,
+    schema: Schema,
     digest: Digest,
 }
 
@@ -64,7 +65,8 @@ impl Policy {
     /// [`EngineError`], in the engine's words: a policy is its author's text and holds no patient's data.
     pub fn compile(text: &str) -> Result<Self, EngineError> {
         let set = PolicySet::from_str(text).map_err(|e| EngineError::Syntax(e.to_string()))?;
-        let checked = Validator::new(schema()?).validate(&set, ValidationMode::Strict);
+        let schema = schema()?;
+        let checked = Validator::new(schema.clone()).validate(&set, ValidationMode::Strict);
         if let Some(error) = checked.validation_errors().next() {
             return Err(EngineError::Schemaless(error.to_string()));
         }
@@ -74,7 +76,7 @@ impl Policy {
         if !set.policies().any(|p| p.effect() == cedar_policy::Effect::Permit) {
             return Err(EngineError::NoPermit);
         }
-        Ok(Self { set, digest: Digest::of(text) })
+        Ok(Self { set, schema, digest: Digest::of(text) })
     }
 
     /// The digest of its exact text: its version.
@@ -85,7 +87,9 @@ impl Policy {
     /// Evaluates it.
     pub fn answer(&self, facts: &Facts) -> Answer {
         let deny = |reason: &str| Answer { permit: false, reasons: vec![reason.to_owned()] };
-        let Some(request) = request(facts) else { return deny("the request cannot be put to the rules") };
+        let Some(request) = request(facts, &self.schema) else {
+            return deny("the request cannot be put to the rules");
+        };
         let response = Authorizer::new().is_authorized(&request, &self.set, &Entities::empty());
         let diagnostics = response.diagnostics();
         if diagnostics.errors().next().is_some() {
@@ -125,7 +129,7 @@ fn record(pairs: Vec<(&str, RestrictedExpression)>) -> Option<RestrictedExpressi
     RestrictedExpression::new_record(pairs.into_iter().map(|(k, v)| (k.to_owned(), v))).ok()
 }
 
-fn request(facts: &Facts) -> Option<Request> {
+fn request(facts: &Facts, schema: &Schema) -> Option<Request> {
     let text = |t: &str| RestrictedExpression::new_string(t.to_owned());
     let mut context: HashMap<&str, RestrictedExpression> = HashMap::from([
         ("project", text(facts.project.as_str())),
@@ -168,7 +172,7 @@ fn request(facts: &Facts) -> Option<Request> {
         uid("Action", action)?,
         uid("Contributor", facts.contributor.as_str())?,
         context,
-        Some(&schema().ok()?),
+        Some(schema),
     )
     .ok()
 }

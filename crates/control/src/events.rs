@@ -381,6 +381,9 @@ pub struct PermitDecided {
     pub reasons: Vec<String>,
     /// Digests of the rules that were applied, by contributor.
     pub policies: BTreeMap<String, Digest>,
+    /// The categories of data that whoever is released must have permitted: those that the cohort's criteria look at.
+    #[serde(default)]
+    pub required: CategorySet,
     /// Ledger size it was made at.
     pub as_of: Seq,
 }
@@ -543,7 +546,7 @@ mod tests {
 
     #[test]
     fn the_schemas_that_are_checked_in_are_those_of_the_types() {
-        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("schemas/events");
+        let dir = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../../schemas/events");
         let schemas = Event::schemas();
         for (kind, schema) in &schemas {
             let file = dir.join(format!("{kind}.json"));
