@@ -69,3 +69,22 @@ fn the_report_says_which_columns_lost_source_values_and_none_of_them() {
     assert!(report.contains("| condition_occurrence.condition_source_value | 3 |"), "{report}");
     assert!(!report.contains("Sugar"), "{report}");
 }
+
+#[test]
+fn an_entry_is_handed_over_with_its_receipts_and_none_that_is_not_there() {
+    use almoner_ledger::cose::CoseReceipt;
+    use almoner_ledger::receipt::Receipt;
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = Program::on(folder.path().join("data"));
+    program.must(&["init"]);
+    let dir = folder.path().join("receipts");
+    let written = program.must(&["ledger", "receipt", "0", arg(&dir)]);
+    let file = |name: &str| fs::read(written[name].as_str().expect("a path")).expect("there");
+    let vkey = almoner_ledger::VerifierKey::parse(&String::from_utf8_lossy(&file("vkey"))).expect("a key");
+    let proof = Receipt::parse(&file("proof")).expect("a proof");
+    let head = proof.check(&file("entry"), &vkey).expect("holds").checkpoint;
+    let receipt = CoseReceipt::parse(&file("receipt")).expect("a receipt");
+    assert_eq!(receipt.check(&file("entry"), &vkey), Ok(head));
+    let refused = program.run(&["ledger", "receipt", "1000", arg(&dir)]).expect_err("not there");
+    assert!(refused.contains("there is no entry 1000"), "{refused}");
+}

@@ -108,7 +108,8 @@ fn receipt(seq: Seq, dir: &Path, globals: &Globals) -> Result<(), CliError> {
         let (entry, vkey) = (w.entry.display(), w.vkey.display());
         let check = |file: &Path| format!("almoner-verify receipt {} {entry} --vkey {vkey}", file.display());
         format!(
-            "Entry {} of {}: {entry}\nCheck it with the verifier key, got by another way, by either file:\n  {}\n  {}\n",
+            "Entry {} of {}: {entry}\nEither file proves it, with the key in {vkey}, which its keeper should compare with one got by another \
+             way:\n  {}\n  {}\n",
             w.seq,
             w.size,
             check(&w.proof),
