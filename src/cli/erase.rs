@@ -15,7 +15,7 @@ use crate::jobs::Silent;
 /// Arguments.
 #[derive(Debug, Args)]
 pub struct EraseArgs {
-    /// Record numbers at the hospital, or Patient/<id> [default: read from standard input, one a line]
+    /// Record numbers at the hospital, or Patient/ID [default: read from standard input, one a line]
     #[arg(value_name = "RECORD_NUMBER")]
     pub record_numbers: Vec<String>,
     /// Whose patients
