@@ -33,6 +33,7 @@ pub mod schema;
 pub mod serve;
 pub mod synth;
 pub mod token;
+pub mod uses;
 pub mod verify;
 pub mod vocabulary;
 
@@ -97,6 +98,8 @@ pub enum Command {
     Consent(consent::ConsentArgs),
     /// Count a cohort
     Count(count::CountArgs),
+    /// Show what was done with people's data, and the register of processing activities
+    Uses(uses::UsesArgs),
     /// Check ledger, datasets and releases against each other
     Verify(verify::VerifyArgs),
     /// Work with the ledger
@@ -264,6 +267,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Vocabulary(args) => vocabulary::run(args, globals),
         Command::Consent(args) => consent::run(args, globals),
         Command::Count(args) => count::run(args, globals),
+        Command::Uses(args) => uses::run(args, globals),
         Command::Verify(args) => verify::run(args, globals),
         Command::Ledger(args) => ledger::run(args, globals),
         Command::Synth(args) => synth::run(args, globals),

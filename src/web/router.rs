@@ -4,7 +4,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::api::{
     consents, contributors, counts, datasets, downloads, health, ingests, invitations, jobs, ledger,
-    legal_bases, me, projects, releases, requests, tokens, uploads, vocabularies, withdrawals,
+    legal_bases, me, processing_activities, projects, releases, requests, tokens, uploads, uses,
+    vocabularies, withdrawals,
 };
 
 /// Registers every operation.
@@ -16,6 +17,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         // The ledger, for anybody
         .service(ledger::checkpoint::checkpoint).service(ledger::vkey::vkey).service(ledger::tile::tile)
         .service(ledger::entries::entries).service(ledger::proof::proof).service(ledger::consistency::consistency)
+        .service(ledger::events::events)
         // Who may come in
         .service(tokens::create::create).service(tokens::list::list).service(tokens::revoke::revoke)
         // Hospitals and their rules
@@ -37,6 +39,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         // and for themselves
         .service(invitations::redeem::redeem)
         .service(me::identity::identity).service(me::choices::choices).service(me::uses::uses)
+        .service(me::disclosures::disclosures)
         .service(me::decide::decide).service(me::withdraw::withdraw)
         // Researchers ask, committees decide
         .service(projects::create::create).service(projects::list::list).service(projects::read::read)
@@ -51,6 +54,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(releases::recalls::recalls)
         .service(releases::download::download).service(downloads::fetch::fetch)
         .service(downloads::describe::describe).service(downloads::close::close)
+        // What was done with it all
+        .service(uses::list::list).service(processing_activities::list::list)
         // Long work
         .service(jobs::list::list).service(jobs::read::read).service(jobs::events::events).service(jobs::cancel::cancel);
 }

@@ -7,6 +7,7 @@ use crate::web::error::Problem;
 pub mod checkpoint;
 pub mod consistency;
 pub mod entries;
+pub mod events;
 pub mod proof;
 pub mod tile;
 pub mod vkey;
