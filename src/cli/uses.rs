@@ -91,7 +91,7 @@ fn log(owner: &Owner, args: &LogArgs, globals: &Globals) -> Result<(), CliError>
     let output = globals.output();
     let form = if output.json() { Form::Json } else { args.format };
     let origin = if form == Form::FhirNdjson { origin(owner)? } else { String::new() };
-    let (mut next, mut headed, mut all) = (Some(Place::Start), true, Vec::new());
+    let (mut next, mut headed, mut some, mut all) = (Some(Place::Start), true, false, Vec::new());
     while let Some(place) = next {
         let (uses, after) = page(owner, args, &place)?;
         next = after;
@@ -103,7 +103,11 @@ fn log(owner: &Owner, args: &LogArgs, globals: &Globals) -> Result<(), CliError>
         headed = false;
         if !text.is_empty() {
             output.result(&(), |()| text)?;
+            some = true;
         }
+    }
+    if form == Form::Text && !some {
+        return output.result(&(), |()| "The ledger has no such use of anybody's data.".to_owned());
     }
     if form == Form::Json { output.document(&json!({"items": all})) } else { Ok(()) }
 }
@@ -174,33 +178,9 @@ fn lines(form: Form, origin: &str, uses: &[Use], headed: bool) -> Result<String,
             let events: Vec<_> = uses.iter().map(|used| fhir::audit_event(origin, used)).collect();
             fhir::ndjson(&events)
         }
-        Form::Text => uses.iter().map(told).collect(),
+        Form::Text => uses::text(uses),
         Form::Json | Form::Ndjson => rows.iter().map(|row| format!("{row}\n")).collect(),
     })
-}
-
-/// A use in one or two lines.
-fn told(used: &Use) -> String {
-    let Use { seq, time, kind, .. } = used;
-    if used.erased {
-        return format!("{seq:>8}  {time}  {kind}: erased\n");
-    }
-    let text = |t: &Option<String>| t.clone().unwrap_or_default();
-    let what = match (&used.release, kind.as_str()) {
-        (Some(release), "download.opened") => format!("{} downloaded {release}", text(&used.recipient)),
-        (Some(release), _) => format!("{release} was built for {}", text(&used.recipient)),
-        _ => format!("a cohort was counted for {}", text(&used.recipient)),
-    };
-    let people = used.persons.map(|n| format!(", {n} people")).unwrap_or_default();
-    format!(
-        "{seq:>8}  {time}  {what}{people}\n          {} ({}), {}, data of {}, by {} {}\n",
-        text(&used.title),
-        text(&used.project),
-        text(&used.purpose_label),
-        used.contributors.join(", "),
-        text(&used.actor_role),
-        text(&used.actor)
-    )
 }
 
 fn register(owner: &Owner, form: Form, globals: &Globals) -> Result<(), CliError> {

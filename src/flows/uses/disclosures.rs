@@ -28,7 +28,6 @@ use crate::state::records::Download;
 pub const COLUMNS: &[&str] = &[
     "date",
     "recipient",
-    "signatory",
     "project",
     "title",
     "description",
@@ -55,8 +54,6 @@ pub struct Disclosure {
     pub date: String,
     /// The institution that received.
     pub recipient: String,
-    /// Who signed for it.
-    pub signatory: Option<String>,
     /// What was disclosed, in brief.
     pub description: String,
     /// For which project.
@@ -205,7 +202,6 @@ fn disclosure(
     let (body, asked) = (&used.release.body, &used.request);
     let basis = basis_of(ctx, used, who)?;
     let (rule, accounting) = ruled(basis.as_ref().map(|(kind, _)| kind.as_str()));
-    let request = read::request(&access.state(), &body.request)?;
     let project = read::project(&access.state(), &body.project)?;
     let tables: Vec<String> = body.tables.keys().map(|t| t.replace('_', " ")).collect();
     let entry = access.store.entry(download.opened.origin.seq)?;
@@ -213,7 +209,6 @@ fn disclosure(
     Ok(Disclosure {
         date: at.date().to_string(),
         recipient: body.recipient.to_string(),
-        signatory: request.and_then(|r| r.terms).map(|t| t.body.signatory),
         description: format!(
             "Rows about you from {hospital_name} in the tables {}, de-identified by the profile {}",
             tables.join(", "),
@@ -294,11 +289,10 @@ pub fn text(accounting: &Accounting) -> String {
         out.push_str("Nothing about you was disclosed in this period.\n\n");
     }
     for d in disclosures {
-        let by = d.signatory.as_deref().map(|s| format!(", signed by {s}")).unwrap_or_default();
         // Writing to a String does not fail.
         let _ = write!(
             out,
-            "{date}  to {recipient}{by}\n  What    {what}\n  Why     {label}: {title}\n          {said}\n  Rule    {accounting}\n          \
+            "{date}  to {recipient}\n  What    {what}\n  Why     {label}: {title}\n          {said}\n  Rule    {accounting}\n          \
              {rule}\n  Proof   ledger entry {seq}, permitted by what you said in {directives}\n\n",
             date = d.date,
             recipient = d.recipient,

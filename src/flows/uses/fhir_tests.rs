@@ -269,7 +269,7 @@ fn an_erased_entry_claims_no_profile() {
 #[test]
 fn a_disclosure_is_recorded_by_its_source_and_names_the_person_by_their_token_only() {
     let told: Disclosure = serde_json::from_value(json!({
-        "date": "2026-11-22", "recipient": "institute", "signatory": null, "description": "Rows about you",
+        "date": "2026-11-22", "recipient": "institute", "description": "Rows about you",
         "project": "weight", "title": "Weight", "purpose": "DUO:0000006", "purpose_label": "research",
         "purpose_statement": "We want to learn", "accounting_owed": false, "rule": "164.514", "accounting": "None owed",
         "legal_basis": null, "release": "rel-1", "directives": [3], "hospital": "north", "hospital_name": "North",

@@ -419,3 +419,31 @@ fn texts<T: ToString>(ids: &[T]) -> Vec<String> {
 fn versions(datasets: &std::collections::BTreeMap<DatasetId, u32>) -> Vec<String> {
     datasets.iter().map(|(id, version)| format!("{id}@{version}")).collect()
 }
+
+/// Uses for reading, two lines each.
+pub fn text(uses: &[Use]) -> String {
+    uses.iter().map(told).collect()
+}
+
+fn told(used: &Use) -> String {
+    let Use { seq, time, kind, .. } = used;
+    if used.erased {
+        return format!("{seq:>8}  {time}  {kind}: erased\n");
+    }
+    let text = |t: &Option<String>| t.clone().unwrap_or_default();
+    let what = match (&used.release, kind.as_str()) {
+        (Some(release), "download.opened") => format!("{} downloaded {release}", text(&used.recipient)),
+        (Some(release), _) => format!("{release} was built for {}", text(&used.recipient)),
+        _ => format!("a cohort was counted for {}", text(&used.recipient)),
+    };
+    let people = used.persons.map(|n| format!(", {n} people")).unwrap_or_default();
+    format!(
+        "{seq:>8}  {time}  {what}{people}\n          {} ({}), {}, data of {}, by {} {}\n",
+        text(&used.title),
+        text(&used.project),
+        text(&used.purpose_label),
+        used.contributors.join(", "),
+        text(&used.actor_role),
+        text(&used.actor)
+    )
+}

@@ -287,6 +287,7 @@ fn to_complete() -> Vec<String> {
         "contact of the controller, its representative and its data protection officer (Art. 30(1)(a))",
         "grounds under Art. 6 and Art. 9",
         "transfers to third countries and their safeguards (Art. 30(1)(e))",
+        "time limits for erasure that the hospital sets itself (Art. 30(1)(f))",
     ]
     .map(str::to_owned)
     .to_vec()
@@ -294,8 +295,9 @@ fn to_complete() -> Vec<String> {
 
 fn limits(keeping: &Keeping) -> Vec<String> {
     vec![
-        "a person's data: no further use from a withdrawal on, destroyed at erasure".to_owned(),
-        "dataset versions and releases: until the hospital retires them".to_owned(),
+        "a person's data: no further use from a withdrawal on, destroyed when the person is erased"
+            .to_owned(),
+        "dataset versions and releases: no limit is set at this server".to_owned(),
         format!("an upload that nobody continues: {} hours", keeping.uploads_hours),
         format!("records of long work: {} days after it ended", keeping.jobs_days),
     ]

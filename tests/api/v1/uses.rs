@@ -145,8 +145,10 @@ fn the_forms_agree(house: &House) {
             (&row["event_id"], &row["time"])
         );
     }
-    let no = house.get("/v1/uses?format=text", Some(&operator)).expect(400).json();
-    assert!(no["detail"].as_str().expect("text").contains("json, csv, ndjson, fhir, fhir-ndjson"), "{no}");
+    let text = house.get("/v1/uses?format=text", Some(&operator)).expect(200).text;
+    assert!(text.lines().count() == 2 * json.len() && text.contains("institute downloaded rel-"), "{text}");
+    let no = house.get("/v1/processing-activities?format=fhir", Some(&operator)).expect(400).json();
+    assert!(no["detail"].as_str().expect("text").contains("json, text, csv"), "{no}");
 }
 
 fn pages_and_periods(house: &House) {

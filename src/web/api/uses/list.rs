@@ -20,7 +20,8 @@ use crate::web::error::Problem;
 use crate::web::format::{Format, begins, ends};
 use crate::web::schema::Slug;
 
-const OFFERED: &[Format] = &[Format::Json, Format::Csv, Format::Ndjson, Format::Fhir, Format::FhirNdjson];
+const OFFERED: &[Format] =
+    &[Format::Json, Format::Text, Format::Csv, Format::Ndjson, Format::Fhir, Format::FhirNdjson];
 /// Rows that are held at a time while a whole table is sent.
 const CHUNK: usize = 500;
 
@@ -80,7 +81,7 @@ impl Which {
 /// Researchers see their projects', contributors and boards those of their data. What a count answered is in the list of
 /// counts.
 ///
-/// `csv`, `ndjson` and `fhir-ndjson` give the whole period in one answer unless `limit` is named; the others pages, whose next
+/// `text`, `csv`, `ndjson` and `fhir-ndjson` give the whole period in one answer unless `limit` is named; the others pages, whose next
 /// one is in `next` and in the header `Link`. A page can be short, even empty, and yet have a next one. In CSV a cell that a
 /// spreadsheet would take for a formula begins with an apostrophe. FHIR is R4 AuditEvent in the profiles of IHE Basic Audit
 /// Log Patterns.
@@ -91,6 +92,7 @@ impl Which {
     params(Which),
     responses((status = 200, content(
         (Page<Use> = "application/json"),
+        (String = "text/plain"),
         (String = "text/csv"),
         (String = "application/x-ndjson"),
         (Object = "application/fhir+json"),
@@ -158,6 +160,7 @@ fn rendered(app: &App, format: Format, uses: &[Use], headed: bool) -> Result<Str
     let rows = uses.iter().map(serde_json::to_value).collect::<Result<Vec<_>, _>>().map_err(failed)?;
     Ok(match format {
         Format::Csv => csv::lines(uses::COLUMNS, &rows, headed),
+        Format::Text => uses::text(uses),
         Format::FhirNdjson => {
             let origin = app.store.checkpoint().checkpoint.origin;
             let events: Vec<_> = uses.iter().map(|used| fhir::audit_event(&origin, used)).collect();
