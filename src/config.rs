@@ -12,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::error::ErrorKind;
+use crate::flows::uses::processing::Keeping;
 
 /// Everything that can be configured.
 #[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize, JsonSchema)]
@@ -258,6 +259,16 @@ impl Config {
             key.set(&mut table, &value)?;
         }
         toml::Value::Table(table).try_into().map_err(|e: toml::de::Error| ConfigError::Invalid(e.to_string()))
+    }
+
+    /// What the register of processing activities says about keeping and securing.
+    pub fn keeping(&self) -> Keeping {
+        let transport = match &self.http {
+            http if http.tls_cert.is_some() => "encrypted on the way: TLS at this server",
+            http if http.behind_proxy => "encrypted on the way: TLS at the proxy in front of this server",
+            _ => "reached from this machine only",
+        };
+        Keeping { uploads_hours: self.uploads.keep_hours, jobs_days: self.jobs.keep_days, transport }
     }
 
     /// Checks what depends on several keys.

@@ -102,3 +102,28 @@ fn beside(program: &Program) -> Vec<String> {
         .filter(|name| name.ends_with("-wal") || name.ends_with("-shm") || name.ends_with(".sock"))
         .collect()
 }
+
+#[test]
+fn what_was_done_is_shown_by_this_process_and_through_the_server_alike() {
+    let place = tempfile::tempdir().expect("a folder");
+    let program = Program::on(place.path().join("data"));
+    program.must(&["init"]);
+    let said = |args: &[&str]| {
+        let done = almoner(&[args, &["--data", arg(&program.data)]].concat());
+        (done.status.code(), String::from_utf8(done.stdout).expect("text"))
+    };
+    let all = || {
+        let table = said(&["uses", "log", "--format", "csv"]);
+        assert!(table.1.starts_with("\"seq\",\"time\",") && table.1.lines().count() == 1, "{table:?}");
+        let text = said(&["uses", "log", "--from", "2026-01-01", "--project", "p"]);
+        assert_eq!(text, (Some(0), "The ledger has no such use of anybody's data.\n".to_owned()));
+        assert_eq!(program.must(&["uses", "log"])["items"], serde_json::json!([]));
+        assert_eq!(said(&["uses", "processing", "--format", "fhir-ndjson"]).0, Some(2));
+        program.must(&["uses", "processing"])["activities"].clone()
+    };
+    let here = all();
+    assert_eq!(here[0]["id"], "accounts", "{here}");
+    let server = program.serve();
+    assert_eq!(all(), here);
+    server.stop();
+}

@@ -35,6 +35,7 @@ pub mod schema;
 pub mod serve;
 pub mod synth;
 pub mod token;
+pub mod uses;
 pub mod verify;
 pub mod vocabulary;
 pub mod witness;
@@ -102,6 +103,8 @@ pub enum Command {
     Erase(erase::EraseArgs),
     /// Count a cohort
     Count(count::CountArgs),
+    /// Show what was done with people's data, and the register of processing activities
+    Uses(uses::UsesArgs),
     /// Check ledger, datasets and releases against each other
     Verify(verify::VerifyArgs),
     /// Work with the ledger
@@ -274,6 +277,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Consent(args) => consent::run(args, globals),
         Command::Erase(args) => erase::run(args, globals),
         Command::Count(args) => count::run(args, globals),
+        Command::Uses(args) => uses::run(args, globals),
         Command::Verify(args) => verify::run(args, globals),
         Command::Ledger(args) => ledger::run(args, globals),
         Command::Witness(args) => witness::run(args, globals),

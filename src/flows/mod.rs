@@ -29,6 +29,7 @@ pub mod release;
 pub mod request;
 pub mod tokens;
 pub mod uploads;
+pub mod uses;
 pub mod verify;
 pub mod vocabulary;
 pub mod withdraw;

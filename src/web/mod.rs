@@ -9,6 +9,7 @@ pub mod api;
 pub mod auth;
 pub mod error;
 pub mod extract;
+pub mod format;
 pub mod idempotency;
 pub mod metrics;
 pub mod mirror;

@@ -4,7 +4,8 @@ use utoipa_actix_web::service_config::ServiceConfig;
 
 use super::api::{
     consents, contributors, counts, datasets, downloads, erasures, health, ingests, invitations, jobs,
-    ledger, legal_bases, me, projects, releases, requests, tokens, uploads, vocabularies, withdrawals,
+    ledger, legal_bases, me, processing_activities, projects, releases, requests, tokens, uploads, uses,
+    vocabularies, withdrawals,
 };
 
 /// Registers every operation.
@@ -17,7 +18,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(ledger::checkpoint::checkpoint).service(ledger::vkey::vkey).service(ledger::tile::tile)
         .service(ledger::entries::entries).service(ledger::entry::entry)
         .service(ledger::proof::proof).service(ledger::receipt::receipt).service(ledger::consistency::consistency)
-        .service(ledger::witnesses::witnesses)
+        .service(ledger::witnesses::witnesses).service(ledger::events::events)
         // and what is under it, for boards
         .service(ledger::payloads::payloads)
         // Who may come in
@@ -41,6 +42,7 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         // and for themselves
         .service(invitations::redeem::redeem)
         .service(me::identity::identity).service(me::choices::choices).service(me::uses::uses)
+        .service(me::disclosures::disclosures)
         .service(me::decide::decide).service(me::withdraw::withdraw)
         // What is kept of a patient is destroyed
         .service(erasures::request::request).service(erasures::list::list)
@@ -57,6 +59,8 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         .service(releases::recalls::recalls)
         .service(releases::download::download).service(downloads::fetch::fetch)
         .service(downloads::describe::describe).service(downloads::close::close)
+        // What was done with it all
+        .service(uses::list::list).service(processing_activities::list::list)
         // Long work
         .service(jobs::list::list).service(jobs::read::read).service(jobs::events::events).service(jobs::cancel::cancel);
 }

@@ -162,11 +162,17 @@ impl House {
         };
         let mut answer = answer.expect("an answer");
         let content_type = answer.headers().get("content-type").map(|v| v.to_str().expect("text").to_owned());
+        // A stream of events has no end to wait for.
+        let endless = content_type.as_deref() == Some("text/event-stream");
         Answer {
             status: answer.status().as_u16(),
             content_type: content_type.unwrap_or_default(),
             headers: answer.headers().clone(),
-            text: String::from_utf8_lossy(&answer.body_mut().read_to_vec().expect("read")).into_owned(),
+            text: if endless {
+                String::new()
+            } else {
+                String::from_utf8_lossy(&answer.body_mut().read_to_vec().expect("read")).into_owned()
+            },
         }
     }
 }

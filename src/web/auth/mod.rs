@@ -18,6 +18,7 @@ use super::error::Problem;
 use crate::app::App;
 use crate::events::Actor;
 use crate::flows::participant::Participant;
+use crate::flows::uses::Viewer;
 use crate::flows::{self, Act};
 
 pub mod roles;
@@ -45,6 +46,19 @@ impl Principal {
     /// As the ledger names it.
     pub fn actor(&self) -> Actor {
         Actor { role: self.role.as_str().into(), id: self.id.clone() }
+    }
+
+    /// Whose uses of data it may see.
+    pub fn viewer(&self) -> Viewer {
+        match self.role {
+            Role::Operator => Viewer::Everything,
+            Role::Board if self.scope.is_empty() => Viewer::Everything,
+            Role::Board | Role::Contributor => {
+                Viewer::Contributors(self.scope.iter().filter_map(|s| s.parse().ok()).collect())
+            }
+            Role::Researcher => Viewer::Projects(self.scope.iter().filter_map(|s| s.parse().ok()).collect()),
+            Role::Participant | Role::Public => Viewer::Projects(Vec::new()),
+        }
     }
 
     /// Whether it may act for this contributor. A board that sees all speaks for none that its token does not name.
@@ -188,6 +202,11 @@ pub fn recognise(request: &HttpRequest) -> Result<Principal, Problem> {
     let principal = look_up(request)?;
     request.extensions_mut().insert(Arc::new(principal.clone()));
     Ok(principal)
+}
+
+/// Whether the caller would still be recognised as the same: its token works. For answers that last.
+pub fn still_recognised(request: &HttpRequest, principal: &Principal) -> bool {
+    look_up(request).is_ok_and(|now| now == *principal)
 }
 
 fn look_up(request: &HttpRequest) -> Result<Principal, Problem> {

@@ -149,6 +149,12 @@ permissions! {
     CountCohorts "count_cohorts" [Operator, Researcher];
     /// See which counts were answered.
     ReadCounts "read_counts" [Operator, Contributor, Board, Researcher];
+    /// See what was done with people's data.
+    ReadUses "read_uses" [Operator, Contributor, Board, Researcher];
+    /// See the register of processing activities.
+    ReadProcessing "read_processing" [Operator, Contributor, Board];
+    /// Follow the ledger as it grows.
+    FollowLedger "follow_ledger" [Operator, Contributor, Board, Researcher];
     /// Build releases.
     BuildReleases "build_releases" [Operator, Researcher];
     /// See releases.

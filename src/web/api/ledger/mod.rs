@@ -10,6 +10,7 @@ pub mod checkpoint;
 pub mod consistency;
 pub mod entries;
 pub mod entry;
+pub mod events;
 pub mod payloads;
 pub mod proof;
 pub mod receipt;

@@ -2,6 +2,7 @@
 
 pub mod choices;
 pub mod decide;
+pub mod disclosures;
 pub mod identity;
 pub mod uses;
 pub mod withdraw;
