@@ -6,7 +6,7 @@ use std::collections::BTreeSet;
 use almoner::flows::uses::csv::{text, unguarded};
 use serde_json::{Value, json};
 
-use super::{ledger, me, processing_activities};
+use super::{ledger_events, me, processing_activities};
 use crate::house::House;
 use crate::story::{HOSPITALS, clear_the_way, cohort, release, request, two_hospitals};
 

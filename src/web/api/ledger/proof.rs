@@ -33,7 +33,7 @@ pub async fn proof(app: web::Data<App>, seq: web::Path<u64>) -> Result<HttpRespo
     });
     let (bytes, reached) = made.await?;
     let mut answer = HttpResponse::Ok();
-    answer.content_type("text/plain; charset=utf-8");
+    answer.content_type("text/plain; charset=utf-8").insert_header(("Cache-Control", "no-cache"));
     if let Some(reached) = reached {
         answer.insert_header(("almoner-quorum", if reached { "reached" } else { "missing" }));
     }
