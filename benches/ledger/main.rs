@@ -1,5 +1,5 @@
-//! The ledger's bars, measured on this machine: `append`, `verify`, `kill`, `tamper`. Each prints its figures and one
-//! line `bar: …`, and fails where the bar is missed. `.ci/bars/ledger-*` run them.
+//! The ledger's bars, measured on this machine: `append`, `verify`, `proof`, `boot`, `tamper`. Each prints its figures and
+//! one line `bar: …`, and fails where the bar is missed. `.ci/bars/ledger-*` run them. Kills and power loss: `benches/crash`.
 
 #![expect(
     clippy::print_stdout,
@@ -9,7 +9,9 @@
 )]
 
 mod append;
-mod kill;
+mod boot;
+mod fill;
+mod proof;
 mod tamper;
 mod verify;
 
@@ -22,6 +24,10 @@ use almoner::store::{NewEntry, NoProjections, StoreError};
 use almoner::system::{SystemClock, SystemEntropy};
 use almoner_ledger::LogKey;
 use almoner_model::SubjectId;
+
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Signs the measured ledgers.
 pub fn log_key() -> LogKey {
@@ -75,11 +81,12 @@ fn main() {
     let met = match args.first().map(String::as_str) {
         Some("append") => append::run(number(1, 64), number(2, 5)),
         Some("verify") => verify::run(number(1, 1_000_000)),
-        Some("kill") => kill::run(number(1, 50)),
-        Some("appender") => kill::append_until_killed(Path::new(&args[1]), number(2, 0)),
+        Some("proof") => proof::run(number(1, 1_000_000)),
+        Some("die") => boot::append_and_die(Path::new(&args[1])),
+        Some("boot") => boot::run(number(1, 10_000_000)),
         Some("tamper") => tamper::run(),
         None => append::run(64, 3) && verify::run(100_000),
-        Some(other) => panic!("unknown measure {other}: append, verify, kill or tamper"),
+        Some(other) => panic!("unknown measure {other}: append, verify, proof, boot or tamper"),
     };
     std::process::exit(i32::from(!met));
 }
