@@ -22,14 +22,14 @@ const POINTS_PER_FOLDER: u64 = 8;
 
 /// System calls, what becomes of the n-th of a thread, and the largest n that is drawn.
 const FAULTS: &[(&str, &str, u64)] = &[
-    ("fsync,fdatasync", "signal=KILL", 24),
-    ("fsync,fdatasync", "error=EIO", 24),
-    ("pwrite64", "signal=KILL", 300),
-    ("pwrite64", "error=EIO", 300),
-    ("pwrite64", "error=ENOSPC", 300),
-    ("write", "signal=KILL", 12),
-    ("ftruncate", "signal=KILL", 6),
-    ("ftruncate", "error=EIO", 6),
+    ("fsync,fdatasync", "signal=KILL", 12),
+    ("fsync,fdatasync", "error=EIO", 12),
+    ("pwrite64", "signal=KILL", 160),
+    ("pwrite64", "error=EIO", 160),
+    ("pwrite64", "error=ENOSPC", 160),
+    ("write", "signal=KILL", 8),
+    ("ftruncate", "signal=KILL", 4),
+    ("ftruncate", "error=EIO", 4),
     ("unlink", "signal=KILL", 3),
     ("unlink", "error=EIO", 3),
     ("rename", "signal=KILL", 3),
@@ -145,7 +145,7 @@ fn strike(
     let mut command = if by_hand { Command::new(program) } else { Command::new("strace") };
     if !by_hand {
         let inject = format!("inject={calls}:{fault}:when={at}");
-        command.args(["-f", "--seccomp-bpf", "-qq", "-e", &format!("trace={calls}"), "-e", &inject, "-o"]);
+        command.args(["-f", "--seccomp-bpf", "-q", "-e", &format!("trace={calls}"), "-e", &inject, "-o"]);
         command.arg(trace.path()).arg(program);
     }
     let mut child =
@@ -158,7 +158,10 @@ fn strike(
     }
     let status = child.wait()?;
     let said = said.join().map_err(|_| io::Error::other("the reader failed"))?;
-    let killed = std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGKILL);
-    let struck = killed || std::fs::read_to_string(trace.path())?.contains("(INJECTED)");
+    let trace = std::fs::read_to_string(trace.path())?;
+    let by_hand_in_time =
+        by_hand && std::os::unix::process::ExitStatusExt::signal(&status) == Some(libc::SIGKILL);
+    // A thread that is killed takes the others along, and strace says so of each.
+    let struck = by_hand_in_time || trace.contains("(INJECTED)") || trace.contains("+++ killed by SIGKILL");
     Ok((said, struck))
 }

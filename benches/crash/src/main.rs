@@ -12,7 +12,7 @@ use std::path::Path;
 use std::process::ExitCode;
 
 use almoner_crash::acts::Plan;
-use almoner_crash::{child, kill, power};
+use almoner_crash::{child, full, kill, power};
 
 fn main() -> ExitCode {
     let args: Vec<String> = std::env::args().skip(1).collect();
@@ -23,6 +23,7 @@ fn main() -> ExitCode {
             let plan = Plan { callers: number(3, 1), rounds: number(4, 1), each: number(5, 1) };
             Ok(child::run(Path::new(&args[1]), number(2, 0), plan, number(6, 1) == 1))
         }
+        Some("full") => Ok(args.get(1).is_some_and(|dir| full::child(Path::new(dir)))),
         Some("kill") => kills(&program, number(1, 1_000), number(2, 1)),
         Some("power") => drops(&program, number(1, 200), number(2, 1)),
         _ => Err("usage: almoner-crash kill [POINTS [SEED]] | power [DROPS [SEED]]".into()),

@@ -4,7 +4,7 @@
 
 use std::path::Path;
 
-use almoner_crash::{kill, power};
+use almoner_crash::{full, kill, power};
 
 const PROGRAM: &str = env!("CARGO_BIN_EXE_almoner-crash");
 
@@ -38,6 +38,17 @@ fn nothing_acknowledged_is_lost_when_the_power_goes() {
     let done = power::run(Path::new(PROGRAM), 8, 5, true).expect("runs");
     assert!(done.faults.is_empty(), "{:#?}", done.faults);
     assert!(done.drops == 8 && done.at_work > 0 && done.acknowledged > 0, "{done:?}");
+}
+
+#[test]
+fn a_full_or_read_only_disk_stops_entries_and_not_reading_and_room_lets_them_in_again() {
+    if !can(power::available()) {
+        return;
+    }
+    for refusal in [full::Refusal::Full, full::Refusal::ReadOnly] {
+        let told = full::run(Path::new(PROGRAM), refusal).unwrap_or_else(|why| panic!("{refusal:?}: {why}"));
+        assert!(told.len() >= 20, "{refusal:?}: {}", told.len());
+    }
 }
 
 #[test]
