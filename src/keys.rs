@@ -42,6 +42,8 @@ pub mod label {
     pub const COUNT_NOISE: &str = "count-noise/v1";
     /// Encrypts blobs that list people (members of a release).
     pub const BLOB_WRAP: &str = "blob-wrap/v1";
+    /// Authenticates the list of a backup's files.
+    pub const BACKUP: &str = "backup/v1";
 }
 
 /// A derived key. Dereferences to its 32 bytes and is wiped when dropped.

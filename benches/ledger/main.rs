@@ -1,6 +1,7 @@
-//! The ledger's bars, measured on this machine: `append`, `verify`, `kill`, `tamper`. Each prints its figures and one
-//! line `bar: …`, and fails where the bar is missed. `.ci/bars/ledger-*` run them. For programs of other people there are
-//! `foreign`, which serves a ledger to one, and `canonical`, which prints what another reader of JCS can compare.
+//! The ledger's bars, measured on this machine: `append`, `verify`, `proof`, `boot`, `tamper`. Each prints its figures and
+//! one line `bar: …`, and fails where the bar is missed. `.ci/bars/ledger-*` run them. Kills and power loss: `benches/crash`.
+//! For programs of other people there are `foreign`, which serves a ledger to one, and `canonical`, which prints what another
+//! reader of JCS can compare.
 
 #![expect(
     clippy::print_stdout,
@@ -10,9 +11,11 @@
 )]
 
 mod append;
+mod boot;
 mod canonical;
+mod fill;
 mod foreign;
-mod kill;
+mod proof;
 mod tamper;
 mod verify;
 
@@ -25,6 +28,10 @@ use almoner::store::{NewEntry, NoProjections, StoreError};
 use almoner::system::{SystemClock, SystemEntropy};
 use almoner_ledger::LogKey;
 use almoner_model::SubjectId;
+
+/// As the server has it.
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
 /// Signs the measured ledgers.
 pub fn log_key() -> LogKey {
@@ -78,13 +85,16 @@ fn main() {
     let met = match args.first().map(String::as_str) {
         Some("append") => append::run(number(1, 64), number(2, 5)),
         Some("verify") => verify::run(number(1, 1_000_000)),
-        Some("kill") => kill::run(number(1, 50)),
-        Some("appender") => kill::append_until_killed(Path::new(&args[1]), number(2, 0)),
+        Some("proof") => proof::run(number(1, 1_000_000)),
+        Some("die") => boot::append_and_die(Path::new(&args[1])),
+        Some("boot") => boot::run(number(1, 10_000_000)),
         Some("tamper") => tamper::run(),
         Some("foreign") => foreign::run(&args[1], &args[2..]),
         Some("canonical") => canonical::run(number(1, 10_000)),
         None => append::run(64, 3) && verify::run(100_000),
-        Some(other) => panic!("unknown measure {other}: append, verify, kill, tamper, foreign or canonical"),
+        Some(other) => {
+            panic!("unknown measure {other}: append, verify, proof, boot, tamper, foreign or canonical")
+        }
     };
     std::process::exit(i32::from(!met));
 }

@@ -8,11 +8,10 @@ use almoner_ledger::audit::audit;
 use almoner_ledger::source::Folder;
 use almoner_ledger::tile::{TilePath, bundle};
 use almoner_ledger::tree::Edge;
-use almoner_ledger::{Checkpoint, Leaf, VerifierKey, leaf};
-use almoner_model::{Digest, Timestamp};
+use almoner_ledger::{Checkpoint, VerifierKey, leaf};
 
-/// Seconds for a million entries.
-const BAR: f64 = 2.0;
+/// Entries a second and core.
+const BAR: f64 = 1_000_000.0;
 
 /// Measures; says whether the bar is met.
 pub fn run(entries: u64) -> bool {
@@ -21,18 +20,17 @@ pub fn run(entries: u64) -> bool {
     let key = VerifierKey::parse(&super::log_key().vkey()).unwrap();
     let source = Folder(dir.path().into());
     let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let mut best = f64::MAX;
-    for threads in [1, threads, threads] {
+    let mut best = 0.0_f64;
+    for threads in [1, 1, 1, threads, threads] {
         let begun = Instant::now();
         let found = audit(&source, &key, None, threads);
-        let seconds = begun.elapsed().as_secs_f64();
+        let rate = entries as f64 / begun.elapsed().as_secs_f64();
         assert!(found.intact && found.size == entries, "{:?}", found.findings);
-        println!("{threads} threads: {entries} entries in {seconds:.3} s, {:.0}/s", entries as f64 / seconds);
-        best = best.min(seconds);
+        println!("{threads} threads: {rate:.0} entries/s, {:.0} a core", rate / threads as f64);
+        best = best.max(rate / threads as f64);
     }
-    let scaled = best * 1e6 / entries as f64;
-    println!("bar: {scaled:.2} s for 1,000,000 entries (under {BAR:.0} s)");
-    scaled < BAR
+    println!("bar: {best:.0} entries/s and core (at least {BAR:.0})");
+    best >= BAR
 }
 
 fn write_log(dir: &Path, entries: u64) {
@@ -44,22 +42,7 @@ fn write_log(dir: &Path, entries: u64) {
         fs::write(path, bytes).unwrap();
     };
     for seq in 0..entries {
-        let some = Digest::of(seq.to_be_bytes());
-        let leaf = Leaf {
-            actor: some,
-            as_of: None,
-            decision: None,
-            event_id: super::act(1, seq, 512).event_id,
-            payload: some,
-            policy: None,
-            prev: Digest(prev),
-            seq,
-            subject: Some(some),
-            time: Timestamp::from_millis(1_790_000_000_000 + seq as i64),
-            kind: "bench.done".into(),
-            v: 1,
-        };
-        let bytes = leaf.to_bytes().unwrap();
+        let bytes = super::fill::leaf_at(seq, prev);
         prev = leaf::hash(&bytes);
         edge.push(prev);
         bundled.push(bytes);

@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{FORMAT, Folder, Marker, OpenError};
 use crate::config::Config;
 
-fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
+pub(super) fn at(path: &Path) -> impl FnOnce(io::Error) -> OpenError + '_ {
     move |cause| OpenError::File { path: path.to_owned(), cause }
 }
 

@@ -35,6 +35,7 @@ use crate::cohort::plan::Concepts;
 use crate::config::Config;
 use crate::error::ErrorKind;
 use crate::flows::access::{AccessContext, AccessError};
+use crate::flows::backup::Manifest;
 use crate::flows::cosign::board::Timing;
 use crate::flows::cosign::{self, CosignError, Cosigner};
 use crate::flows::erase::{self, EraseContext};
@@ -43,10 +44,10 @@ use crate::flows::permitted::ConsentIndex;
 use crate::flows::release;
 use crate::flows::tokens::Tokens;
 use crate::flows::uploads::{Busy, UploadLimits, Uploads};
-use crate::flows::{DataContext, DataError};
+use crate::flows::{self, DataContext, DataError};
 use crate::intake::vocabulary::{LoadError, LoadedVocabulary};
 use crate::intake::{Limits, vocabulary};
-use crate::jobs::Jobs;
+use crate::jobs::{Jobs, Progress};
 use crate::keys::{Keyring, label};
 use crate::registry::{Registry, RegistryError};
 use crate::state::Projections;
@@ -55,6 +56,7 @@ use crate::store::{Store, StoreError};
 
 mod files;
 mod folder;
+pub mod restore;
 
 use files::{
     checkpoint_path, lock, make_folder, make_root, read_key, read_marker, root_key_path, write_key,
@@ -495,6 +497,24 @@ pub fn accept_rollback(
     let options = ledger_options(folder, config, clock, entropy)?;
     let _lock = lock(folder)?;
     Ok(SqliteStore::accept_rollback(&options)?)
+}
+
+/// Copies a data folder, also one that another process owns and works on; see [`crate::flows::backup`].
+///
+/// # Errors
+/// [`restore::RestoreError`], of which this meets only what concerns the copy, the folder and its key.
+pub fn backup(
+    folder: &Folder,
+    config: &Config,
+    clock: Arc<dyn Clock>,
+    entropy: Arc<dyn Entropy>,
+    dest: &std::path::Path,
+    progress: &dyn Progress,
+) -> Result<Manifest, restore::RestoreError> {
+    let marker = read_marker(folder)?;
+    let keys = keys_of(folder, config, &marker)?;
+    let options = store_options(folder, config, &marker, &keys, clock, entropy)?;
+    Ok(flows::backup::backup(folder.root(), options, &keys.key(label::BACKUP), dest, progress)?)
 }
 
 /// What the ledger of a data folder is opened with, also where another process owns the folder and it is only read.

@@ -13,11 +13,13 @@ use std::sync::atomic::AtomicBool;
 use clap::{Args, Parser, Subcommand};
 use serde_json::json;
 
+use crate::app::restore::RestoreError;
 use crate::app::{App, Folder, OpenError};
 use crate::config::{Config, ConfigError};
 use crate::error::ErrorKind;
 use crate::system::{SystemClock, SystemEntropy};
 
+pub mod backup;
 pub mod consent;
 pub mod contributor;
 pub mod count;
@@ -31,6 +33,7 @@ pub mod mirror;
 pub mod output;
 pub mod owner;
 pub mod push;
+pub mod restore;
 pub mod schema;
 pub mod serve;
 pub mod synth;
@@ -113,6 +116,10 @@ pub enum Command {
     Mirror(mirror::MirrorArgs),
     /// Watch ledgers of others and cosign what only adds to them
     Witness(witness::WitnessArgs),
+    /// Copy the data folder, also while a server works on it
+    Backup(backup::BackupArgs),
+    /// Put a data folder back from a backup, if nothing was rolled back
+    Restore(restore::RestoreArgs),
     /// Make synthetic exports
     Synth(synth::SynthArgs),
     /// Say what an export or a file is
@@ -159,6 +166,16 @@ impl CliError {
 impl From<OpenError> for CliError {
     fn from(e: OpenError) -> Self {
         Self::failed(e.kind(), e)
+    }
+}
+
+impl From<RestoreError> for CliError {
+    fn from(e: RestoreError) -> Self {
+        let details = match &e {
+            RestoreError::Lacks { lacking, .. } => serde_json::to_value(lacking).ok(),
+            _ => None,
+        };
+        Self::Failed { kind: e.kind(), message: e.to_string(), details }
     }
 }
 
@@ -282,6 +299,8 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Ledger(args) => ledger::run(args, globals),
         Command::Witness(args) => witness::run(args, globals),
         Command::Mirror(args) => mirror::run(args, globals),
+        Command::Backup(args) => backup::run(args, globals),
+        Command::Restore(args) => restore::run(args, globals),
         Command::Synth(args) => synth::run(args, globals),
         Command::Inspect(args) => inspect::run(args, globals),
         Command::Schema(args) => schema::run(args, globals),

@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod act;
+pub mod backup;
 pub mod checkpoint;
 pub mod consent;
 pub mod contributor;

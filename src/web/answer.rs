@@ -11,8 +11,9 @@ use tokio::sync::Semaphore;
 use utoipa::{IntoParams, ToSchema};
 
 use super::api::jobs::Job;
-use super::error::{Problem, REQUEST_ID};
+use super::error::{Kind, Problem, REQUEST_ID};
 use crate::app::App;
+use crate::store::Store;
 
 /// Runs blocking work on a thread that may block.
 ///
@@ -27,12 +28,18 @@ where
 {
     let app = app.clone();
     let request = REQUEST_ID.try_with(Clone::clone).ok();
+    let work = move || work(&app).map_err(|error| later(Problem::from(error), &*app.store));
     // Problems and faults that are made over there name the request too.
     let named = move || match request {
-        Some(id) => REQUEST_ID.sync_scope(id, || work(&app).map_err(Problem::from)),
-        None => work(&app).map_err(Problem::from),
+        Some(id) => REQUEST_ID.sync_scope(id, work),
+        None => work(),
     };
     web::block(named).await?
+}
+
+/// What failed while the ledger takes nothing (disk full, read-only or failing) is asked again later: 503.
+fn later(problem: Problem, store: &dyn Store) -> Problem {
+    if problem.kind == Kind::Fault && store.accepting().is_err() { problem.not_now() } else { problem }
 }
 
 /// Turns at work that reads whole datasets or releases: as many at a time as jobs; who comes later waits, in order.

@@ -169,6 +169,15 @@ impl Problem {
         self
     }
 
+    /// 503: a fault that may pass; the same call may be repeated.
+    #[must_use]
+    pub fn not_now(mut self) -> Self {
+        self.status = 503;
+        "The server cannot record anything at the moment. Repeat the call later."
+            .clone_into(&mut self.detail);
+        self
+    }
+
     /// With the place in the body.
     #[must_use]
     pub fn at(mut self, pointer: impl Into<String>) -> Self {
@@ -207,6 +216,9 @@ impl Problem {
         let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
         let mut builder = HttpResponse::build(status);
         builder.insert_header((header::CONTENT_TYPE, PROBLEM_JSON));
+        if status == StatusCode::SERVICE_UNAVAILABLE {
+            builder.insert_header((header::RETRY_AFTER, HeaderValue::from_static("5")));
+        }
         if status == StatusCode::UNAUTHORIZED {
             builder.insert_header((
                 header::WWW_AUTHENTICATE,

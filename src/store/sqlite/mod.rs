@@ -26,8 +26,11 @@
 //!
 //! An erasure is an append of one entry, in a transaction of its own, with a step **Destroy** after the third (`erase`).
 //!
-//! A failure that is no crash (disk full, an I/O error) rolls the transaction back, tells every caller in it, reads the
-//! end of the log again and goes on; readers are not disturbed. An error of the sync itself is another matter: the system
+//! A failure that is no crash (disk full or read-only, an I/O error) rolls the transaction back, tells every caller in it,
+//! reads the end of the log again and goes on; readers are not disturbed. Until a transaction succeeds again the store says
+//! that it does not accept ([`Store::accepting`]); appends are still tried, and where none comes the writer itself tries
+//! every second by writing the stored checkpoint again. So it accepts again without a restart when there is room: nothing of
+//! the failed transaction counts, because its commit record was never written whole. An error of the sync itself is another matter: the system
 //! may have forgotten the pages it could not write while it goes on showing them, so what a later sync makes durable may
 //! stand on what is not. Then the writer stops ([`StoreError::NotDurable`]): reading goes on at the last published end,
 //! nothing is accepted, and the next start takes up what the disk holds.
@@ -38,7 +41,6 @@
 use std::collections::BTreeSet;
 use std::ops::Range;
 use std::path::{Path, PathBuf};
-use std::sync::mpsc::sync_channel;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError, RwLock};
 use std::thread::JoinHandle;
 
@@ -56,12 +58,17 @@ use super::{
     Appended, Destroy, Entry, EntryFilter, NewEntry, Precondition, Projector, Store, StoreError, Write,
 };
 use anchor::{Anchor, Keeper, Kept};
+use answer::{To, answer};
 use read::{Index, Reader, Records};
 use recent::Recent;
 use seal::Sealer;
 use writer::{Job, Writer};
 
+pub use snapshot::snapshot;
+pub use standing::{Lacking, Standing, standing};
+
 mod anchor;
+mod answer;
 pub mod audit;
 pub mod boot;
 mod erase;
@@ -70,6 +77,8 @@ mod recent;
 mod schema;
 mod scratch;
 mod seal;
+mod snapshot;
+mod standing;
 mod writer;
 
 /// The steps of an append, in order.
@@ -115,6 +124,10 @@ pub trait FaultHook: Send + Sync {
     /// # Errors
     /// The failure.
     fn after(&self, step: Step) -> Result<(), StoreError>;
+    /// Whether a commit is synced. A test that says no shows that it would notice.
+    fn synced(&self) -> bool {
+        true
+    }
 }
 
 /// What a store is opened with.
@@ -144,9 +157,29 @@ struct Published {
     recent: RwLock<Recent>,
     /// Why nothing more is written.
     stopped: OnceLock<StoreError>,
+    /// Why the last transaction was not written, though a next one may be: a full disk, a read-only one.
+    waiting: Mutex<Option<StoreError>>,
 }
 
 impl Published {
+    fn new(signed: SignedCheckpoint, sealer: Sealer, recent: Recent) -> Self {
+        Self {
+            checkpoint: RwLock::new(signed),
+            sealer,
+            recent: RwLock::new(recent),
+            stopped: OnceLock::new(),
+            waiting: Mutex::default(),
+        }
+    }
+
+    fn wait(&self, why: Option<StoreError>) {
+        *self.waiting.lock().unwrap_or_else(PoisonError::into_inner) = why;
+    }
+
+    fn waiting(&self) -> Option<StoreError> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     fn set(&self, signed: SignedCheckpoint) {
         *self.checkpoint.write().unwrap_or_else(PoisonError::into_inner) = signed;
     }
@@ -242,6 +275,9 @@ impl SqliteStore {
         let (vkey, key) = (verifier(&key)?, Arc::new(key));
         let empty = super::memory::sign(&Tip::empty(), &key)?;
         let db = schema::open_writer(&path, &empty.note)?;
+        if faults.as_ref().is_some_and(|hook| !hook.synced()) {
+            db.pragma_update(None, "synchronous", "NORMAL").map_err(schema::trouble)?;
+        }
         let sealer = Sealer::new(&wrapping_key);
         let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
         let (tip, signed) = boot::check(&reader, &vkey)?;
@@ -249,9 +285,8 @@ impl SqliteStore {
         if let Some(anchor) = &anchor {
             anchor.check(&anchor.read()?, &signed.checkpoint, &reader)?;
         }
-        let recent = RwLock::new(Recent::load(&db)?);
-        let stopped = OnceLock::new();
-        let published = Arc::new(Published { checkpoint: RwLock::new(signed), sealer, recent, stopped });
+        let recent = Recent::load(&db)?;
+        let published = Arc::new(Published::new(signed, sealer, recent));
         let keeper = anchor.map(|anchor| Keeper::start(anchor, published.clone())).transpose()?;
         let (queue, jobs) = crossbeam_channel::bounded(16_384);
         let writer = Writer {
@@ -301,12 +336,7 @@ impl SqliteStore {
             anchor.check(&kept, &signed.checkpoint, &reader)?;
         }
         db.execute_batch("COMMIT").map_err(schema::trouble)?;
-        let published = Arc::new(Published {
-            checkpoint: RwLock::new(signed),
-            sealer,
-            recent: RwLock::default(),
-            stopped: OnceLock::new(),
-        });
+        let published = Arc::new(Published::new(signed, sealer, Recent::default()));
         let readers = Mutex::new(vec![db]);
         Ok(Self {
             path,
@@ -340,17 +370,14 @@ impl SqliteStore {
         result
     }
 
-    fn ask<T>(
-        &self,
-        job: impl FnOnce(std::sync::mpsc::SyncSender<Result<T, StoreError>>) -> Job,
-    ) -> Result<T, StoreError> {
+    fn ask<T>(&self, job: impl FnOnce(To<Result<T, StoreError>>) -> Job) -> Result<T, StoreError> {
         let stopped = || {
             StoreError::Unavailable("the ledger is open for reading only, or its writer has stopped".into())
         };
-        let (to, answer) = sync_channel(1);
+        let (to, said) = answer();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
         queue.send(job(to)).map_err(|_| stopped())?;
-        answer.recv().map_err(|_| stopped())?
+        said.wait().ok_or_else(stopped)?
     }
 
     fn seal(&self, request: &mut Request) -> Result<(), StoreError> {
@@ -409,7 +436,7 @@ impl Store for SqliteStore {
     }
 
     fn accepting(&self) -> Result<(), StoreError> {
-        self.published.stopped.get().map_or(Ok(()), |why| Err(why.clone()))
+        self.published.stopped.get().cloned().or_else(|| self.published.waiting()).map_or(Ok(()), Err)
     }
 
     fn checkpoint(&self) -> SignedCheckpoint {

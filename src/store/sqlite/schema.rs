@@ -37,13 +37,15 @@ pub const fn tile_id(level: u8, index: u64) -> i64 {
 
 /// The trouble that SQLite reports, without any value.
 pub fn trouble(error: rusqlite::Error) -> StoreError {
-    use rusqlite::ErrorCode::{DatabaseCorrupt, NotADatabase};
+    use rusqlite::ErrorCode::{DatabaseCorrupt, DiskFull, NotADatabase, ReadOnly};
     use rusqlite::ffi::{SQLITE_IOERR_DIR_FSYNC, SQLITE_IOERR_FSYNC};
     if let Some(SQLITE_IOERR_FSYNC | SQLITE_IOERR_DIR_FSYNC) = error.sqlite_error().map(|e| e.extended_code) {
         return StoreError::NotDurable("SQLite says fsync failed".into());
     }
     match error.sqlite_error_code() {
         Some(DatabaseCorrupt | NotADatabase) => StoreError::NotIntact("the database file is damaged".into()),
+        Some(DiskFull) => StoreError::Unavailable("the disk is full".into()),
+        Some(ReadOnly) => StoreError::Unavailable("the disk is read-only".into()),
         Some(code) => StoreError::Unavailable(format!("SQLite says {code:?}")),
         None => StoreError::NotIntact("a stored value has the wrong type".into()),
     }

@@ -3,15 +3,16 @@
 //! The crash story is told in [`super`]; the steps here are its steps.
 
 use std::collections::BTreeSet;
-use std::sync::mpsc::SyncSender;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
+use std::time::Duration;
 
 use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
 use almoner_model::{Clock, Entropy, SubjectId};
-use crossbeam_channel::Receiver;
+use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, params};
 use serde_json::Value;
 
+use super::answer::To;
 use super::boot;
 use super::read::{Index, Reader, Records, event_bytes};
 use super::recent::{Recent, UNINDEXED_MAX, joined};
@@ -23,41 +24,44 @@ use crate::store::memory::sign;
 use crate::store::prepare::{Prepared, Request};
 use crate::store::{Appended, Projector, StoreError, Write};
 
+/// How often a disk that takes nothing is tried again.
+const PROBE_EVERY: Duration = Duration::from_secs(1);
+
 /// Requests taken into one transaction at most.
 const BATCH_MAX: usize = 2_048;
 
 /// What is asked of the writer.
 pub enum Job {
-    Append(Request, SyncSender<Result<Vec<Appended>, StoreError>>),
+    Append(Request, To<Result<Vec<Appended>, StoreError>>),
     /// An append of one entry that destroys.
-    Erase(Request, Box<Destroy>, SyncSender<Result<Vec<Appended>, StoreError>>),
+    Erase(Request, Box<Destroy>, To<Result<Vec<Appended>, StoreError>>),
     /// Removes from the files what was deleted.
-    Scrub(SyncSender<Result<(), StoreError>>),
+    Scrub(To<Result<(), StoreError>>),
     /// Writes, on condition that the first record now has this value.
-    Primary(Vec<Write>, Option<Option<Value>>, SyncSender<Result<bool, StoreError>>),
+    Primary(Vec<Write>, Option<Option<Value>>, To<Result<bool, StoreError>>),
 }
 
 /// What will be said to a caller once the transaction is durable.
 enum Answer {
-    Append(Result<Vec<Appended>, StoreError>, SyncSender<Result<Vec<Appended>, StoreError>>),
-    Primary(Result<bool, StoreError>, SyncSender<Result<bool, StoreError>>),
+    Append(Result<Vec<Appended>, StoreError>, To<Result<Vec<Appended>, StoreError>>),
+    Primary(Result<bool, StoreError>, To<Result<bool, StoreError>>),
 }
 
 impl Answer {
     /// Says no to what was asked.
     fn refused(job: Job, why: &StoreError) {
         match job {
-            Job::Append(_, to) | Job::Erase(_, _, to) => drop(to.send(Err(why.clone()))),
-            Job::Scrub(to) => drop(to.send(Err(why.clone()))),
-            Job::Primary(_, _, to) => drop(to.send(Err(why.clone()))),
+            Job::Append(_, to) | Job::Erase(_, _, to) => to.say(Err(why.clone())),
+            Job::Scrub(to) => to.say(Err(why.clone())),
+            Job::Primary(_, _, to) => to.say(Err(why.clone())),
         }
     }
 
     /// A caller that has gone away is not an error: what it asked is done, and asking again finds it done.
     fn send(self, failure: Option<&StoreError>) {
         match self {
-            Self::Append(result, to) => drop(to.send(failure.map_or(result, |e| Err(e.clone())))),
-            Self::Primary(result, to) => drop(to.send(failure.map_or(result, |e| Err(e.clone())))),
+            Self::Append(result, to) => to.say(failure.map_or(result, |e| Err(e.clone()))),
+            Self::Primary(result, to) => to.say(failure.map_or(result, |e| Err(e.clone()))),
         }
     }
 }
@@ -80,7 +84,15 @@ pub struct Writer {
 impl Writer {
     /// Works until every sender of the queue is gone.
     pub fn run(mut self, queue: &Receiver<Job>) {
-        while let Ok(first) = queue.recv() {
+        loop {
+            let first = match self.next(queue) {
+                Ok(first) => first,
+                Err(RecvTimeoutError::Timeout) => {
+                    self.probe();
+                    continue;
+                }
+                Err(RecvTimeoutError::Disconnected) => break,
+            };
             let mut jobs = vec![first];
             jobs.extend(queue.try_iter().take(BATCH_MAX - 1));
             if let Err(why) = self.accepting() {
@@ -96,7 +108,7 @@ impl Writer {
                 // What destroys is a transaction of its own, in its turn.
                 self.answer(std::mem::take(&mut together));
                 match job {
-                    Job::Scrub(to) => drop(to.send(self.scrub())),
+                    Job::Scrub(to) => to.say(self.scrub()),
                     // It removes from the indexes, so they are brought up to date before.
                     job => {
                         self.index(1);
@@ -116,12 +128,44 @@ impl Writer {
             return;
         }
         let mut answers = Vec::with_capacity(jobs.len());
-        let failure = self.transact(jobs, &mut answers).err();
-        if let Some(error) = &failure {
-            self.failed(error);
-        }
+        let result = self.transact(jobs, &mut answers);
+        self.ended(&result);
         for answer in answers {
-            answer.send(failure.as_ref());
+            answer.send(result.as_ref().err());
+        }
+    }
+
+    /// The next job. Where the disk takes nothing, the wait for it ends after [`PROBE_EVERY`].
+    fn next(&self, queue: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
+        match self.published.waiting() {
+            Some(_) if self.accepting().is_ok() => queue.recv_timeout(PROBE_EVERY),
+            _ => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
+        }
+    }
+
+    /// Whether the disk takes something again: the checkpoint that is stored is written once more.
+    fn probe(&mut self) {
+        let sql = "BEGIN IMMEDIATE; UPDATE checkpoint SET note = note; COMMIT";
+        let written = self.db.execute_batch(sql).map_err(trouble);
+        self.ended(&written.map(|()| true));
+    }
+
+    /// After a transaction, or an attempt that wrote nothing (`false`): what it means for the next.
+    fn ended(&mut self, result: &Result<bool, StoreError>) {
+        let before = self.published.waiting();
+        match result {
+            Err(error) => {
+                if before.is_none() {
+                    tracing::error!(%error, "the ledger takes nothing until the disk does");
+                }
+                self.published.wait(Some(error.clone()));
+                self.failed(error);
+            }
+            Ok(true) if before.is_some() => {
+                tracing::info!("the ledger takes entries again");
+                self.published.wait(None);
+            }
+            Ok(_) => {}
         }
     }
 
@@ -179,7 +223,8 @@ impl Writer {
         Reader { db: &self.db, sealer: &self.published.sealer, index }
     }
 
-    fn transact(&mut self, jobs: Vec<Job>, answers: &mut Vec<Answer>) -> Result<(), StoreError> {
+    /// Whether anything was written.
+    fn transact(&mut self, jobs: Vec<Job>, answers: &mut Vec<Answer>) -> Result<bool, StoreError> {
         let mut batch = Batch::new(self.tip.clone());
         let (mut primary, mut destroy) = (Vec::new(), None);
         let mut jobs = jobs.into_iter();
@@ -203,11 +248,11 @@ impl Writer {
         }
         begun?;
         if batch.rows.is_empty() && primary.is_empty() {
-            return self.db.execute_batch("ROLLBACK").map_err(trouble);
+            return self.db.execute_batch("ROLLBACK").map(|()| false).map_err(trouble);
         }
         self.step(Step::State, |w| w.write_state(&batch, primary))?;
         if batch.rows.is_empty() {
-            return self.step(Step::Commit, |w| w.db.execute_batch("COMMIT").map_err(trouble));
+            return self.step(Step::Commit, |w| w.db.execute_batch("COMMIT").map(|()| true).map_err(trouble));
         }
         self.step(Step::Entries, |w| w.write_entries(&batch))?;
         if let Some(what) = &destroy {
@@ -230,7 +275,7 @@ impl Writer {
             }
             w.tip = batch.tip;
             w.published.set(signed);
-            Ok(())
+            Ok(true)
         })
     }
 
