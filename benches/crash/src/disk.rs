@@ -338,18 +338,18 @@ impl Disk {
 impl File {
     fn after_power_loss(&self, dice: &SeededEntropy) -> Self {
         let mut bytes = self.durable.clone();
-        if dice.u64() % 2 == 0 {
+        if dice.u64().is_multiple_of(2) {
             bytes.resize(self.live.len(), 0);
         }
         for page in &self.dirty {
             let (start, end) = (page * PAGE, ((page + 1) * PAGE).min(self.live.len()));
-            let torn = dice.u64() % 8 == 0;
-            if start >= end || dice.u64() % 2 == 0 {
+            let torn = dice.u64().is_multiple_of(8);
+            if start >= end || dice.u64().is_multiple_of(2) {
                 continue;
             }
             for at in (start..end).step_by(SECTOR) {
                 let end = (at + SECTOR).min(end);
-                if torn && dice.u64() % 2 == 0 {
+                if torn && dice.u64().is_multiple_of(2) {
                     continue;
                 }
                 if bytes.len() < end {

@@ -51,7 +51,9 @@ impl Mounted {
 
     /// Unmounts, and gives the disk back. Nobody may have a file open.
     pub fn unmount(mut self) -> Disk {
-        self.session.take().map(BackgroundSession::join);
+        if let Some(session) = self.session.take() {
+            session.join();
+        }
         std::mem::take(&mut *locked(&self.disk))
     }
 }

@@ -1,6 +1,6 @@
 //! The crash tests in small: what `.ci/bars/kill-appends` and `.ci/bars/power-loss` do at length.
 
-#![expect(clippy::disallowed_methods, clippy::print_stderr, reason = "says where a test cannot run")]
+#![expect(clippy::print_stderr, reason = "says where a test cannot run")]
 
 use std::path::Path;
 
