@@ -1,12 +1,7 @@
 //! Runs the crash tests: `kill [POINTS]`, `power [DROPS]`. Each prints its figures and one line `bar: …`, and fails where the
 //! bar is missed. `appender` is the child that dies.
 
-#![expect(
-    clippy::print_stdout,
-    clippy::print_stderr,
-    clippy::disallowed_methods,
-    reason = "a measuring program"
-)]
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "a measuring program")]
 
 use std::path::Path;
 use std::process::ExitCode;
