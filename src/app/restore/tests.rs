@@ -1,3 +1,5 @@
+//! Restores: what is refused, and what is put back.
+
 use std::fs;
 use std::sync::atomic::{AtomicBool, Ordering};
 
