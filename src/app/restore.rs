@@ -15,7 +15,8 @@ use std::sync::Arc;
 use almoner_model::{Clock, Entropy};
 use serde::Serialize;
 
-use super::files::{at, checkpoint_path, lock, make_root, write_marker};
+use super::files::{at, checkpoint_path, lock, make_folder, make_root, write_marker};
+use super::folder::FOLDERS;
 use super::{App, Folder, Marker, OpenError, keys_of, store_options};
 use crate::config::Config;
 use crate::error::ErrorKind;
@@ -96,8 +97,8 @@ pub struct Restored {
     pub bytes: u64,
     /// The checkpoints that the ledger was proven to continue.
     pub proven_by: Vec<PathBuf>,
-    /// What is lost, where that was accepted. It names types of entries where a mirror was shown.
-    pub lost: Vec<Lacking>,
+    /// What is lost, where that was accepted, as who knows most says. It names types of entries where that is a mirror.
+    pub lost: Option<Lacking>,
     /// Where the checkpoint that shows the loss is kept.
     pub kept: Option<PathBuf>,
 }
@@ -136,6 +137,7 @@ pub fn restore(
         return Err(OpenError::Elsewhere(folder.root().to_owned()).into());
     }
     make_root(folder)?;
+    FOLDERS.iter().try_for_each(|name| make_folder(&folder.root().join(name)))?;
     if let Err(error) = unpack(source, &manifest, folder.root(), progress) {
         remove_made(folder.root()).map_err(at(folder.root()))?;
         return Err(error.into());
@@ -143,7 +145,7 @@ pub fn restore(
     let kept = {
         let _lock = lock(folder)?;
         let rollback =
-            if lost.is_empty() { None } else { SqliteStore::accept_rollback(&options(folder.ledger())?)? };
+            if lost.is_none() { None } else { SqliteStore::accept_rollback(&options(folder.ledger())?)? };
         write_marker(folder, &marker)?;
         rollback.map(|rollback| rollback.kept)
     };
@@ -168,7 +170,7 @@ fn proven(
     anchor: &Path,
     known: &[PathBuf],
     accept_loss: bool,
-) -> Result<(Vec<PathBuf>, Vec<Lacking>), RestoreError> {
+) -> Result<(Vec<PathBuf>, Option<Lacking>), RestoreError> {
     let (mut proven_by, mut lost) = (Vec::new(), Vec::new());
     let own = anchor.exists().then(|| anchor.to_owned());
     for known in known.iter().chain(&own) {
@@ -182,7 +184,7 @@ fn proven(
     if proven_by.is_empty() && lost.is_empty() && !accept_loss {
         return Err(RestoreError::NotProven(anchor.to_owned()));
     }
-    Ok((proven_by, lost))
+    Ok((proven_by, lost.into_iter().max_by_key(|lacking| (lacking.known, lacking.proven))))
 }
 
 /// Leaves an empty folder, as it was.

@@ -50,12 +50,12 @@ fn tell(done: &Restored) -> String {
             known.display()
         );
     }
-    for lost in &done.lost {
+    if let Some(lost) = &done.lost {
         let _ = write!(text, "LOST: entries {} to {}", lost.from, lost.known - 1);
         let types: Vec<_> = lost.types.iter().map(|(kind, n)| format!("{n} {kind}")).collect();
         let _ = writeln!(text, "{}{}", if types.is_empty() { "" } else { ": " }, types.join(", "));
     }
-    if done.proven_by.is_empty() || !done.lost.is_empty() {
+    if done.proven_by.is_empty() || done.lost.is_some() {
         text += "What was said since the backup is not known any more: withdrawals, refusals, erasures, revoked tokens. Record \
                  and do it again before anything is released. Receipts of lost entries do not verify; say so to those who hold \
                  them, and to witnesses and mirrors.\n";
