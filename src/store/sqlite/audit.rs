@@ -85,17 +85,18 @@ impl SqliteStore {
     /// Checks everything that is stored, in one snapshot.
     ///
     /// # Errors
-    /// [`StoreError::Unavailable`] if the database cannot be opened; what is wrong inside it is in the result.
+    /// [`StoreError::Unavailable`] if the database cannot be opened, or there is no room beside it to fold its entries
+    /// again; what is wrong inside it is in the result.
     pub fn audit(&self) -> Result<StoreAudit, StoreError> {
         let db = schema::open_reader(&self.path)?;
-        Ok(audit(&db, &self.path, &self.published.sealer, &self.vkey, &self.projector))
+        audit(&db, &self.path, &self.published.sealer, &self.vkey, &self.projector)
     }
 }
 
 /// Checks the database at `path` without opening it for writing or starting from it: for a folder that a server refuses.
 ///
 /// # Errors
-/// [`StoreError::Unavailable`] if the file cannot be opened.
+/// [`StoreError::Unavailable`] if the file cannot be opened, or there is no room beside it to fold its entries again.
 pub fn audit_file(
     path: &Path,
     vkey: &VerifierKey,
@@ -104,7 +105,7 @@ pub fn audit_file(
 ) -> Result<StoreAudit, StoreError> {
     let db = schema::open_reader(path)?;
     let sealer = Sealer::new(wrapping_key);
-    Ok(audit(&db, path, &sealer, vkey, projector))
+    audit(&db, path, &sealer, vkey, projector)
 }
 
 fn audit(
@@ -113,7 +114,7 @@ fn audit(
     sealer: &Sealer,
     vkey: &VerifierKey,
     projector: &Arc<dyn Projector>,
-) -> StoreAudit {
+) -> Result<StoreAudit, StoreError> {
     let mut found = StoreAudit {
         intact: true,
         entries: 0,
@@ -133,8 +134,9 @@ fn audit(
     let reader = &Reader { db, sealer, index: Index::Memory(&recent) };
     let mut walk =
         Walk { reader, edge: Edge::new(), last: leaf::NO_PREV, time: Timestamp::from_millis(0), topics: 0 };
-    let folded = Scratch::beside(path);
-    let walked = walk.entries(&mut found, folded.as_ref().ok(), &**projector);
+    let folded = Scratch::beside(path)?;
+    let walked = walk.entries(&mut found, &folded, &**projector);
+    folded.has_room()?;
     found.check("entry", walk.edge.size(), walked);
     let checked = walk.tiles(&mut found);
     found.check("tile", "?", checked);
@@ -142,9 +144,10 @@ fn audit(
     found.check("checkpoint", "checkpoint", signed);
     let counted = walk.indexes(&mut found);
     found.check("event", "?", counted);
-    let compared = folded.and_then(|folded| compare(reader.db, &folded, &mut found));
+    let compared = compare(reader.db, &folded, &mut found);
+    folded.has_room()?;
     found.check("state", "?", compared);
-    found
+    Ok(found)
 }
 
 /// SQLite's own check of its pages.
@@ -165,13 +168,13 @@ impl Walk<'_> {
     fn entries(
         &mut self,
         found: &mut StoreAudit,
-        folded: Option<&Scratch>,
+        folded: &Scratch,
         projector: &dyn Projector,
     ) -> Result<(), StoreError> {
         let mut statement =
             self.reader.db.prepare("SELECT seq, leaf FROM entry ORDER BY seq").map_err(trouble)?;
         let mut rows = statement.query([]).map_err(trouble)?;
-        let mut folding = folded;
+        let mut folding = Some(folded);
         while let Some(row) = rows.next().map_err(trouble)? {
             let stored: i64 = row.get(0).map_err(trouble)?;
             let bytes: Vec<u8> = row.get(1).map_err(trouble)?;

@@ -51,7 +51,7 @@ pub struct Compared {
 /// The state folded so far.
 pub struct Scratch {
     db: Connection,
-    /// Why a record could not be read: the fold's view cannot say so.
+    /// Why it could not be read or written: the fold's view cannot say so, and it is no fault of the ledger.
     failed: RefCell<Option<StoreError>>,
 }
 
@@ -85,22 +85,27 @@ impl Scratch {
     /// Folds one more entry.
     ///
     /// # Errors
-    /// [`StoreError::NotIntact`] if the fold refuses it; [`StoreError::Unavailable`] if the disk is full.
+    /// [`StoreError::NotIntact`] if the fold refuses it; as [`Scratch::has_room`].
     pub fn apply(&self, entry: &Entry, projector: &dyn Projector) -> Result<(), StoreError> {
         let done = writes(entry, projector, self);
-        if let Some(failed) = self.failed.take() {
-            return Err(failed);
-        }
+        self.has_room()?;
         for Write { kind, key, value } in done? {
             let sql = match value {
                 Some(_) => "INSERT OR REPLACE INTO record VALUES (?1, ?2, ?3, ?4)",
                 None => "DELETE FROM record WHERE kind = ?1 AND key = ?2 AND ?3 IS NULL AND ?4 IS NOT NULL",
             };
             let text = value.map(|v| v.to_string());
-            let mut statement = self.db.prepare_cached(sql).map_err(trouble)?;
-            statement.execute(params![kind, key, text, entry.seq as i64]).map_err(trouble)?;
+            self.read(|db| db.prepare_cached(sql)?.execute(params![kind, key, text, entry.seq as i64]));
         }
-        Ok(())
+        self.has_room()
+    }
+
+    /// Whether all could be written and read so far.
+    ///
+    /// # Errors
+    /// [`StoreError::Unavailable`] if not: the disk is full, for instance. Nothing is known then of the state.
+    pub fn has_room(&self) -> Result<(), StoreError> {
+        self.failed.borrow().clone().map_or(Ok(()), Err)
     }
 
     /// Compares with the stored state of `ledger`, record by record.
@@ -193,8 +198,12 @@ impl Place {
 
 impl Scratch {
     fn read<T>(&self, read: impl FnOnce(&Connection) -> rusqlite::Result<T>) -> Option<T> {
-        let done = read(&self.db).map_err(trouble);
-        done.map_err(|error| self.failed.borrow_mut().get_or_insert(error).clone()).ok()
+        let why = |e: rusqlite::Error| {
+            let code = e.sqlite_error_code().map_or_else(|| "trouble".to_owned(), |c| format!("{c:?}"));
+            let what = format!("the state cannot be folded again beside the ledger: SQLite says {code}");
+            self.failed.borrow_mut().get_or_insert(StoreError::Unavailable(what));
+        };
+        read(&self.db).map_err(why).ok()
     }
 }
 
@@ -276,6 +285,17 @@ mod tests {
     fn said(seq: Seq) -> Entry {
         let actor = Actor { role: "system".into(), id: "test".into() };
         entry(seq, Payload::Present { actor, value: json!({"n": seq}), salt: Salt([0; 32]) })
+    }
+
+    #[test]
+    fn a_full_disk_is_no_fault_of_the_ledger() {
+        let dir = tempfile::tempdir().expect("a folder");
+        let scratch = Scratch::beside(&dir.path().join("ledger.sqlite")).expect("made");
+        scratch.db.execute_batch("PRAGMA max_page_count = 8").expect("set");
+        let full = (0..10_000).map(|seq| scratch.apply(&said(seq), &Tally)).find_map(Result::err);
+        let Some(StoreError::Unavailable(why)) = full else { panic!("{full:?}") };
+        assert!(why.contains("DiskFull"), "{why}");
+        assert!(scratch.has_room().is_err(), "and is not forgotten");
     }
 
     #[test]
