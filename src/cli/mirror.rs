@@ -12,6 +12,7 @@ use crossbeam_channel::RecvTimeoutError;
 use serde_json::json;
 
 use super::serve::start_log;
+use super::tls::TlsArgs;
 use super::{CliError, Globals, read_named, read_named_text};
 use crate::config::Config;
 use crate::error::ErrorKind;
@@ -39,15 +40,9 @@ pub struct MirrorArgs {
     /// How often to look while serving, in seconds
     #[arg(long, value_name = "SECONDS", default_value_t = 60, value_parser = clap::value_parser!(u64).range(1..))]
     pub every: u64,
-    /// TLS ends at a proxy in front of it
-    #[arg(long)]
-    pub behind_proxy: bool,
-    /// Certificate chain, PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key, PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
+    /// How it is reached.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 impl From<MirrorError> for CliError {
@@ -111,9 +106,7 @@ fn keep(
 ) -> Result<(), CliError> {
     let mut config = Config::load(globals.config.as_deref())?;
     config.http.listen = args.serve.unwrap_or(config.http.listen);
-    config.http.behind_proxy |= args.behind_proxy;
-    config.http.tls_cert = args.tls_cert.or(config.http.tls_cert.take());
-    config.http.tls_key = args.tls_key.or(config.http.tls_key.take());
+    args.tls.over(&mut config.http);
     config.check()?;
     start_log(&config.log)?;
     let served = Arc::new(Served { mirror, last: Mutex::new(json!({"problem": "not looked yet"})) });

@@ -37,6 +37,7 @@ pub mod restore;
 pub mod schema;
 pub mod serve;
 pub mod synth;
+pub mod tls;
 pub mod token;
 pub mod uses;
 pub mod verify;

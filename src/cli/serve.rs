@@ -1,12 +1,12 @@
 //! `almoner serve`: serves the HTTP interface.
 
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use clap::Args;
 use serde_json::json;
 use tracing_subscriber::EnvFilter;
 
+use super::tls::TlsArgs;
 use super::{CliError, Globals};
 use crate::app::App;
 use crate::config::{Config, Log, LogFormat};
@@ -20,15 +20,9 @@ pub struct ServeArgs {
     /// IP address and port [default: http.listen of the configuration]
     #[arg(long, value_name = "ADDR")]
     pub listen: Option<std::net::SocketAddr>,
-    /// TLS ends at a proxy in front of this server
-    #[arg(long)]
-    pub behind_proxy: bool,
-    /// Certificate chain, PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key, PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
+    /// How it is reached.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 impl ServeArgs {
@@ -36,9 +30,7 @@ impl ServeArgs {
     fn over(self, mut config: Config) -> Config {
         let http = &mut config.http;
         http.listen = self.listen.unwrap_or(http.listen);
-        http.behind_proxy |= self.behind_proxy;
-        http.tls_cert = self.tls_cert.or(http.tls_cert.take());
-        http.tls_key = self.tls_key.or(http.tls_key.take());
+        self.tls.over(http);
         config
     }
 }

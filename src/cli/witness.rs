@@ -9,6 +9,7 @@ use clap::{Args, Subcommand};
 use serde_json::json;
 
 use super::serve::start_log;
+use super::tls::TlsArgs;
 use super::{CliError, Globals, read_named_text};
 use crate::error::ErrorKind;
 use crate::flows::witness::{Witness, WitnessError};
@@ -51,15 +52,9 @@ pub struct RunArgs {
     /// IP address and port
     #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8220")]
     pub listen: std::net::SocketAddr,
-    /// TLS ends at a proxy in front of it
-    #[arg(long)]
-    pub behind_proxy: bool,
-    /// Certificate chain, PEM
-    #[arg(long, value_name = "FILE", requires = "tls_key")]
-    pub tls_cert: Option<PathBuf>,
-    /// Private key, PEM
-    #[arg(long, value_name = "FILE", requires = "tls_cert")]
-    pub tls_key: Option<PathBuf>,
+    /// How it is reached.
+    #[command(flatten)]
+    pub tls: TlsArgs,
 }
 
 impl From<WitnessError> for CliError {
@@ -98,9 +93,7 @@ fn watch(args: RunArgs, globals: &Globals) -> Result<(), CliError> {
         None => crate::config::Config::load(None)?,
     };
     config.http.listen = args.listen;
-    config.http.behind_proxy |= args.behind_proxy;
-    config.http.tls_cert = args.tls_cert.or(config.http.tls_cert.take());
-    config.http.tls_key = args.tls_key.or(config.http.tls_key.take());
+    args.tls.over(&mut config.http);
     config.check()?;
     start_log(&config.log)?;
     let keys = args.logs.iter().map(|given| log_keys(given)).collect::<Result<Vec<_>, _>>()?;

@@ -312,8 +312,9 @@ mod tests {
     use serde_json::json;
 
     use super::*;
+    use crate::store::NoProjections;
+    use crate::store::conformance::entry as numbered;
     use crate::store::memory::MemoryStore;
-    use crate::store::{Actor, NewEntry, NoProjections};
 
     fn store(seed: u8) -> MemoryStore {
         let key = LogKey::new("almoner.example/log", &[seed / 2; 32]).expect("a name");
@@ -323,19 +324,7 @@ mod tests {
     }
 
     fn grow(store: &dyn Store, to: u64) {
-        let entries = (store.size()..to)
-            .map(|n| NewEntry {
-                event_id: format!("00000000-0000-4000-8000-{n:012x}"),
-                kind: "a.done",
-                actor: Actor { role: "operator".into(), id: "t".into() },
-                subject: None,
-                payload: json!({"n": n}),
-                policy: None,
-                decision: None,
-                as_of: None,
-                topics: vec![],
-            })
-            .collect();
+        let entries = (store.size()..to).map(|n| numbered(n, "a.done", None, json!({"n": n}))).collect();
         store.append(entries, &[]).expect("appends");
     }
 

@@ -347,4 +347,4 @@ pub trait Store: Send + Sync {
 }
 
 #[cfg(test)]
-mod conformance;
+pub(crate) mod conformance;

@@ -12,8 +12,9 @@ use almoner_model::{ManualClock, SeededEntropy};
 use super::exchange::Reply;
 use super::*;
 use crate::flows::witness::Witness;
+use crate::store::NoProjections;
+use crate::store::conformance::entry as numbered;
 use crate::store::memory::MemoryStore;
-use crate::store::{Actor, NewEntry, NoProjections};
 
 const NOW: i64 = 1_700_000_000_000;
 
@@ -26,17 +27,7 @@ fn store(seed: u64) -> Arc<dyn Store> {
 
 fn grow(store: &dyn Store, to: u64) {
     for n in store.size()..to {
-        let entry = NewEntry {
-            event_id: format!("00000000-0000-4000-8000-{n:012x}"),
-            kind: "a.done",
-            actor: Actor { role: "operator".into(), id: "t".into() },
-            subject: None,
-            payload: json!({"n": n}),
-            policy: None,
-            decision: None,
-            as_of: None,
-            topics: vec![],
-        };
+        let entry = numbered(n, "a.done", None, json!({"n": n}));
         store.append(vec![entry], &[]).expect("appends");
     }
 }

@@ -8,7 +8,7 @@ use almoner_model::{ContributorId, ReleaseId};
 use super::*;
 use crate::flows::checkpoint::receipt;
 use crate::flows::erase::{self, EraseContext, Erasure, Faults, Step, Whom};
-use crate::flows::ingest::{IngestError, IngestSummary};
+use crate::flows::ingest::IngestError;
 use crate::flows::verify::{Verification, verify};
 use crate::flows::{evidence, invitation};
 use crate::store::sqlite::{Options, SqliteStore};
@@ -68,37 +68,6 @@ impl House {
         let found = self.registry.find_record(&contributor, &Sensitive::new(number.to_owned()));
         found.expect("reads")
     }
-
-    /// The export of a hospital again, as it is or with other tables.
-    fn ingest_again(&self, hospital: &str, mode: Mode) -> Result<IngestSummary, IngestError> {
-        let dir = self.folder.path().join(format!("export-{hospital}"));
-        let spool = self.folder.path().join("spool");
-        let limits = Limits::default();
-        let context = IngestContext {
-            tables: &self.tables,
-            store: self.store.as_ref(),
-            registry: &self.registry,
-            keys: &self.keys,
-            clock: self.clock.as_ref(),
-            entropy: self.entropy.as_ref(),
-            catalog: &self.catalog,
-            vocabulary: None,
-            spool: &spool,
-            limits: &limits,
-            consents: None,
-        };
-        let request = IngestRequest {
-            source: ingest::Source::Path(dir),
-            contributor: hospital.parse().expect("slug"),
-            dataset: None,
-            profile: "date-shifted".to_owned(),
-            mode,
-            linkage: false,
-            told: Told::default(),
-            act: self.act(),
-        };
-        ingest::run(context, request, &Silent)
-    }
 }
 
 fn whom(hospital: &str, number: &str) -> Whom {
@@ -127,7 +96,7 @@ fn before() -> Before {
     for hospital in ["north", "south"] {
         house.ingest(hospital);
     }
-    house.ingest_again("north", Mode::Full).expect("published");
+    house.take_in("north", "date-shifted", Mode::Full).expect("published");
     house.project("diabetes", "uni");
     for hospital in ["north", "south"] {
         house.consents(hospital);
@@ -269,7 +238,7 @@ fn whoever_was_erased_does_not_come_back_with_exports_or_consents() {
     let house = &before.house;
     house.erase(&whom("north", PERSON)).expect("erased");
     for mode in [Mode::Full, Mode::Incremental] {
-        let summary = house.ingest_again("north", mode).expect("published");
+        let summary = house.take_in("north", "date-shifted", mode).expect("published");
         assert_eq!(summary.persons as i64, EACH - 1);
         let suppressed = summary.reasons.iter().find(|(reason, _)| **reason == "suppressed-person");
         // One person and three or four conditions.
@@ -278,7 +247,7 @@ fn whoever_was_erased_does_not_come_back_with_exports_or_consents() {
     }
     // Of an export of changes that has records and not the person.
     fs::remove_file(house.folder.path().join("export-north/person.csv")).expect("removed");
-    let summary = house.ingest_again("north", Mode::Incremental).expect("published");
+    let summary = house.take_in("north", "date-shifted", Mode::Incremental).expect("published");
     assert!(
         summary.rules.is_empty() && summary.reasons.len() == 1,
         "{:?} {:?}",
@@ -411,7 +380,7 @@ fn no_ingest_runs_beside_an_erasure() {
     assert!(matches!(busy, DataError::Access(AccessError::Conflict(_))), "{busy}");
     drop(claim);
     let all = house.catalog.claim_all().expect("free");
-    assert!(matches!(house.ingest_again("north", Mode::Full), Err(IngestError::Busy(_))));
+    assert!(matches!(house.take_in("north", "date-shifted", Mode::Full), Err(IngestError::Busy(_))));
     drop(all);
     let gone = house.store.size();
     house.erase(&whom("north", PERSON)).expect("erased");

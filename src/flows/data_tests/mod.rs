@@ -24,7 +24,7 @@ use almoner_model::{Date, Digest, Duo, ManualClock, SeededEntropy, Sensitive, Su
 use super::access::{AccessContext, AccessError};
 use super::consent::{NewConsent, Whose};
 use super::count::{CountRequest, Shown};
-use super::ingest::{IngestContext, IngestRequest, Told};
+use super::ingest::{IngestContext, IngestError, IngestRequest, IngestSummary, Told};
 use super::permitted::ConsentIndex;
 use super::question::{DataContext, DataError};
 use super::{Act, consent, count, decide, download, ingest, recall, release, request, withdraw};
@@ -134,8 +134,18 @@ impl House {
     }
 
     fn ingest_as(&self, hospital: &str, profile: &str) {
-        let dir = self.folder.path().join(format!("export-{hospital}"));
-        write_export(&dir, hospital);
+        write_export(&self.export(hospital), hospital);
+        let summary = self.take_in(hospital, profile, Mode::Full).expect("published");
+        assert_eq!(summary.persons as i64, EACH);
+    }
+
+    /// Where a hospital's export lies.
+    fn export(&self, hospital: &str) -> std::path::PathBuf {
+        self.folder.path().join(format!("export-{hospital}"))
+    }
+
+    /// Takes in the export that lies there.
+    fn take_in(&self, hospital: &str, profile: &str, mode: Mode) -> Result<IngestSummary, IngestError> {
         let spool = self.folder.path().join("spool");
         let limits = Limits::default();
         let context = IngestContext {
@@ -152,17 +162,16 @@ impl House {
             consents: None,
         };
         let request = IngestRequest {
-            source: ingest::Source::Path(dir),
+            source: ingest::Source::Path(self.export(hospital)),
             contributor: hospital.parse().expect("slug"),
             dataset: None,
             profile: profile.to_owned(),
-            mode: Mode::Full,
+            mode,
             linkage: false,
             told: Told::default(),
             act: self.act(),
         };
-        let summary = ingest::run(context, request, &Silent).expect("published");
-        assert_eq!(summary.persons as i64, EACH);
+        ingest::run(context, request, &Silent)
     }
 
     /// Everyone but the first five of a hospital permits health research.

@@ -10,8 +10,9 @@ use serde_json::json;
 
 use super::*;
 use crate::flows::checkpoint::published;
+use crate::store::conformance::entry as numbered;
 use crate::store::memory::MemoryStore;
-use crate::store::{Actor, NewEntry, NoProjections, Store};
+use crate::store::{NoProjections, Store};
 
 /// A log as its server shows it.
 struct Log(MemoryStore);
@@ -25,17 +26,7 @@ fn log(seed: u64) -> Log {
 
 impl Log {
     fn grow(&self, to: u64, what: &str) -> &Self {
-        let entry = |n| NewEntry {
-            event_id: format!("00000000-0000-4000-8000-{n:012x}"),
-            kind: "a.done",
-            actor: Actor { role: "operator".into(), id: "t".into() },
-            subject: None,
-            payload: json!({"n": n, "what": what}),
-            policy: None,
-            decision: None,
-            as_of: None,
-            topics: vec![],
-        };
+        let entry = |n| numbered(n, "a.done", None, json!({"n": n, "what": what}));
         for n in self.0.size()..to {
             self.0.append(vec![entry(n)], &[]).expect("appends");
         }

@@ -9,8 +9,9 @@ use serde_json::json;
 
 use super::*;
 use crate::flows::checkpoint::consistency_between;
+use crate::store::conformance::entry as numbered;
 use crate::store::memory::MemoryStore;
-use crate::store::{Actor, NewEntry, NoProjections, Store};
+use crate::store::{NoProjections, Store};
 
 /// A log and every checkpoint that it signed, by size.
 struct Log {
@@ -30,17 +31,7 @@ fn log(seed: u64) -> Log {
 impl Log {
     fn grow(&mut self, to: usize, what: &str) {
         for n in self.notes.len()..=to {
-            let entry = NewEntry {
-                event_id: format!("00000000-0000-4000-8000-{n:012x}"),
-                kind: "a.done",
-                actor: Actor { role: "operator".into(), id: "t".into() },
-                subject: None,
-                payload: json!({"n": n, "what": what}),
-                policy: None,
-                decision: None,
-                as_of: None,
-                topics: vec![],
-            };
+            let entry = numbered(n as u64, "a.done", None, json!({"n": n, "what": what}));
             self.store.append(vec![entry], &[]).expect("appends");
             self.notes.push(self.store.checkpoint());
         }
