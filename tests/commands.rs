@@ -24,6 +24,26 @@ fn export(dir: &Path, source: impl Fn(usize) -> String) {
     fs::write(dir.join("condition_occurrence.csv"), conditions).expect("written");
 }
 
+/// Erasing is the same command for a number, for a list, and by mistake for nothing.
+#[test]
+fn whoever_is_named_is_erased_once_and_a_command_that_names_nobody_fails() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = Program::on(folder.path().join("data"));
+    let dir = folder.path().join("export");
+    export(&dir, |_| "SNOMED:44054006".to_owned());
+    program.must(&["ingest", arg(&dir), "--contributor", "north"]);
+    let erase = |numbers: &[&str]| program.run(&[&["erase", "--contributor", "north"], numbers].concat());
+    let nobody = erase(&[]).expect_err("nobody is named");
+    assert!(nobody.contains("no record number was given"), "{nobody}");
+    let done = erase(&["MR-3", "MR-4"]).expect("erased");
+    assert_eq!(done["erased"].as_array().map(Vec::len), Some(2), "{done}");
+    let again = erase(&["MR-5", "MR-3"]).expect_err("erased before");
+    assert!(again.contains("record number 2 of 2") && !again.contains("MR-3"), "{again}");
+    let next = program.must(&["ingest", arg(&dir), "--contributor", "north"]);
+    assert_eq!((&next["persons"], &next["reasons"]["suppressed-person"]), (&9.into(), &6.into()), "{next}");
+    assert_eq!(program.must(&["verify"])["intact"], true);
+}
+
 #[test]
 fn a_list_of_which_nothing_is_recorded_is_a_failure_and_one_of_which_something_is_is_not() {
     let folder = tempfile::tempdir().expect("a folder");

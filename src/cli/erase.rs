@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 
 use super::owner::Owner;
 use super::{CliError, Globals};
+use crate::error::ErrorKind;
 use crate::flows::Act;
 use crate::flows::erase::{self, Whom};
 use crate::jobs::Silent;
@@ -35,6 +36,9 @@ pub fn run(args: EraseArgs, globals: &Globals) -> Result<(), CliError> {
     if numbers.is_empty() {
         let lines = std::io::stdin().lock().lines().collect::<Result<Vec<_>, _>>()?;
         numbers = lines.into_iter().filter(|line| !line.trim().is_empty()).collect();
+    }
+    if numbers.is_empty() {
+        return Err(CliError::failed(ErrorKind::Invalid, "no record number was given; nothing is erased"));
     }
     let owner = Owner::of(globals)?;
     let mut done = Vec::new();
