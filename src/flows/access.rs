@@ -49,6 +49,23 @@ pub trait People: Send + Sync {
         entropy: &dyn Entropy,
     ) -> Result<SubjectId, PeopleError>;
 
+    /// The same for several at once: whom each names, or why it names nobody.
+    ///
+    /// # Errors
+    /// [`PeopleError::Failed`]; nobody is then made.
+    fn subjects_of_records(
+        &self,
+        contributor: &ContributorId,
+        record_numbers: &[SourcePatientId],
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<Result<SubjectId, PeopleError>>, PeopleError> {
+        let one = |number| match self.subject_of_record(contributor, number, entropy) {
+            Err(failed @ PeopleError::Failed(_)) => Err(failed),
+            said => Ok(said),
+        };
+        record_numbers.iter().map(one).collect()
+    }
+
     /// The person with this record number, if there is one.
     ///
     /// # Errors
@@ -75,6 +92,21 @@ impl People for Registry {
     ) -> Result<SubjectId, PeopleError> {
         may_be_one(record_number)?;
         Ok(Self::subject_of_record(self, contributor, record_number, entropy)?)
+    }
+
+    fn subjects_of_records(
+        &self,
+        contributor: &ContributorId,
+        record_numbers: &[SourcePatientId],
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<Result<SubjectId, PeopleError>>, PeopleError> {
+        let fit: Vec<_> = record_numbers.iter().filter(|n| may_be_one(n).is_ok()).cloned().collect();
+        let mut said = Self::subjects_of_records(self, contributor, &fit, entropy)?.into_iter();
+        let one = |number| {
+            may_be_one(number)?;
+            said.next().unwrap_or(Err(RegistryError::Ambiguous)).map_err(PeopleError::from)
+        };
+        Ok(record_numbers.iter().map(one).collect())
     }
 
     fn find_record(
@@ -249,6 +281,15 @@ impl AccessError {
             Self::Unknown(_) | Self::Invalid { .. } => ErrorKind::Invalid,
             Self::Denied(_) | Self::Refused(_) => ErrorKind::Denied,
             Self::Conflict(_) => ErrorKind::Conflict,
+        }
+    }
+
+    /// The same, of the `n`th of several: a pointer begins with its place.
+    #[must_use]
+    pub fn of(self, n: usize) -> Self {
+        match self {
+            Self::Invalid { pointer, reason } => Self::Invalid { pointer: format!("/{n}{pointer}"), reason },
+            other => other,
         }
     }
 

@@ -104,7 +104,12 @@ pub fn record(
     contributor: &ContributorId,
     consent: NewConsent,
 ) -> Result<Seq, AccessError> {
-    let mut appended = record_batch(ctx, act, contributor, vec![consent])?;
+    let mut appended = record_batch(ctx, act, contributor, vec![consent]).map_err(|e| match e {
+        AccessError::Invalid { pointer, reason } => {
+            AccessError::invalid(pointer.strip_prefix("/0").unwrap_or(&pointer), reason)
+        }
+        e => e,
+    })?;
     appended.pop().ok_or_else(|| AccessError::Failed("the store acknowledged nothing".into()))
 }
 
@@ -112,7 +117,7 @@ pub fn record(
 /// same words is not said again: it has its entry, unless something else is said of the document before it in the batch.
 ///
 /// # Errors
-/// As [`record`]; nothing is recorded then.
+/// As [`record`], and a pointer begins with the place of the one that is not right; nothing is recorded then.
 pub fn record_batch(
     ctx: &AccessContext<'_>,
     act: &Act,
@@ -122,11 +127,8 @@ pub fn record_batch(
     read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
     let (mut entries, mut places) = (Vec::new(), Vec::with_capacity(consents.len()));
     let mut changed: BTreeSet<(SubjectId, String)> = BTreeSet::new();
-    for (n, consent) in consents.into_iter().enumerate() {
-        let subject = match consent.whose {
-            Whose::Subject(subject) => subject,
-            Whose::Record(number) => ctx.people.subject_of_record(contributor, &number, ctx.entropy)?,
-        };
+    let people = whose(ctx, contributor, &consents)?;
+    for (n, (consent, subject)) in consents.into_iter().zip(people).enumerate() {
         let subject = who_withdrew(ctx, subject, consent.lifts)?;
         let (mut directive, event_id) = (consent.directive, act.event_id(n));
         let document = (subject, directive.lineage.clone());
@@ -139,7 +141,8 @@ pub fn record_batch(
             continue;
         }
         changed.insert(document);
-        entries.push(consent_entry(ctx, act, event_id, contributor, subject, &directive, consent.lifts)?);
+        let entry = consent_entry(ctx, act, event_id, contributor, subject, &directive, consent.lifts);
+        entries.push(entry.map_err(|e| e.of(n))?);
         places.push(None);
     }
     let mut fresh = ctx.store.append(entries, &[])?.into_iter().map(|a| a.seq);
@@ -148,6 +151,26 @@ pub fn record_batch(
         .map(|known| known.or_else(|| fresh.next()))
         .collect::<Option<_>>()
         .ok_or_else(|| AccessError::Failed("the store acknowledged too little".into()))
+}
+
+/// Whom each is of. One that is nobody's is told by its place among them.
+fn whose(
+    ctx: &AccessContext<'_>,
+    contributor: &ContributorId,
+    consents: &[NewConsent],
+) -> Result<Vec<SubjectId>, AccessError> {
+    let number =
+        |c: &NewConsent| if let Whose::Record(number) = &c.whose { Some(number.clone()) } else { None };
+    let numbers: Vec<_> = consents.iter().filter_map(number).collect();
+    let mut named = ctx.people.subjects_of_records(contributor, &numbers, ctx.entropy)?.into_iter();
+    let one = |(n, consent): (usize, &NewConsent)| match &consent.whose {
+        Whose::Subject(subject) => Ok(*subject),
+        Whose::Record(_) => match named.next() {
+            Some(said) => said.map_err(|why| AccessError::from(why).of(n)),
+            None => Err(AccessError::Failed("the registry said too little".into())),
+        },
+    };
+    consents.iter().enumerate().map(one).collect()
 }
 
 /// Of the ids of a person the one under which the withdrawal was said that an act names: there it is lifted.
@@ -262,16 +285,19 @@ pub fn import(
         summary.reject(error.line, &error.rule);
     }
     let mut people = Vec::with_capacity(list.rows.len());
-    for row in list.rows {
-        if matches!(ctx.people.find_record(contributor, &row.record_number), Ok(None)) {
-            summary.waiting += 1;
-        }
-        match ctx.people.subject_of_record(contributor, &row.record_number, ctx.entropy) {
-            Ok(subject) => people.push((row.line, subject, row.directive)),
-            Err(PeopleError::Suppressed) => summary.reject(row.line, "erased-person"),
-            Err(PeopleError::Ambiguous) => summary.reject(row.line, "ambiguous-record-number"),
-            Err(PeopleError::NotOne) => summary.reject(row.line, "no-record-number"),
-            Err(e) => return Err(AccessError::from(e).into()),
+    for rows in list.rows.chunks(CHUNK) {
+        let numbers: Vec<_> = rows.iter().map(|row| row.record_number.clone()).collect();
+        let unknown = |number| matches!(ctx.people.find_record(contributor, number), Ok(None));
+        summary.waiting += numbers.iter().filter(|number| unknown(number)).count() as u64;
+        let said = ctx.people.subjects_of_records(contributor, &numbers, ctx.entropy);
+        for (row, said) in rows.iter().zip(said.map_err(AccessError::from)?) {
+            match said {
+                Ok(subject) => people.push((row.line, subject, row.directive.clone())),
+                Err(PeopleError::Suppressed) => summary.reject(row.line, "erased-person"),
+                Err(PeopleError::Ambiguous) => summary.reject(row.line, "ambiguous-record-number"),
+                Err(PeopleError::NotOne) => summary.reject(row.line, "no-record-number"),
+                Err(e @ PeopleError::Failed(_)) => return Err(AccessError::from(e).into()),
+            }
         }
     }
     append_new(ctx, actor, contributor, people, &mut summary)?;

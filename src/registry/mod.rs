@@ -22,6 +22,7 @@
 //! are given before anything is published under them, repeating the batch is always right.
 
 mod aliases;
+mod awaiting;
 mod erasure;
 mod forms;
 mod joins;
@@ -46,6 +47,7 @@ pub use resolve::Shared;
 pub use token::{PatientTokens, RecordNumber, RecordTokens, Token, Tokens};
 
 use aliases::Aliases;
+use awaiting::Awaiting;
 use joins::Joins;
 use numbers::Name;
 
@@ -125,6 +127,7 @@ pub struct Registry {
     db: Mutex<Connection>,
     /// Changed only by who has the database.
     aliases: RwLock<Aliases>,
+    awaiting: Awaiting,
     tokens: Tokens,
     offset_key: crate::keys::Key,
 }
@@ -156,7 +159,8 @@ impl Registry {
         schema::prepare(&db, &keys.fingerprint())?;
         let tokens = Tokens::new(&keys.key(label::REGISTRY_TOKEN));
         let aliases = RwLock::new(joins::load(&db)?);
-        Ok(Self { db: Mutex::new(db), aliases, tokens, offset_key: keys.key(label::DATE_OFFSET) })
+        let (awaiting, offset_key) = (Awaiting::default(), keys.key(label::DATE_OFFSET));
+        Ok(Self { db: Mutex::new(db), aliases, awaiting, tokens, offset_key })
     }
 
     fn db(&self) -> MutexGuard<'_, Connection> {
@@ -324,8 +328,25 @@ impl Registry {
         record_number: &SourcePatientId,
         entropy: &dyn Entropy,
     ) -> Result<SubjectId, RegistryError> {
-        let name = Name::new(&self.tokens, contributor, record_number);
-        self.write(contributor, |joins| numbers::awaited(joins, &name, entropy))
+        let mut subjects =
+            self.subjects_of_records(contributor, std::slice::from_ref(record_number), entropy)?;
+        subjects.pop().unwrap_or(Err(RegistryError::Ambiguous))
+    }
+
+    /// As [`Self::subject_of_record`] for each of several, in one transaction, which callers that come at the same time
+    /// share.
+    ///
+    /// # Errors
+    /// Database errors; nothing is then made. What a record number names or why it names nobody is said one by one.
+    pub fn subjects_of_records(
+        &self,
+        contributor: &ContributorId,
+        record_numbers: &[SourcePatientId],
+        entropy: &dyn Entropy,
+    ) -> Result<Vec<Result<SubjectId, RegistryError>>, RegistryError> {
+        let names =
+            record_numbers.iter().map(|number| Name::new(&self.tokens, contributor, number)).collect();
+        awaiting::subjects(self, self.tokens.scope(contributor), names, entropy)
     }
 
     /// The subject that a record number or patient id (as such or as `Patient/<id>`) names, if one does. Makes nothing.

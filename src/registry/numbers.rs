@@ -193,7 +193,7 @@ pub(super) fn named(joins: &Joins<'_>, name: &Name) -> Result<Option<SubjectId>,
     Ok(found.and_then(|subject| SubjectId::new(subject).ok()))
 }
 
-/// See [`super::Registry::subject_of_record`].
+/// See [`super::Registry::subjects_of_records`]. Writes nothing before it knows that the text names nobody yet.
 pub(super) fn awaited(
     joins: &Joins<'_>,
     name: &Name,
@@ -209,14 +209,14 @@ pub(super) fn awaited(
         return Ok(subject);
     }
     let subject = draw(joins.db, entropy, |_| false)?;
-    joins.db.execute(
+    let mut made = joins.db.prepare_cached(
         "INSERT INTO subject (subject, made) SELECT ?1, ifnull(max(made), 0) + 1 FROM subject",
-        [subject],
     )?;
+    made.execute([subject])?;
+    let mut waits = joins
+        .db
+        .prepare_cached("INSERT INTO source (token, subject, kind, scope) VALUES (?1, ?2, ?3, ?4)")?;
     let (token, of) = (name.waits, kind::AWAITED);
-    joins.db.execute(
-        "INSERT INTO source (token, subject, kind, scope) VALUES (?1, ?2, ?3, ?4)",
-        params![token.as_bytes(), subject, of, joins.scope.as_bytes()],
-    )?;
+    waits.execute(params![token.as_bytes(), subject, of, joins.scope.as_bytes()])?;
     Ok(SubjectId::new(subject).expect("draw gives ids in range"))
 }

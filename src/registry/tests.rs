@@ -4,6 +4,7 @@ use almoner_model::{ContributorId, Entropy, SeededEntropy, SourcePatientId, Subj
 
 use super::*;
 
+mod awaited;
 mod merges;
 
 /// Every call draws other ids.

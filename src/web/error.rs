@@ -185,6 +185,13 @@ impl Problem {
         self
     }
 
+    /// With the place of what the pointer is in.
+    #[must_use]
+    pub fn within(mut self, place: &str) -> Self {
+        self.pointer = self.pointer.map(|pointer| format!("{place}{pointer}"));
+        self
+    }
+
     /// With one reason each.
     #[must_use]
     pub fn because(mut self, reasons: Vec<String>) -> Self {

@@ -1,5 +1,6 @@
 //! `/v1`
 
+mod consents;
 mod contributors;
 mod erasures;
 mod ingests;

@@ -59,11 +59,12 @@ pub async fn batch(
         .consents
         .into_iter()
         .enumerate()
-        .map(|(n, c)| c.consent().map_err(|p| p.at(format!("/consents/{n}/document"))));
+        .map(|(n, c)| c.consent().map_err(|p| p.within(&format!("/consents/{n}"))));
     let consents = consents.collect::<Result<Vec<_>, _>>()?;
     let act = caller.act(&app);
     let entries =
         blocking(&app, move |app| consent::record_batch(&app.access(), &act, &contributor, consents));
-    let recorded = entries.await?.into_iter().map(Recorded::at).collect();
+    let entries = entries.await.map_err(|p| p.within("/consents"))?;
+    let recorded = entries.into_iter().map(Recorded::at).collect();
     Ok(Created(RecordedAll { recorded }))
 }

@@ -45,8 +45,8 @@ pub async fn record(
 ) -> Result<Created<Recorded>, Problem> {
     let body = body.into_inner();
     let contributor = caller.contributor(body.contributor)?;
-    let consent = body.consent.consent()?;
+    let consent = body.consent.consent().map_err(|p| p.within("/consent"))?;
     let act = caller.act(&app);
-    let seq = blocking(&app, move |app| consent::record(&app.access(), &act, &contributor, consent)).await?;
-    Ok(Created(Recorded::at(seq)))
+    let seq = blocking(&app, move |app| consent::record(&app.access(), &act, &contributor, consent));
+    Ok(Created(Recorded::at(seq.await.map_err(|p| p.within("/consent"))?)))
 }
