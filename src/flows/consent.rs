@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use almoner_model::{ContributorId, Digest, RecipientId, Seq, SourcePatientId, SubjectId};
+use almoner_model::{ContributorId, Digest, RecipientId, Seq, SourcePatientId, SubjectId, Timestamp};
 use hmac::{Hmac, Mac};
 use serde::Serialize;
 use serde_json::Value;
@@ -127,7 +127,7 @@ pub fn record_batch(
     read::contributor(&ctx.state(), contributor)?.ok_or(AccessError::Unknown("contributor"))?;
     let (mut entries, mut places) = (Vec::new(), Vec::with_capacity(consents.len()));
     let mut changed: BTreeSet<(SubjectId, String)> = BTreeSet::new();
-    let people = whose(ctx, contributor, &consents)?;
+    let (people, now) = (whose(ctx, contributor, &consents)?, ctx.now()?);
     for (n, (consent, subject)) in consents.into_iter().zip(people).enumerate() {
         let subject = who_withdrew(ctx, subject, consent.lifts)?;
         let (mut directive, event_id) = (consent.directive, act.event_id(n));
@@ -141,7 +141,7 @@ pub fn record_batch(
             continue;
         }
         changed.insert(document);
-        let entry = consent_entry(ctx, act, event_id, contributor, subject, &directive, consent.lifts);
+        let entry = consent_entry(now, act, event_id, contributor, subject, &directive, consent.lifts);
         entries.push(entry.map_err(|e| e.of(n))?);
         places.push(None);
     }
@@ -408,7 +408,7 @@ fn append_new(
         summary.recorded += 1;
         summary.not_understood += u64::from(is_unclear(&directive.rules));
         summary.withdrawn += u64::from(has_standing_withdrawal(&said));
-        entries.push(consent_entry(ctx, &act, act.event_id(0), contributor, subject, &directive, None)?);
+        entries.push(consent_entry(now, &act, act.event_id(0), contributor, subject, &directive, None)?);
         if entries.len() == CHUNK {
             ctx.store.append(std::mem::take(&mut entries), &[])?;
         }
@@ -494,7 +494,7 @@ pub(super) fn has_standing_withdrawal(said: &SubjectRecord) -> bool {
 
 /// The door: every consent that is recorded passes here.
 fn consent_entry(
-    ctx: &AccessContext<'_>,
+    now: Timestamp,
     act: &Act,
     event_id: String,
     contributor: &ContributorId,
@@ -502,7 +502,7 @@ fn consent_entry(
     directive: &Directive,
     lifts: Option<u64>,
 ) -> Result<NewEntry, AccessError> {
-    if directive.signed.is_after(ctx.now()?) {
+    if directive.signed.is_after(now) {
         return Err(AccessError::invalid("/signed", "the day of the signature lies in the future"));
     }
     directive.rules.check().map_err(|f| AccessError::invalid(&format!("/rules{}", f.pointer), f.reason))?;
