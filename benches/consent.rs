@@ -17,6 +17,7 @@ use almoner::events::{
 use almoner::flows::{AccessContext, ConsentIndex, Documents, People, PeopleError, permitted_subjects};
 use almoner::keys::Keyring;
 use almoner::state::Projections;
+use almoner::store::signing::SigningKeys;
 use almoner::store::sqlite::{Options, SqliteStore};
 use almoner::store::{NewEntry, Store};
 use almoner_ledger::LogKey;
@@ -143,7 +144,7 @@ fn main() {
     let entropy = Arc::new(SeededEntropy::new(1));
     let store = SqliteStore::open(Options {
         path: dir.path().join("ledger.sqlite"),
-        key: LogKey::new("almoner.local/bench", &[7; 32]).expect("a key"),
+        keys: SigningKeys::new(|_| LogKey::new("almoner.local/bench", &[7; 32])),
         wrapping_key: [8; 32],
         anchor: None,
         clock: clock.clone(),

@@ -23,6 +23,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use almoner::events::Actor;
+use almoner::store::signing::SigningKeys;
 use almoner::store::sqlite::{Options, SqliteStore};
 use almoner::store::{NewEntry, NoProjections, StoreError};
 use almoner::system::{SystemClock, SystemEntropy};
@@ -45,7 +46,7 @@ pub const WRAPPING_KEY: [u8; 32] = [6; 32];
 pub fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(Options {
         path: dir.join("ledger.sqlite"),
-        key: log_key(),
+        keys: SigningKeys::new(|_| Ok(log_key())),
         wrapping_key: WRAPPING_KEY,
         anchor: Some(dir.join("last.checkpoint")),
         clock: Arc::new(SystemClock),

@@ -51,6 +51,7 @@ use crate::jobs::{Jobs, Progress};
 use crate::keys::{Keyring, label};
 use crate::registry::{Registry, RegistryError};
 use crate::state::Projections;
+use crate::store::signing::SigningKeys;
 use crate::store::sqlite::{Options, Rollback, SqliteStore};
 use crate::store::{Store, StoreError};
 
@@ -258,7 +259,7 @@ impl App {
             };
             // Made here and never again: a folder without its databases has lost them.
             let anchor = checkpoint_path(folder, config)?;
-            SqliteStore::create(&folder.ledger(), &log_key(&marker, &keys)?, anchor)?;
+            SqliteStore::create(&folder.ledger(), &signing_keys(&marker.origin, &keys), anchor)?;
             drop(Registry::open(&folder.registry(), &keys)?);
             write_marker(folder, &marker)?;
         }
@@ -458,7 +459,7 @@ impl App {
         if self.cosigner.get().is_some() {
             return Ok(());
         }
-        let policy = cosign::read_policy(file, &self.store.vkey())?;
+        let policy = cosign::read_policy(file, &self.store.verifier().map_err(CosignError::from)?)?;
         let timing = Timing::default();
         let endpoints = cosign::endpoints(&policy, self.config.ledger.witness_ca.as_deref(), &timing)?;
         let (store, clock) = (Arc::clone(&self.store), Arc::clone(&self.clock));
@@ -475,6 +476,14 @@ impl App {
     /// Whether a job waits or runs.
     pub fn unfinished(&self, job: &str) -> bool {
         self.jobs.get(job).ok().flatten().is_some_and(|job| !job.state.is_final())
+    }
+
+    /// The keys that the ledger signs with.
+    ///
+    /// # Errors
+    /// If the ledger's own key cannot be read.
+    pub fn signing_keys(&self) -> Result<SigningKeys, StoreError> {
+        Ok(signing_keys(self.store.verifier()?.name(), &self.keys))
     }
 
     /// API tokens.
@@ -550,9 +559,16 @@ fn keys_of(folder: &Folder, config: &Config, marker: &Marker) -> Result<Keyring,
     }
 }
 
-fn log_key(marker: &Marker, keys: &Keyring) -> Result<LogKey, OpenError> {
-    let key = LogKey::new(&marker.origin, &keys.key(label::LEDGER_SIGN));
-    Ok(key.map_err(|e| StoreError::Invalid(e.to_string()))?)
+/// The keys of the log called `origin`: the first as it always was, those after it by their number.
+fn signing_keys(origin: &str, keys: &Keyring) -> SigningKeys {
+    let (origin, keys) = (origin.to_owned(), keys.clone());
+    SigningKeys::new(move |epoch| {
+        let secret = match epoch {
+            0 => keys.key(label::LEDGER_SIGN),
+            later => keys.scoped(label::LEDGER_SIGN, &later.to_string()),
+        };
+        LogKey::new(&origin, &secret)
+    })
 }
 
 fn store_options(
@@ -565,7 +581,7 @@ fn store_options(
 ) -> Result<Options, OpenError> {
     Ok(Options {
         path: folder.ledger(),
-        key: log_key(marker, keys)?,
+        keys: signing_keys(&marker.origin, keys),
         wrapping_key: *keys.key(label::PAYLOAD_WRAP),
         anchor: Some(checkpoint_path(folder, config)?),
         clock,

@@ -83,7 +83,7 @@ impl Tiles for StoreTiles<'_> {
     }
 }
 
-/// The file at `path` below `/ledger/`: `checkpoint`, `vkey`, `tile/…`; `None` if the log has none there.
+/// The file at `path` below `/ledger/`: `checkpoint`, `vkey`, `handovers`, `tile/…`; `None` if the log has none there.
 ///
 /// # Errors
 /// [`PublishError::Store`].
@@ -92,6 +92,10 @@ pub fn published(store: &dyn Store, path: &str) -> Result<Option<Published>, Pub
     match path {
         "checkpoint" => Ok(Some(text(store.checkpoint().note))),
         "vkey" => Ok(Some(text(format!("{}\n", store.vkey()).into_bytes()))),
+        "handovers" => {
+            let bytes = super::handover::file(store)?;
+            Ok(Some(Published { bytes, media_type: "application/json", immutable: false }))
+        }
         _ => match TilePath::parse(path) {
             Some(tile) if tile.within(store.size()) => {
                 let bytes = tile_bytes(store, &tile)?;
@@ -265,11 +269,16 @@ pub fn export(store: &dyn Store, dir: &Path) -> Result<Exported, PublishError> {
     let signed = super::cosign::newest(store)?;
     let size = signed.checkpoint.size;
     fs::create_dir_all(dir)?;
-    let vkey = format!("{}\n", store.vkey());
-    match fs::read(dir.join("vkey")) {
-        Ok(there) if there != vkey.as_bytes() => return Err(PublishError::OtherLog),
-        Ok(_) => {}
-        Err(_) => write_whole(&dir.join("vkey"), vkey.as_bytes())?,
+    let (keys, there) = (store.verifier()?, fs::read_to_string(dir.join("vkey")).ok());
+    if there.as_ref().is_some_and(|there| keys.lines().all(|line| line != there.trim_end())) {
+        return Err(PublishError::OtherLog);
+    }
+    if keys.lines().len() > 1 {
+        write_whole(&dir.join("handovers"), &super::handover::file(store)?)?;
+    }
+    let vkey = format!("{}\n", keys.line());
+    if there.as_ref() != Some(&vkey) {
+        write_whole(&dir.join("vkey"), vkey.as_bytes())?;
     }
     let mut done =
         Exported { origin: signed.checkpoint.origin, entries: size, files_written: 0, bytes_written: 0 };

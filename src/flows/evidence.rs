@@ -86,6 +86,7 @@ pub fn evidence(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Pack, Data
         others,
         erasures: erased_by.into_iter().map(at).collect::<Result<_, _>>()?,
         rewritten: rewrites.iter().map(|time| at(time.origin.seq)).collect::<Result<_, _>>()?,
+        handovers: super::handover::all(store).map_err(|e| DataError::failed(e.to_string()))?,
     })
 }
 

@@ -16,6 +16,7 @@ pub mod download;
 pub mod durable;
 pub mod erase;
 pub mod evidence;
+pub mod handover;
 pub mod ingest;
 pub mod inspect;
 pub mod invitation;

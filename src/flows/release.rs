@@ -469,6 +469,10 @@ fn complete(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Re
         &super::cosign::receipt_soon(store, seq).map_err(|e| DataError::failed(e.to_string()))?,
     )?;
     write_file(&ledger.join("vkey"), format!("{}\n", store.vkey()).as_bytes())?;
+    if store.verifier()?.lines().len() > 1 {
+        let handovers = super::handover::file(store).map_err(|e| DataError::failed(e.to_string()))?;
+        write_file(&ledger.join("handovers"), &handovers)?;
+    }
     sync_folders(folder)?;
     index_members(ctx, done, folder)?;
     let target = ctx.releases.join(done.body.release.as_str());

@@ -60,8 +60,7 @@ pub fn verify(
     documents: &Path,
     all: bool,
 ) -> Result<Verification, StoreError> {
-    let vkey = VerifierKey::parse(&options.key.vkey()).map_err(|e| StoreError::Invalid(e.to_string()))?;
-    let ledger = audit_file(&options.path, &vkey, &options.wrapping_key, &options.projector)?;
+    let ledger = audit_file(&options.path, &options.keys, &options.wrapping_key, &options.projector)?;
     let mut done = Verification {
         intact: ledger.intact,
         ledger,
@@ -85,7 +84,7 @@ pub fn verify(
         let blobs = Blobs::local(datasets).map_err(|e| StoreError::Unavailable(e.to_string()))?;
         let catalog = Catalog::new(blobs, Arc::clone(&store));
         done.datasets = check_datasets(&catalog).map_err(|e| StoreError::Unavailable(e.to_string()))?;
-        done.releases = check_releases(&*store, releases, &vkey)?;
+        done.releases = check_releases(&*store, releases, &store.verifier()?)?;
         done.documents.push(check_documents(&*store, documents)?);
         done.documents.push(check_erasures(&*store, done.ledger.erased)?);
         let sound = done.files().all(|c| c.problem.is_none());

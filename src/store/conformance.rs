@@ -67,7 +67,7 @@ pub fn log_key() -> LogKey {
 pub fn options(dir: &std::path::Path, clock: Arc<ManualClock>) -> Options {
     Options {
         path: dir.join("ledger.sqlite"),
-        key: log_key(),
+        keys: SigningKeys::new(|_| Ok(log_key())),
         wrapping_key: [3; 32],
         anchor: None,
         clock,

@@ -16,7 +16,7 @@ use std::ops::Range;
 
 use almoner_ledger::commitment::{Field, Salt};
 use almoner_ledger::cose::SignedRoot;
-use almoner_ledger::{Leaf, SignedCheckpoint};
+use almoner_ledger::{Leaf, SignedCheckpoint, VerifierKey};
 use almoner_model::{Digest, Seq, SubjectId, Timestamp};
 use serde::Serialize;
 use serde_json::Value;
@@ -29,6 +29,7 @@ mod destroy;
 pub mod memory;
 mod prepare;
 pub mod rebuild;
+pub mod signing;
 pub mod sqlite;
 
 pub use destroy::{Destroy, Shared};
@@ -257,8 +258,16 @@ pub trait Store: Send + Sync {
     /// The last signed checkpoint. It always covers every acknowledged entry.
     fn checkpoint(&self) -> SignedCheckpoint;
 
-    /// The log's verifier key line (C2SP signed-note).
+    /// The verifier key line (C2SP signed-note) of the log's newest key.
     fn vkey(&self) -> String;
+
+    /// Every key that the log has had, each for its time.
+    ///
+    /// # Errors
+    /// [`StoreError::Invalid`] if the key's line is none.
+    fn verifier(&self) -> Result<VerifierKey, StoreError> {
+        VerifierKey::parse(&self.vkey()).map_err(|e| StoreError::Invalid(e.to_string()))
+    }
 
     /// The root of the last signed checkpoint, signed for COSE receipts too (RFC 9942). Nothing else is signed on request.
     ///

@@ -116,6 +116,8 @@ events! {
     DatasetRewritten(DatasetRewritten) = "dataset.rewritten";
     /// A release was written anew without somebody who was erased.
     ReleaseRewritten(ReleaseRewritten) = "release.rewritten";
+    /// The key that signs the ledger was followed by another.
+    KeyRotated(KeyRotated) = "key.rotated";
     /// An API token was made.
     TokenIssued(TokenIssued) = "token.issued";
     /// An API token was ended.
@@ -520,6 +522,19 @@ pub struct ReleaseRewritten {
     pub persons: u64,
     /// Rows that are left, by table.
     pub tables: BTreeMap<String, u64>,
+}
+
+/// See [`Event::KeyRotated`]. What it means for readers: `almoner_ledger::handover`.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize, JsonSchema)]
+pub struct KeyRotated {
+    /// Which key the new one is, counted from 0 for the first.
+    pub epoch: u32,
+    /// The verifier key line (C2SP signed-note) of the newest key until now.
+    pub old: String,
+    /// That of the key which signs from this entry on.
+    pub new: String,
+    /// Until when the old key signs too.
+    pub until: Timestamp,
 }
 
 /// See [`Event::TokenIssued`].

@@ -8,7 +8,7 @@
 
 use base64::prelude::{BASE64_STANDARD, Engine as _};
 
-use crate::note::{KeyError, LogKey, VerifierKey};
+use crate::note::{KeyError, LogKey, VerifierKey, unverified_text};
 use crate::tree::Hash;
 
 /// What a checkpoint says.
@@ -67,15 +67,29 @@ impl Checkpoint {
     /// # Errors
     /// [`KeyError`] if the origin cannot stand in a note.
     pub fn sign(self, key: &LogKey) -> Result<SignedCheckpoint, KeyError> {
-        Ok(SignedCheckpoint { note: key.sign(&self.text())?, checkpoint: self })
+        self.sign_with([key])
     }
 
-    /// Opens a signed checkpoint with the log's verifier key, whose name is the origin.
+    /// Signs it with each of several keys of the log.
+    ///
+    /// # Errors
+    /// As [`Self::sign`].
+    pub fn sign_with<'k>(
+        self,
+        keys: impl IntoIterator<Item = &'k LogKey>,
+    ) -> Result<SignedCheckpoint, KeyError> {
+        Ok(SignedCheckpoint { note: LogKey::sign_with(keys, &self.text())?, checkpoint: self })
+    }
+
+    /// Opens a signed checkpoint with the log's verifier key, whose name is the origin. Where the log has had several keys,
+    /// it must be signed by that of its size.
     ///
     /// # Errors
     /// [`CheckpointError`].
     pub fn open(note: &[u8], key: &VerifierKey) -> Result<SignedCheckpoint, CheckpointError> {
-        let checkpoint = Self::parse(&key.open(note)?).ok_or(CheckpointError::Malformed)?;
+        let stated = unverified_text(note).and_then(|text| Self::parse(&text));
+        let text = key.open_at(stated.map_or(u64::MAX, |stated| stated.size), note)?;
+        let checkpoint = Self::parse(&text).ok_or(CheckpointError::Malformed)?;
         if checkpoint.origin == key.name() {
             Ok(SignedCheckpoint { checkpoint, note: note.to_vec() })
         } else {

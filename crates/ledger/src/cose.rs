@@ -179,11 +179,12 @@ impl CoseReceipt {
     /// # Errors
     /// [`CoseError`].
     pub fn check(&self, leaf: &[u8], key: &VerifierKey) -> Result<Checkpoint, CoseError> {
-        if self.origin != key.name() || self.key_id != key.id() {
+        if self.origin != key.name() || self.key_id != key.id_at(self.size) {
             return Err(CoseError::OtherKey(self.origin.clone()));
         }
         let root = root_from_inclusion(self.index, self.size, &leaf_hash(leaf), &self.hashes)?;
-        if !key.signed(&signed_bytes(&self.origin, self.key_id, self.size, &root), &self.signature) {
+        let signed = signed_bytes(&self.origin, self.key_id, self.size, &root);
+        if !key.signed_at(self.size, &signed, &self.signature) {
             return Err(CoseError::BadSignature(self.origin.clone()));
         }
         Ok(Checkpoint { origin: self.origin.clone(), size: self.size, root })

@@ -38,6 +38,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::checkpoint::Checkpoint;
 use crate::commitment::{canonical, commit};
+use crate::handover::{self, Handover};
 use crate::leaf::{self, Leaf};
 use crate::members::{Member, members_root_with};
 use crate::note::VerifierKey;
@@ -128,6 +129,9 @@ pub struct Pack {
     /// The entries by which the release was written anew without members who were erased.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub rewritten: Vec<ProvenEntry>,
+    /// How the log's keys followed each other, where it has had several.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub handovers: Vec<Handover>,
 }
 
 /// What was found.
@@ -194,7 +198,8 @@ fn check(
     if pack.format != FORMAT {
         return Err(format!("this program understands the format {FORMAT} only"));
     }
-    let tree = Checkpoint::open(pack.checkpoint.as_bytes(), key).map_err(|e| e.to_string())?.checkpoint;
+    let key = handover::or_alone(key, &pack.handovers);
+    let tree = Checkpoint::open(pack.checkpoint.as_bytes(), &key).map_err(|e| e.to_string())?.checkpoint;
     let leaf = proven(&pack.release, &tree).map_err(|e| format!("the release's entry: {e}"))?;
     if leaf.kind != "release.built" {
         return Err("the pack's first entry is not that of a release".to_owned());

@@ -17,6 +17,7 @@
 //! | what a witness answers | C2SP tlog-witness | [`witness`] |
 //! | receipt | C2SP tlog-proof | [`receipt`] |
 //! | evidence of a fork | this page | [`fork`] |
+//! | change of the log's key | this page | [`handover`] |
 //! | receipt for COSE | RFC 9942, RFC 9052, RFC 9162 | [`cose`] |
 //! | members of a release | this page | [`members`] |
 //! | audit of a published log | this page | [`audit`] |
@@ -107,6 +108,7 @@ pub mod cose;
 pub mod cosignature;
 pub mod evidence;
 pub mod fork;
+pub mod handover;
 pub mod leaf;
 pub mod members;
 pub mod note;

@@ -69,8 +69,17 @@ impl LogKey {
     /// # Errors
     /// [`KeyError::Malformed`] if the text has control characters or no final newline.
     pub fn sign(&self, text: &str) -> Result<Vec<u8>, KeyError> {
+        Self::sign_with([self], text)
+    }
+
+    /// `text` as a note with the signature of each of several keys, in their order.
+    ///
+    /// # Errors
+    /// As [`Self::sign`], and if two keys are the same.
+    pub fn sign_with<'k>(keys: impl IntoIterator<Item = &'k Self>, text: &str) -> Result<Vec<u8>, KeyError> {
         let mut note = Note::new(text.as_bytes(), &[]).map_err(|_| KeyError::Malformed)?;
-        note.add_sigs(&[self]).map_err(|_| KeyError::Malformed)?;
+        let keys: Vec<&dyn Signer> = keys.into_iter().map(|key| key as &dyn Signer).collect();
+        note.add_sigs(&keys).map_err(|_| KeyError::Malformed)?;
         Ok(note.to_bytes())
     }
 
@@ -98,12 +107,22 @@ impl std::fmt::Debug for LogKey {
     }
 }
 
-/// The public half of a [`LogKey`]: whom a reader trusts.
+/// The public half of a [`LogKey`].
 #[derive(Clone)]
-pub struct VerifierKey {
+struct One {
     line: String,
     inner: StandardVerifier,
     key: [u8; 32],
+}
+
+/// Whom a reader trusts: the key of a log, and where the log has had several ([`crate::handover`]) each for its time.
+///
+/// A log's keys follow each other by entries of the log. Whatever says more than the log had before such an entry is signed
+/// by the key that came with it; so it is told by a checkpoint's size which key it needs.
+#[derive(Clone)]
+pub struct VerifierKey {
+    /// With the least size that each signs, ascending; the first signs from 0. Never empty.
+    keys: Vec<(u64, One)>,
 }
 
 impl VerifierKey {
@@ -118,50 +137,91 @@ impl VerifierKey {
         let bytes = base64::Engine::decode(&base64::prelude::BASE64_STANDARD, key64).unwrap_or_default();
         let key: [u8; 32] = bytes.get(1..).and_then(|k| k.try_into().ok()).ok_or(KeyError::VerifierKey)?;
         match VerifyingKey::from_bytes(&key) {
-            Ok(key) if !key.is_weak() => Ok(Self { line: line.to_owned(), inner, key: key.to_bytes() }),
+            Ok(key) if !key.is_weak() => {
+                Ok(Self { keys: vec![(0, One { line: line.to_owned(), inner, key: key.to_bytes() })] })
+            }
             _ => Err(KeyError::VerifierKey),
         }
     }
 
+    /// The same log with a later key, which signs from the size `from` on.
+    ///
+    /// # Errors
+    /// [`KeyError::VerifierKey`] if it is a key of another name, or does not come later.
+    pub fn followed_by(mut self, from: u64, later: &Self) -> Result<Self, KeyError> {
+        let comes_later = self.keys.last().is_some_and(|(last, _)| *last < from);
+        if !comes_later || later.name() != self.name() {
+            return Err(KeyError::VerifierKey);
+        }
+        self.keys.push((from, later.newest().clone()));
+        Ok(self)
+    }
+
+    fn newest(&self) -> &One {
+        &self.keys[self.keys.len() - 1].1
+    }
+
+    /// The key that signs the log of `size` entries.
+    fn at(&self, size: u64) -> &One {
+        let after = self.keys.partition_point(|(from, _)| *from <= size);
+        &self.keys[after.saturating_sub(1)].1
+    }
+
     /// The key's name: the origin of the log it speaks for.
     pub fn name(&self) -> &str {
-        self.inner.name()
+        self.newest().inner.name()
     }
 
-    /// The vkey line.
+    /// The vkey line, of the newest where there are several.
     pub fn line(&self) -> &str {
-        &self.line
+        &self.newest().line
     }
 
-    /// The 32 bytes of the Ed25519 key, by which it is known whatever its name.
-    pub const fn bytes(&self) -> &[u8; 32] {
-        &self.key
+    /// The vkey lines of all, the newest last.
+    pub fn lines(&self) -> impl ExactSizeIterator<Item = &str> {
+        self.keys.iter().map(|(_, key)| key.line.as_str())
     }
 
-    /// The signature line of `note` that is by this key, with its newline, if it fits.
+    /// The 32 bytes of the Ed25519 key (of the newest), by which it is known whatever its name.
+    pub fn bytes(&self) -> &[u8; 32] {
+        &self.newest().key
+    }
+
+    /// The signature line of `note` that is by this key (the newest), with its newline, if it fits.
     pub fn signature_line(&self, note: &[u8]) -> Option<String> {
         let parsed = Note::from_bytes(note).ok()?;
-        let (signed, _) = parsed.verify(&VerifierList::new(vec![Box::new(self.inner.clone())])).ok()?;
+        let known = VerifierList::new(vec![Box::new(self.newest().inner.clone())]);
+        let (signed, _) = parsed.verify(&known).ok()?;
         String::from_utf8(signed.first()?.to_bytes()).ok()
     }
 
-    /// The key id: the 4 bytes that the line has in hexadecimal.
+    /// The key id (of the newest): the 4 bytes that the line has in hexadecimal.
     pub fn id(&self) -> [u8; 4] {
-        self.inner.key_id().to_be_bytes()
+        self.newest().inner.key_id().to_be_bytes()
     }
 
-    /// Whether `signature` is this key's over `message`.
-    pub(crate) fn signed(&self, message: &[u8], signature: &[u8]) -> bool {
-        self.inner.verify(message, signature)
+    /// The key id of the key that signs the log of `size` entries.
+    pub(crate) fn id_at(&self, size: u64) -> [u8; 4] {
+        self.at(size).inner.key_id().to_be_bytes()
     }
 
-    /// The text of `note`, if this key signed it.
+    /// Whether `signature` is over `message` by the key that signs the log of `size` entries.
+    pub(crate) fn signed_at(&self, size: u64, message: &[u8], signature: &[u8]) -> bool {
+        self.at(size).inner.verify(message, signature)
+    }
+
+    /// The text of `note`, if this key (the newest) signed it.
     ///
     /// # Errors
     /// [`KeyError`]: malformed, not signed by this key, or signed wrongly.
     pub fn open(&self, note: &[u8]) -> Result<String, KeyError> {
+        self.open_at(u64::MAX, note)
+    }
+
+    /// The text of `note`, if the key that signs the log of `size` entries signed it.
+    pub(crate) fn open_at(&self, size: u64, note: &[u8]) -> Result<String, KeyError> {
         let parsed = Note::from_bytes(note).map_err(|_| KeyError::Malformed)?;
-        let known = VerifierList::new(vec![Box::new(self.inner.clone())]);
+        let known = VerifierList::new(vec![Box::new(self.at(size).inner.clone())]);
         parsed.verify(&known).map_err(|e| match e {
             NoteError::UnverifiedNote => KeyError::Unsigned(self.name().to_owned()),
             NoteError::InvalidSignature { .. } => KeyError::BadSignature(self.name().to_owned()),
@@ -171,9 +231,14 @@ impl VerifierKey {
     }
 }
 
+/// What a note says, before anybody knows whether it is signed.
+pub(crate) fn unverified_text(note: &[u8]) -> Option<String> {
+    String::from_utf8(Note::from_bytes(note).ok()?.text().to_vec()).ok()
+}
+
 impl std::fmt::Debug for VerifierKey {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str(&self.line)
+        f.write_str(self.line())
     }
 }
 

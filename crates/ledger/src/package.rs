@@ -30,6 +30,7 @@ use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::commitment::{canonical_value, commit};
+use crate::handover;
 use crate::leaf::Leaf;
 use crate::note::VerifierKey;
 use crate::receipt::Receipt;
@@ -175,7 +176,10 @@ fn check(dir: &Path, key: Option<&VerifierKey>, report: &mut PackageReport) -> R
     check_files(dir, &manifest, report);
     check_sums(dir, &manifest, Digest::of(&bytes), report)?;
     check_strangers(dir, &manifest, report);
-    check_entry(dir, &manifest, Digest::of(&bytes), key, report)
+    let handovers = fs::read(dir.join("ledger/handovers")).unwrap_or_default();
+    let handovers = handover::read(&handovers).map_err(|e| format!("ledger/handovers: {e}"))?;
+    let key = key.map(|key| handover::or_alone(key, &handovers));
+    check_entry(dir, &manifest, Digest::of(&bytes), key.as_ref(), report)
 }
 
 fn check_files(dir: &Path, manifest: &Manifest, report: &mut PackageReport) {
@@ -242,8 +246,15 @@ fn check_sums(
 fn check_strangers(dir: &Path, manifest: &Manifest, report: &mut PackageReport) {
     let mut known: BTreeSet<PathBuf> = manifest.files.iter().map(|f| PathBuf::from(&f.path)).collect();
     known.extend(
-        ["release.json", "SHA256SUMS", "ledger/entry.json", "ledger/entry.tlog-proof", "ledger/vkey"]
-            .map(PathBuf::from),
+        [
+            "release.json",
+            "SHA256SUMS",
+            "ledger/entry.json",
+            "ledger/entry.tlog-proof",
+            "ledger/vkey",
+            "ledger/handovers",
+        ]
+        .map(PathBuf::from),
     );
     for n in 1..=rewrites(dir) {
         known

@@ -6,6 +6,7 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::handover;
 use crate::note::VerifierKey;
 use crate::tile::{TilePath, unbundle};
 
@@ -98,6 +99,19 @@ pub fn verifier_key(given: &str) -> Result<VerifierKey, String> {
         })?;
         VerifierKey::parse(&text).map_err(|e| e.to_string())
     })
+}
+
+/// All keys of the log at `source` that `key` leads to, by the hand-overs that lie beside its checkpoint; the key alone where
+/// there are none, or they are not of it.
+///
+/// # Errors
+/// [`SourceError`] if they cannot be had now.
+pub fn keys_of(source: &dyn Source, key: &VerifierKey) -> Result<VerifierKey, SourceError> {
+    match source.read("handovers") {
+        Ok(bytes) => Ok(handover::or_alone(key, &handover::read(&bytes).unwrap_or_default())),
+        Err(SourceError::Missing(_)) => Ok(key.clone()),
+        Err(error) => Err(error),
+    }
 }
 
 /// A log at an address, or in a folder.

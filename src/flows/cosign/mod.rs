@@ -112,17 +112,17 @@ pub struct Status {
     pub alarms: Vec<String>,
 }
 
-/// Reads the policy of a log whose verifier key line is `vkey`.
+/// Reads the policy of a log whose keys are `of`.
 ///
 /// # Errors
 /// [`CosignError::Policy`] if it cannot be read, is none, or names other logs and not this one.
-pub fn read_policy(file: &Path, vkey: &str) -> Result<Policy, CosignError> {
+pub fn read_policy(file: &Path, of: &VerifierKey) -> Result<Policy, CosignError> {
     let refuse = |problem: String| CosignError::Policy { file: file.display().to_string(), problem };
     let text = std::fs::read(file).map_err(|e| refuse(format!("cannot be read ({})", e.kind())))?;
     let policy = Policy::parse(&text).map_err(|e| refuse(e.to_string()))?;
     let logs = policy.logs();
-    if !logs.is_empty() && logs.iter().all(|log| log.key.line() != vkey) {
-        return Err(refuse(format!("it names other logs and not this one, {vkey}")));
+    if !logs.is_empty() && logs.iter().all(|log| of.lines().all(|line| line != log.key.line())) {
+        return Err(refuse(format!("it names other logs and not this one, {}", of.line())));
     }
     Ok(policy)
 }
@@ -349,7 +349,7 @@ fn keep(store: &dyn Store, kept: &Kept) -> Result<(), StoreError> {
 /// What was collected under this name; `None` if there is nothing, or it is of another key or a longer log.
 fn kept(store: &dyn Store, key: &str) -> Result<Option<SignedCheckpoint>, StoreError> {
     let Some(record) = store.get_primary(KIND, key)? else { return Ok(None) };
-    let Ok(vkey) = VerifierKey::parse(&store.vkey()) else { return Ok(None) };
+    let vkey = store.verifier()?;
     let note = record.get("note").and_then(Value::as_str).unwrap_or_default();
     let signed = Checkpoint::open(note.as_bytes(), &vkey).ok();
     Ok(signed.filter(|signed| signed.checkpoint.size <= store.size()))

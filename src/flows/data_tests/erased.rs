@@ -25,7 +25,7 @@ impl House {
     fn options(&self) -> Options {
         Options {
             path: self.folder.path().join("ledger.sqlite"),
-            key: LogKey::new("almoner.test/data", &[3; 32]).expect("a key"),
+            keys: SigningKeys::new(|_| LogKey::new("almoner.test/data", &[3; 32])),
             wrapping_key: [9; 32],
             anchor: None,
             clock: self.clock.clone(),

@@ -65,6 +65,8 @@ fn of_data(
         Event::ContractPublished(e) => Some((e.contributor.to_string(), without(value, &[]))),
         // The list of datasets rounds how many people there are, for whom it tells at all.
         Event::DatasetPublished(e) => Some((e.dataset.to_string(), without(value, &["persons", "tables"]))),
+        // Public: the hand-overs lie beside the checkpoint.
+        Event::KeyRotated(e) => Some((e.epoch.to_string(), without(value, &[]))),
         Event::VocabularyLoaded(e) => Some((e.vocabulary.to_string(), without(value, &[]))),
         Event::LegalBasisRecorded(e) => {
             viewer.covers(&e.contributor).then(|| (e.id.clone(), without(value, &[])))

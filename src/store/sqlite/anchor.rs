@@ -53,19 +53,20 @@ impl Anchor {
     }
 
     fn trouble(&self, what: &str, error: &io::Error) -> StoreError {
-        let (path, kind) = (self.path.display(), error.kind());
-        StoreError::Unavailable(format!(
-            "the last checkpoint cannot be {what} {path} ({kind}); name another place with `ledger.checkpoint`"
-        ))
+        trouble(&self.path, what, error)
     }
 
-    /// Reads it. Where the database is being written to, read this first: it never says more than the database.
+    /// Reads it.
     pub fn read(&self) -> Result<Kept, StoreError> {
-        match fs::read(&self.path) {
-            Ok(note) => Ok(Checkpoint::open(&note, &self.vkey)
-                .map_or(Kept::Foreign, |signed| Kept::Note(signed.checkpoint))),
-            Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(Kept::Nothing),
-            Err(error) => Err(self.trouble("read from", &error)),
+        read(&self.path).map(|note| self.understood(note))
+    }
+
+    /// What a note says that [`read`] gave.
+    pub fn understood(&self, note: Option<Vec<u8>>) -> Kept {
+        match note.map(|note| Checkpoint::open(&note, &self.vkey)) {
+            None => Kept::Nothing,
+            Some(Ok(signed)) => Kept::Note(signed.checkpoint),
+            Some(Err(_)) => Kept::Foreign,
         }
     }
 
@@ -128,6 +129,23 @@ impl Anchor {
                 refuse(format!("its first {old} entries are not those that {file} says were published"))
             }
         }
+    }
+}
+
+fn trouble(path: &Path, what: &str, error: &io::Error) -> StoreError {
+    let (path, kind) = (path.display(), error.kind());
+    StoreError::Unavailable(format!(
+        "the last checkpoint cannot be {what} {path} ({kind}); name another place with `ledger.checkpoint`"
+    ))
+}
+
+/// The file's bytes, if it is there. Where the database is being written to, read this first: it never says more than the
+/// database.
+pub fn read(path: &Path) -> Result<Option<Vec<u8>>, StoreError> {
+    match fs::read(path) {
+        Ok(note) => Ok(Some(note)),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) => Err(trouble(path, "read from", &error)),
     }
 }
 

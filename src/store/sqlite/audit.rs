@@ -20,6 +20,7 @@ use super::schema::{self, tile_id, trouble};
 pub use super::scratch::Difference;
 use super::scratch::{Compared, Scratch};
 use super::seal::Sealer;
+use crate::store::signing::SigningKeys;
 use crate::store::batch::Base as _;
 use crate::store::prepare::subject_topic;
 use crate::store::{Payload, Projector, StoreError};
@@ -89,7 +90,7 @@ impl SqliteStore {
     /// again; what is wrong inside it is in the result.
     pub fn audit(&self) -> Result<StoreAudit, StoreError> {
         let db = schema::open_reader(&self.path)?;
-        audit(&db, &self.path, &self.published.sealer, &self.vkey, &self.projector)
+        audit(&db, &self.path, &self.published.sealer, self.published.signing().verifier(), &self.projector)
     }
 }
 
@@ -99,13 +100,16 @@ impl SqliteStore {
 /// [`StoreError::Unavailable`] if the file cannot be opened, or there is no room beside it to fold its entries again.
 pub fn audit_file(
     path: &Path,
-    vkey: &VerifierKey,
+    keys: &SigningKeys,
     wrapping_key: &[u8; 32],
     projector: &Arc<dyn Projector>,
 ) -> Result<StoreAudit, StoreError> {
     let db = schema::open_reader(path)?;
     let sealer = Sealer::new(wrapping_key);
-    audit(&db, path, &sealer, vkey, projector)
+    let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
+    // Which keys have ended is of no account: all that the log has had are asked for.
+    let signing = reader.signing(keys, Timestamp::from_millis(0))?;
+    audit(&db, path, &sealer, signing.verifier(), projector)
 }
 
 fn audit(

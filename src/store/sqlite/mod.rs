@@ -46,7 +46,7 @@ use std::thread::JoinHandle;
 
 use almoner_ledger::cose::SignedRoot;
 use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
-use almoner_model::{Clock, Entropy, Seq};
+use almoner_model::{Clock, Entropy, Seq, Timestamp};
 use crossbeam_channel::Sender;
 use rusqlite::Connection;
 use serde::Serialize;
@@ -54,6 +54,7 @@ use serde_json::Value;
 
 use super::batch::{Base as _, Tip};
 use super::prepare::{Request, prepare};
+use super::signing::{Signing, SigningKeys};
 use super::{
     Appended, Destroy, Entry, EntryFilter, NewEntry, Precondition, Projector, Store, StoreError, Write,
 };
@@ -134,8 +135,8 @@ pub trait FaultHook: Send + Sync {
 pub struct Options {
     /// The database file.
     pub path: PathBuf,
-    /// Signs checkpoints; its name is the log's origin.
-    pub key: LogKey,
+    /// Sign checkpoints; their name is the log's origin.
+    pub keys: SigningKeys,
     /// Wraps the keys of payloads (label `payload-wrap/v1` of the keyring).
     pub wrapping_key: [u8; 32],
     /// Where the last published checkpoint is kept, outside the data folder; an older database is then refused.
@@ -153,6 +154,7 @@ pub struct Options {
 /// What the writer shows to readers.
 struct Published {
     checkpoint: RwLock<SignedCheckpoint>,
+    signing: RwLock<Arc<Signing>>,
     sealer: Sealer,
     recent: RwLock<Recent>,
     /// Why nothing more is written.
@@ -162,9 +164,10 @@ struct Published {
 }
 
 impl Published {
-    fn new(signed: SignedCheckpoint, sealer: Sealer, recent: Recent) -> Self {
+    fn new(signed: SignedCheckpoint, signing: Signing, sealer: Sealer, recent: Recent) -> Self {
         Self {
             checkpoint: RwLock::new(signed),
+            signing: RwLock::new(Arc::new(signing)),
             sealer,
             recent: RwLock::new(recent),
             stopped: OnceLock::new(),
@@ -180,6 +183,15 @@ impl Published {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
+    /// The keys in force.
+    fn signing(&self) -> Arc<Signing> {
+        self.signing.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    fn set_signing(&self, signing: Arc<Signing>) {
+        *self.signing.write().unwrap_or_else(PoisonError::into_inner) = signing;
+    }
+
     fn set(&self, signed: SignedCheckpoint) {
         *self.checkpoint.write().unwrap_or_else(PoisonError::into_inner) = signed;
     }
@@ -188,8 +200,6 @@ impl Published {
 /// A ledger and its state in `ledger.sqlite`.
 pub struct SqliteStore {
     path: PathBuf,
-    key: Arc<LogKey>,
-    vkey: VerifierKey,
     entropy: Arc<dyn Entropy>,
     projector: Arc<dyn Projector>,
     published: Arc<Published>,
@@ -216,9 +226,10 @@ impl SqliteStore {
     ///
     /// # Errors
     /// [`StoreError::Unavailable`] if it cannot be made.
-    pub fn create(path: &Path, key: &LogKey, anchor: PathBuf) -> Result<(), StoreError> {
-        let empty = super::memory::sign(&Tip::empty(), key)?;
-        let anchor = Anchor::new(anchor, verifier(key)?);
+    pub fn create(path: &Path, keys: &SigningKeys, anchor: PathBuf) -> Result<(), StoreError> {
+        let first = Signing::new(keys, None, Timestamp::from_millis(0))?;
+        let empty = first.sign(&Tip::empty())?;
+        let anchor = Anchor::new(anchor, first.verifier().clone());
         if !matches!(anchor.read()?, Kept::Note(_)) {
             anchor.write(&empty.note)?;
         }
@@ -232,11 +243,11 @@ impl SqliteStore {
     /// As [`SqliteStore::open`].
     pub fn accept_rollback(options: &Options) -> Result<Option<Rollback>, StoreError> {
         let Some(path) = options.anchor.clone() else { return Ok(None) };
-        let vkey = verifier(&options.key)?;
-        let anchor = Anchor::new(path, vkey.clone());
         let (db, sealer) = (schema::open_reader(&options.path)?, Sealer::new(&options.wrapping_key));
         let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
-        let (_, signed) = boot::check(&reader, &vkey)?;
+        let signing = reader.signing(&options.keys, options.clock.now())?;
+        let anchor = Anchor::new(path, signing.verifier().clone());
+        let (_, signed) = boot::check(&reader, signing.verifier())?;
         let kept = anchor.read()?;
         match anchor.check(&kept, &signed.checkpoint, &reader) {
             Ok(()) => return Ok(None),
@@ -271,29 +282,28 @@ impl SqliteStore {
     /// [`StoreError::NotIntact`] if what is stored does not fit what was signed, [`StoreError::RolledBack`] if it does not
     /// continue what was published: do not serve from it. [`StoreError::Unavailable`] if a file cannot be opened.
     pub fn open(options: Options) -> Result<Self, StoreError> {
-        let Options { path, key, wrapping_key, anchor, clock, entropy, projector, faults } = options;
-        let (vkey, key) = (verifier(&key)?, Arc::new(key));
-        let empty = super::memory::sign(&Tip::empty(), &key)?;
+        let Options { path, keys, wrapping_key, anchor, clock, entropy, projector, faults } = options;
+        let empty = Signing::new(&keys, None, clock.now())?.sign(&Tip::empty())?;
         let db = schema::open_writer(&path, &empty.note)?;
         if faults.as_ref().is_some_and(|hook| !hook.synced()) {
             db.pragma_update(None, "synchronous", "NORMAL").map_err(schema::trouble)?;
         }
         let sealer = Sealer::new(&wrapping_key);
         let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
-        let (tip, signed) = boot::check(&reader, &vkey)?;
-        let anchor = anchor.map(|path| Anchor::new(path, vkey.clone()));
+        let signing = reader.signing(&keys, clock.now())?;
+        let (tip, signed) = boot::check(&reader, signing.verifier())?;
+        let anchor = anchor.map(|path| Anchor::new(path, signing.verifier().clone()));
         if let Some(anchor) = &anchor {
             anchor.check(&anchor.read()?, &signed.checkpoint, &reader)?;
         }
         let recent = Recent::load(&db)?;
-        let published = Arc::new(Published::new(signed, sealer, recent));
+        let published = Arc::new(Published::new(signed, signing, sealer, recent));
         let keeper = anchor.map(|anchor| Keeper::start(anchor, published.clone())).transpose()?;
         let (queue, jobs) = crossbeam_channel::bounded(16_384);
         let writer = Writer {
             db,
             tip,
-            key: Arc::clone(&key),
-            vkey: vkey.clone(),
+            keys,
             clock,
             entropy: entropy.clone(),
             projector: projector.clone(),
@@ -306,8 +316,6 @@ impl SqliteStore {
             thread.map_err(|e| StoreError::Unavailable(format!("no thread to write with: {}", e.kind())))?;
         Ok(Self {
             path,
-            key,
-            vkey,
             entropy,
             projector,
             published,
@@ -323,25 +331,24 @@ impl SqliteStore {
     /// # Errors
     /// As [`SqliteStore::open`]; the file must exist.
     pub fn open_read_only(options: Options) -> Result<Self, StoreError> {
-        let Options { path, key, wrapping_key, anchor, entropy, projector, .. } = options;
-        let vkey = verifier(&key)?;
-        let anchor = anchor.map(|path| Anchor::new(path, vkey.clone()));
-        let kept = anchor.as_ref().map_or(Ok(Kept::Nothing), Anchor::read)?;
+        let Options { path, keys, wrapping_key, anchor, clock, entropy, projector, .. } = options;
+        // What was kept is read before the database, and by which key it is signed is known after.
+        let kept = anchor.as_deref().map_or(Ok(None), anchor::read)?;
         let db = schema::open_reader(&path)?;
         let sealer = Sealer::new(&wrapping_key);
         let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
         db.execute_batch("BEGIN").map_err(schema::trouble)?;
-        let (_, signed) = boot::check(&reader, &vkey)?;
-        if let Some(anchor) = anchor {
-            anchor.check(&kept, &signed.checkpoint, &reader)?;
+        let signing = reader.signing(&keys, clock.now())?;
+        let (_, signed) = boot::check(&reader, signing.verifier())?;
+        if let Some(path) = anchor {
+            let anchor = Anchor::new(path, signing.verifier().clone());
+            anchor.check(&anchor.understood(kept), &signed.checkpoint, &reader)?;
         }
         db.execute_batch("COMMIT").map_err(schema::trouble)?;
-        let published = Arc::new(Published::new(signed, sealer, Recent::default()));
+        let published = Arc::new(Published::new(signed, signing, sealer, Recent::default()));
         let readers = Mutex::new(vec![db]);
         Ok(Self {
             path,
-            key: Arc::new(key),
-            vkey,
             entropy,
             projector,
             published,
@@ -387,10 +394,6 @@ impl SqliteStore {
         }
         Ok(())
     }
-}
-
-fn verifier(key: &LogKey) -> Result<VerifierKey, StoreError> {
-    VerifierKey::parse(&key.vkey()).map_err(|e| StoreError::Invalid(e.to_string()))
 }
 
 impl Drop for SqliteStore {
@@ -444,11 +447,19 @@ impl Store for SqliteStore {
     }
 
     fn vkey(&self) -> String {
-        self.vkey.line().to_owned()
+        self.published.signing().verifier().line().to_owned()
+    }
+
+    fn verifier(&self) -> Result<VerifierKey, StoreError> {
+        Ok(self.published.signing().verifier().clone())
     }
 
     fn signed_root(&self) -> Result<SignedRoot, StoreError> {
-        super::memory::sign_root(&self.checkpoint(), &self.key)
+        let signed = self.checkpoint();
+        // A change of the keys may come in between.
+        let key = |key: &LogKey| super::memory::sign_root(&signed, key).ok();
+        let root = self.published.signing().keys().iter().find_map(key);
+        root.ok_or_else(|| StoreError::Unavailable("the key is being changed; ask again".into()))
     }
 
     fn leaves(&self, range: Range<u64>) -> Result<Vec<Vec<u8>>, StoreError> {

@@ -3,9 +3,10 @@
 
 use std::sync::{PoisonError, RwLock};
 
+use almoner_control::state::records::LogKeys;
 use almoner_ledger::commitment::{Field, commit};
 use almoner_ledger::{Leaf, leaf};
-use almoner_model::{Digest, Seq, SubjectId};
+use almoner_model::{Digest, Seq, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
@@ -13,6 +14,7 @@ use super::recent::{EventKey, Recent, joined};
 use super::schema::{tile_id, trouble};
 use super::seal::{Opened, Sealer};
 use crate::store::batch::{Base, Content, Stored};
+use crate::store::signing::{Signing, SigningKeys};
 use crate::store::{Appended, Entry, Payload, StoreError};
 
 /// What is kept beside a leaf: whom it concerns, and what is under its commitments or by which entry it was erased.
@@ -94,6 +96,11 @@ pub fn event_bytes(event_id: &str) -> EventKey {
 }
 
 impl Reader<'_> {
+    /// The keys in force at `now`, as the stored state says.
+    pub fn signing(&self, keys: &SigningKeys, now: Timestamp) -> Result<Signing, StoreError> {
+        Signing::new(keys, self.record(Records::Folded, LogKeys::KIND, LogKeys::KEY)?, now)
+    }
+
     pub fn record(&self, table: Records, kind: &str, key: &str) -> Result<Option<Value>, StoreError> {
         let mut statement = self.db.prepare_cached(table.get()).map_err(trouble)?;
         let text: Option<String> =

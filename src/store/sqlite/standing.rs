@@ -14,7 +14,7 @@ use serde::Serialize;
 use super::anchor::{Anchor, Kept};
 use super::read::{Index, Reader};
 use super::seal::Sealer;
-use super::{Options, boot, schema, verifier};
+use super::{Options, boot, schema};
 use crate::store::StoreError;
 
 /// How a ledger stands to a known checkpoint.
@@ -54,9 +54,9 @@ pub struct Lacking {
 /// # Errors
 /// [`StoreError::NotIntact`] if the ledger itself is not, [`StoreError::Unavailable`] if something cannot be read.
 pub fn standing(options: &Options, known: &Path) -> Result<Standing, StoreError> {
-    let vkey = verifier(&options.key)?;
     let (db, sealer) = (schema::open_reader(&options.path)?, Sealer::new(&options.wrapping_key));
     let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
+    let vkey = reader.signing(&options.keys, options.clock.now())?.verifier().clone();
     let (_, signed) = boot::check(&reader, &vkey)?;
     let signed = signed.checkpoint;
     let mirror = known.is_dir().then(|| known.to_owned());

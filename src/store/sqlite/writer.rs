@@ -6,11 +6,12 @@ use std::collections::BTreeSet;
 use std::sync::{Arc, PoisonError, RwLockReadGuard};
 use std::time::Duration;
 
-use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
+use almoner_control::state::records::LogKeys;
+use almoner_ledger::SignedCheckpoint;
 use almoner_model::{Clock, Entropy, SubjectId};
 use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, params};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::answer::To;
 use super::boot;
@@ -20,8 +21,8 @@ use super::schema::{tile_id, trouble};
 use super::{FaultHook, Published, Step};
 use crate::store::batch::{Batch, Tip};
 use crate::store::destroy::{Destroy, ERASED};
-use crate::store::memory::sign;
 use crate::store::prepare::{Prepared, Request};
+use crate::store::signing::{ROTATION, Signing, SigningKeys};
 use crate::store::{Appended, Projector, StoreError, Write};
 
 /// How often a disk that takes nothing is tried again.
@@ -70,8 +71,7 @@ impl Answer {
 pub struct Writer {
     pub db: Connection,
     pub tip: Tip,
-    pub key: Arc<LogKey>,
-    pub vkey: VerifierKey,
+    pub keys: SigningKeys,
     pub clock: Arc<dyn Clock>,
     pub entropy: Arc<dyn Entropy>,
     pub projector: Arc<dyn Projector>,
@@ -260,7 +260,7 @@ impl Writer {
             self.step(Step::Destroy, |w| w.destroy(what, by))?;
         }
         self.step(Step::Tiles, |w| w.write_tiles(&mut batch))?;
-        let signed = sign(&batch.tip, &self.key)?;
+        let (signing, signed) = self.sign(&batch)?;
         self.step(Step::Checkpoint, |w| w.write_checkpoint(&signed))?;
         self.step(Step::Commit, |w| w.db.execute_batch("COMMIT").map_err(trouble))?;
         self.step(Step::Publish, |w| {
@@ -274,9 +274,31 @@ impl Writer {
                 w.gone.extend(what.subjects);
             }
             w.tip = batch.tip;
+            w.published.set_signing(signing);
             w.published.set(signed);
             Ok(true)
         })
+    }
+
+    /// The keys in force once the batch is written, and the checkpoint that they sign. One under which a key was changed is
+    /// kept: it has the signatures of both.
+    fn sign(&self, batch: &Batch) -> Result<(Arc<Signing>, SignedCheckpoint), StoreError> {
+        let (before, now) = (self.published.signing(), self.clock.now());
+        let changed = batch.writes.get(&(LogKeys::KIND.to_owned(), LogKeys::KEY.to_owned()));
+        if changed.is_none() && !before.is_over(now) {
+            let signed = before.sign(&batch.tip)?;
+            return Ok((before, signed));
+        }
+        let signing = match changed {
+            Some(record) => Signing::new(&self.keys, record.clone(), now)?,
+            None => self.reader().signing(&self.keys, now)?,
+        };
+        let signed = signing.sign(&batch.tip)?;
+        if changed.is_some() {
+            let (key, note) = (signed.checkpoint.size.to_string(), String::from_utf8_lossy(&signed.note));
+            self.write_record(Records::Primary, ROTATION, &key, Some(&json!({"note": note})))?;
+        }
+        Ok((Arc::new(signing), signed))
     }
 
     fn stage(&self, batch: &mut Batch, request: Request) -> Result<Vec<Appended>, StoreError> {
@@ -413,10 +435,15 @@ impl Writer {
         if !self.db.is_autocommit() && self.db.execute_batch("ROLLBACK").is_err() {
             tracing::error!("the ledger's transaction could not be undone");
         }
-        let read = boot::check(&self.reader(), &self.vkey).and_then(|end| Ok((end, Recent::load(&self.db)?)));
-        match read {
-            Ok(((tip, signed), recent)) => {
+        let read = || {
+            let signing = self.reader().signing(&self.keys, self.clock.now())?;
+            let end = boot::check(&self.reader(), signing.verifier())?;
+            Ok::<_, StoreError>((end, signing, Recent::load(&self.db)?))
+        };
+        match read() {
+            Ok(((tip, signed), signing, recent)) => {
                 self.tip = tip;
+                self.published.set_signing(Arc::new(signing));
                 *self.published.recent.write().unwrap_or_else(PoisonError::into_inner) = recent;
                 self.published.set(signed);
             }

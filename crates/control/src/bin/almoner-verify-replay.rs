@@ -17,7 +17,7 @@ use std::process::ExitCode;
 use almoner_control::replay::bundle::BundleError;
 use almoner_control::replay::{Report, Verdict, replay};
 use almoner_ledger::audit::audit;
-use almoner_ledger::source::{Source, SourceError, at, leaves, verifier_key};
+use almoner_ledger::source::{Source, SourceError, at, keys_of, leaves, verifier_key};
 use almoner_ledger::{Checkpoint, VerifierKey};
 
 const USAGE: &str = "\
@@ -82,6 +82,8 @@ fn run(args: &Arguments, place: &str, payloads: &str) -> Result<bool, Stop> {
             VerifierKey::parse(&String::from_utf8_lossy(&line)).map_err(|e| Stop::Wrong(e.to_string()))?
         }
     };
+    let key = keys_of(&*source, &key)
+        .map_err(|e| Stop::Unread(format!("{place} could not be reached for the log's hand-overs: {e}")))?;
     let note = read(&*source, place, "checkpoint")?;
     let tree = Checkpoint::open(&note, &key).map_err(|e| Stop::Wrong(e.to_string()))?.checkpoint;
     let bundle =

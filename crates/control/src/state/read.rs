@@ -7,7 +7,7 @@ use serde_json::Value;
 use super::View;
 use super::records::{
     Contract, Contributor, ContributorChange, Count, Dataset, Download, Invitation, LastErasure, LegalBasis,
-    LegalBasisEnd, PermitRecord, Project, Release, ReleaseRewrites, Request, Shape, SubjectRecord, Token,
+    LegalBasisEnd, LogKeys, PermitRecord, Project, Release, ReleaseRewrites, Request, Shape, SubjectRecord, Token,
     seq_key, subject_key,
 };
 
@@ -164,6 +164,8 @@ readers! {
     last_erasure(key: &str) -> LastErasure = "erased", key;
     /// A download.
     download(id: &str) -> Download = "download", id;
+    /// How the ledger's keys followed each other; the key is [`LogKeys::KEY`].
+    log_keys(key: &str) -> LogKeys = "log-keys", key;
     /// An API token.
     token(id: &str) -> Token = "token", id;
     /// An invitation.

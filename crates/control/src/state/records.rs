@@ -103,6 +103,29 @@ pub struct ReleaseRewrites {
     pub times: Vec<Logged<events::ReleaseRewritten>>,
 }
 
+/// How the keys that sign the ledger followed each other, in order. One record, under [`LogKeys::KEY`].
+#[derive(Clone, PartialEq, Debug, Default, Serialize, Deserialize)]
+pub struct LogKeys {
+    /// Each change.
+    pub rotations: Vec<Logged<events::KeyRotated>>,
+}
+
+impl LogKeys {
+    /// The record's kind.
+    pub const KIND: &str = "log-keys";
+    /// The record's key.
+    pub const KEY: &str = "all";
+
+    /// The epochs whose keys sign at `now`, newest first; and until when that is so, if it ends by itself.
+    pub fn in_force(&self, now: Timestamp) -> (Vec<u32>, Option<Timestamp>) {
+        let newest = self.rotations.last().map_or(0, |r| r.body.epoch);
+        // The key before a change signs until the change says.
+        let older = self.rotations.iter().rev().filter(|r| now <= r.body.until);
+        let ends = older.clone().map(|r| r.body.until).min();
+        (std::iter::once(newest).chain(older.map(|r| r.body.epoch - 1)).collect(), ends)
+    }
+}
+
 /// Kind `erasure`, by entry.
 pub type Erasure = Logged<events::SubjectErased>;
 

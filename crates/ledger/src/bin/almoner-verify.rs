@@ -17,10 +17,11 @@ use almoner_ledger::audit::{Audit, audit};
 use almoner_ledger::cose::CoseReceipt;
 use almoner_ledger::evidence::{Pack, verify_evidence};
 use almoner_ledger::fork::Fork;
+use almoner_ledger::handover;
 use almoner_ledger::package::verify_package;
 use almoner_ledger::policy::{Policy, Standing};
 use almoner_ledger::receipt::Receipt;
-use almoner_ledger::source::{Source, SourceError, at, leaves, verifier_key};
+use almoner_ledger::source::{Source, SourceError, at, keys_of, leaves, verifier_key};
 use almoner_ledger::{Checkpoint, VerifierKey};
 
 const USAGE: &str = "\
@@ -46,6 +47,9 @@ almoner-verify checks what an Almoner server published, offline and without trus
       For boards and auditors: every permit, count, release and download decided again from the entries before it.
       Needs the program almoner-verify-replay beside this one; `almoner-verify replay --help` says more.
 
+  --handovers FILE
+      How the log's keys followed each other (`handovers` beside the log's checkpoint), where what is checked was signed
+      with another of its keys than KEY. Logs, release packages and evidence packs carry their own.
   --policy FILE
       With ledger, receipt and release: the checkpoint must also have the quorum of witnesses of this policy (C2SP
       tlog-policy). A log line in it stands for --vkey.
@@ -58,6 +62,7 @@ struct Arguments {
     known: Option<String>,
     ledger: Option<String>,
     policy: Option<String>,
+    handovers: Option<String>,
     threads: usize,
     json: bool,
 }
@@ -70,6 +75,7 @@ fn arguments() -> Result<Arguments, String> {
         known: None,
         ledger: None,
         policy: None,
+        handovers: None,
         threads,
         json: false,
     };
@@ -81,6 +87,7 @@ fn arguments() -> Result<Arguments, String> {
             "--known" => parsed.known = Some(value()?),
             "--ledger" => parsed.ledger = Some(value()?),
             "--policy" => parsed.policy = Some(value()?),
+            "--handovers" => parsed.handovers = Some(value()?),
             "--threads" => {
                 parsed.threads = value()?.parse().map_err(|_| "--threads needs a number".to_owned())?
             }
@@ -141,13 +148,34 @@ impl Arguments {
     /// The log's key: the one given, or that of the policy's log that signed `note`; `None` if neither is given.
     fn key(&self, policy: Option<&Policy>, note: &[u8]) -> Result<Option<VerifierKey>, Stop> {
         match (&self.vkey, policy) {
-            (Some(given), _) => Ok(Some(verifier_key(given)?)),
-            (None, Some(policy)) if !policy.logs().is_empty() => match policy.log_of(note) {
-                Some(key) => Ok(Some(key.clone())),
+            (Some(given), _) => self.given_key(given).map(Some),
+            (None, Some(policy)) if !policy.logs().is_empty() => match self.log_of(policy, note)? {
+                Some(key) => Ok(Some(key)),
                 None => Err("no log of the policy signed the checkpoint".into()),
             },
             (None, _) => Ok(None),
         }
+    }
+
+    /// The key that was given, and what follows from it.
+    fn given_key(&self, given: &str) -> Result<VerifierKey, Stop> {
+        self.follow(&verifier_key(given)?)
+    }
+
+    /// The keys to which the hand-overs lead that were given.
+    fn follow(&self, key: &VerifierKey) -> Result<VerifierKey, Stop> {
+        let Some(file) = &self.handovers else { return Ok(key.clone()) };
+        let handovers = handover::read(&read(file)?).map_err(|e| format!("{file}: {e}"))?;
+        Ok(handover::follow(key, &handovers).map_err(|e| format!("{file}: {e}"))?)
+    }
+
+    /// The log of the policy that signed `note`.
+    fn log_of(&self, policy: &Policy, note: &[u8]) -> Result<Option<VerifierKey>, Stop> {
+        if let Some(key) = policy.log_of(note) {
+            return self.follow(key).map(Some);
+        }
+        let followed = policy.logs().iter().filter_map(|log| self.follow(&log.key).ok());
+        Ok(followed.into_iter().find(|key| Checkpoint::open(note, key).is_ok()))
     }
 }
 
@@ -214,6 +242,16 @@ fn leaf(entry: Vec<u8>) -> Vec<u8> {
     leaf.unwrap_or(entry)
 }
 
+/// All keys of a log that `key` leads to.
+fn own_keys(source: &dyn Source, place: &str, key: &VerifierKey) -> Result<VerifierKey, Stop> {
+    keys_of(source, key).map_err(|e| match e {
+        SourceError::Unreadable { reason, .. } => {
+            Stop::Unread(format!("{place} could not be reached: {reason}"))
+        }
+        e => Stop::Wrong(e.to_string()),
+    })
+}
+
 fn ledger(args: &Arguments, place: &str) -> Result<Verdict, Stop> {
     let source = Pinned { log: at(place), checkpoint: OnceLock::new() };
     let policy = args.policy()?;
@@ -229,6 +267,7 @@ fn ledger(args: &Arguments, place: &str) -> Result<Verdict, Stop> {
             VerifierKey::parse(&String::from_utf8_lossy(&line)).map_err(|e| e.to_string())?
         }
     };
+    let key = own_keys(&source, place, &key)?;
     let known = match &args.known {
         Some(path) => {
             Some(Checkpoint::open(&read(path)?, &key).map_err(|e| format!("{path}: {e}"))?.checkpoint)
@@ -345,7 +384,7 @@ fn cose_receipt(args: &Arguments, proof: &str, bytes: &[u8], leaf: &[u8]) -> Res
             "a COSE receipt has no cosignatures of witnesses; give the .tlog-proof with --policy".into()
         );
     }
-    let key = verifier_key(args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?)?;
+    let key = args.given_key(args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?)?;
     let receipt = CoseReceipt::parse(bytes).map_err(|e| format!("{proof}: {e}"))?;
     let (index, checked) = (receipt.index, receipt.check(leaf, &key).map_err(|e| e.to_string()));
     let size = checked.as_ref().ok().map(|checkpoint| checkpoint.size);
@@ -427,13 +466,14 @@ fn findings(findings: &[String]) {
 
 fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
     let given = args.vkey.as_ref().ok_or("an evidence pack is checked with --vkey")?;
-    let key = verifier_key(given)?;
+    let key = args.given_key(given)?;
     let pack: Pack =
         serde_json::from_slice(&read(pack)?).map_err(|_| format!("{pack} is not an evidence pack"))?;
     let report = match &args.ledger {
         None => verify_evidence(&pack, &key, None),
         Some(place) => {
             let source = at(place);
+            let key = own_keys(&*source, place, &key)?;
             let note = read_log(&*source, place, "checkpoint", "")?;
             let log = Checkpoint::open(&note, &key).map_err(|e| e.to_string())?.checkpoint;
             let audited = audit(&*source, &key, None, args.threads);

@@ -8,7 +8,7 @@ mod request;
 use almoner_model::ContributorId;
 use serde::Serialize;
 
-use super::records::{Logged, Origin, Token, seq_key};
+use super::records::{LogKeys, Logged, Origin, Token, seq_key};
 use super::{ProjectedEntry, Projector, ReadError, Rejection, View, Write, read};
 use crate::events::{self, Event};
 
@@ -47,6 +47,7 @@ impl Projector for Projections {
             Event::SubjectErased(e) => step.subject_erased(e),
             Event::DatasetRewritten(e) => step.dataset_rewritten(e),
             Event::ReleaseRewritten(e) => step.release_rewritten(e),
+            Event::KeyRotated(e) => step.key_rotated(e),
             Event::TokenIssued(e) => step.token_issued(e),
             Event::TokenRevoked(e) => step.token_revoked(&e),
         }
@@ -99,6 +100,19 @@ impl Step<'_> {
 
     fn seq_key(&self) -> String {
         seq_key(self.entry.seq)
+    }
+
+    fn key_rotated(&self, e: events::KeyRotated) -> Writes {
+        let mut keys = read::log_keys(&self.view, LogKeys::KEY)?.unwrap_or_default();
+        let last = keys.rotations.last().map(|r| &r.body);
+        if e.epoch != last.map_or(0, |r| r.epoch) + 1 || last.is_some_and(|r| r.new != e.old) {
+            return self.reject("it does not follow the key that signs now");
+        }
+        if e.new == e.old || e.until < self.entry.time {
+            return self.reject("it names no other key, or an overlap that is over");
+        }
+        keys.rotations.push(self.logged(e));
+        self.put(LogKeys::KIND, LogKeys::KEY.to_owned(), &keys)
     }
 
     fn token_issued(&self, e: events::TokenIssued) -> Writes {
