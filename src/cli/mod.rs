@@ -28,6 +28,7 @@ pub mod erase;
 pub mod ingest;
 pub mod init;
 pub mod inspect;
+pub mod key;
 pub mod ledger;
 pub mod mirror;
 pub mod output;
@@ -111,6 +112,8 @@ pub enum Command {
     Uses(uses::UsesArgs),
     /// Check ledger, datasets and releases against each other
     Verify(verify::VerifyArgs),
+    /// Change or list the keys that sign the ledger
+    Key(key::KeyArgs),
     /// Work with the ledger
     Ledger(ledger::LedgerArgs),
     /// Keep a verified copy of a ledger of others
@@ -297,6 +300,7 @@ fn run(cli: Cli) -> Result<(), CliError> {
         Command::Count(args) => count::run(args, globals),
         Command::Uses(args) => uses::run(args, globals),
         Command::Verify(args) => verify::run(args, globals),
+        Command::Key(args) => key::run(args, globals),
         Command::Ledger(args) => ledger::run(args, globals),
         Command::Witness(args) => witness::run(args, globals),
         Command::Mirror(args) => mirror::run(args, globals),

@@ -184,6 +184,11 @@ fn files(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Vec<DownloadFile>
         let FileEntry { path, sha256, bytes, .. } = FileEntry::of(&dir, name.to_owned(), None, Vec::new())?;
         out.push(DownloadFile { path, bytes, sha256 });
     }
+    if dir.join("ledger/handovers").exists() {
+        let handovers = FileEntry::of(&dir, "ledger/handovers".to_owned(), None, Vec::new())?;
+        let FileEntry { path, sha256, bytes, .. } = handovers;
+        out.push(DownloadFile { path, bytes, sha256 });
+    }
     // Where people were erased since, the entries that say so.
     for n in 1.. {
         if !dir.join(format!("ledger/rewritten-{n}.json")).exists() {

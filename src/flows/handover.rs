@@ -117,7 +117,8 @@ pub fn all(store: &dyn Store) -> Result<Vec<Handover>, PublishError> {
         notes.extend(signed(&kept));
     }
     notes.sort_by_key(|signed| signed.checkpoint.size);
-    let missing = |what: &str| StoreError::NotIntact(format!("of a change of the log's key {what} is missing"));
+    let missing =
+        |what: &str| StoreError::NotIntact(format!("of a change of the log's key {what} is missing"));
     let one = |change: &crate::state::records::Logged<KeyRotated>| {
         let seq = change.origin.seq;
         let under = notes.iter().find(|signed| signed.checkpoint.size > seq);
@@ -148,3 +149,6 @@ fn signed(kept: &Value) -> Option<SignedCheckpoint> {
     let checkpoint = Checkpoint::parse(&format!("{text}\n"))?;
     Some(SignedCheckpoint { checkpoint, note: note.as_bytes().to_vec() })
 }
+
+#[cfg(test)]
+mod tests;

@@ -16,6 +16,7 @@ use std::path::{Path, PathBuf};
 
 use almoner_ledger::audit::SourceTiles;
 use almoner_ledger::fork::Fork;
+use almoner_ledger::handover;
 use almoner_ledger::policy::Policy;
 use almoner_ledger::proof::{ProveError, check_consistency, prove_consistency, subtree_root};
 use almoner_ledger::source::{Folder, Source, SourceError};
@@ -107,6 +108,17 @@ pub struct Synced {
     pub shown: u64,
 }
 
+/// All keys of the log to which the hand-overs lead that the copy in `root` keeps.
+fn followed(root: &Path, key: &VerifierKey) -> VerifierKey {
+    let kept = fs::read(root.join("handovers")).unwrap_or_default();
+    handover::or_alone(key, &handover::read(&kept).unwrap_or_default())
+}
+
+/// Whether `given` is a key of the log whose copy is in `root`.
+fn is_of(root: &Path, kept: &VerifierKey, given: &VerifierKey) -> bool {
+    followed(root, kept).lines().any(|line| line == given.line())
+}
+
 /// A copy of a log.
 pub struct Mirror {
     root: PathBuf,
@@ -124,7 +136,7 @@ impl Mirror {
         let vkey = root.join("vkey");
         let kept = fs::read_to_string(&vkey).ok().and_then(|line| VerifierKey::parse(&line).ok());
         let key = match (kept, key) {
-            (Some(kept), given) if given.as_ref().is_none_or(|given| given.line() == kept.line()) => kept,
+            (Some(kept), given) if given.as_ref().is_none_or(|given| is_of(root, &kept, given)) => kept,
             (Some(_), _) => return Err(MirrorError::OtherLog(root.to_owned())),
             (None, Some(key)) => {
                 let mut others = fs::read_dir(root).map_err(at(root))?.flatten();
@@ -157,7 +169,7 @@ impl Mirror {
         match fs::read(self.root.join("checkpoint")) {
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(None),
             Err(cause) => Err(MirrorError::File { path: self.root.join("checkpoint"), cause }),
-            Ok(note) => match Checkpoint::open(&note, &self.key) {
+            Ok(note) => match Checkpoint::open(&note, &self.keys()) {
                 Ok(signed) => Ok(Some(signed)),
                 Err(e) => Err(MirrorError::Damaged(e.to_string())),
             },
@@ -170,7 +182,7 @@ impl Mirror {
     /// [`MirrorError`]; the copy stays as it was.
     pub fn sync(&self, source: &dyn Source, policy: Option<&Policy>) -> Result<Synced, MirrorError> {
         let note = source.read("checkpoint")?;
-        let signed = Checkpoint::open(&note, &self.key)?;
+        let signed = self.open_shown(source, &note)?;
         if let Some(policy) = policy {
             let refuse = |e: KeyError| MirrorError::Quorum(e.to_string());
             let standing = policy.standing(&note).map_err(refuse)?;
@@ -197,6 +209,36 @@ impl Mirror {
         }
         self.copy(source, have.map_or(0, |have| have.checkpoint.size), &signed)?;
         Ok(done)
+    }
+
+    /// The keys of the log, as far as the copy knows them.
+    fn keys(&self) -> VerifierKey {
+        followed(&self.root, &self.key)
+    }
+
+    /// The checkpoint that the log shows. Where another key signed it too, or it alone, the log's hand-overs are asked for:
+    /// they are taken if they lead on from the keys that are known, and are kept in the copy.
+    fn open_shown(&self, source: &dyn Source, note: &[u8]) -> Result<SignedCheckpoint, MirrorError> {
+        let known = self.keys();
+        let opened = Checkpoint::open(note, &known);
+        let by_log = format!("\u{2014} {} ", known.name());
+        let signatures =
+            String::from_utf8_lossy(note).lines().filter(|line| line.starts_with(&by_log)).count();
+        if opened.is_ok() && signatures < 2 {
+            return Ok(opened?);
+        }
+        let Ok(bytes) = source.read("handovers") else { return Ok(opened?) };
+        let followed = handover::read(&bytes).and_then(|handovers| handover::follow(&self.key, &handovers));
+        let Ok(keys) = followed else { return Ok(opened?) };
+        let leads_on =
+            keys.lines().len() > known.lines().len() && known.lines().all(|k| keys.lines().any(|l| l == k));
+        if !leads_on {
+            return Ok(opened?);
+        }
+        let signed = Checkpoint::open(note, &keys)?;
+        self.put("handovers", &bytes)?;
+        tracing::info!(key = keys.line(), "the log has changed its key, and the old one handed over to it");
+        Ok(signed)
     }
 
     /// That the shorter of the two histories is the beginning of the longer.
@@ -351,6 +393,10 @@ impl Mirror {
         match path {
             "checkpoint" => Ok(self.checkpoint()?.map(|signed| text(signed.note))),
             "vkey" => Ok(Some(text(format!("{}\n", self.key.line()).into_bytes()))),
+            "handovers" => {
+                let bytes = fs::read(self.root.join("handovers")).unwrap_or_else(|_| b"[]\n".to_vec());
+                Ok(Some(Published { bytes, media_type: "application/json", immutable: false }))
+            }
             _ => {
                 let Some(tile) = TilePath::parse(path) else { return Ok(None) };
                 let size = self.checkpoint()?.map_or(0, |signed| signed.checkpoint.size);

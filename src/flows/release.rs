@@ -454,6 +454,15 @@ fn finish(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Resu
     if package_folder(ctx.releases, &done.body.release).exists() { Ok(()) } else { finished }
 }
 
+/// Writes how the log's keys followed each other, where it has had several.
+pub(super) fn write_handovers(store: &dyn Store, ledger: &Path) -> Result<(), DataError> {
+    if store.verifier()?.lines().len() > 1 {
+        let handovers = super::handover::file(store).map_err(|e| DataError::failed(e.to_string()))?;
+        write_file(&ledger.join("handovers"), &handovers)?;
+    }
+    Ok(())
+}
+
 fn complete(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Result<(), DataError> {
     let store = ctx.access.store;
     let seq = done.origin.seq;
@@ -469,10 +478,7 @@ fn complete(ctx: &DataContext<'_>, done: &records::Release, folder: &Path) -> Re
         &super::cosign::receipt_soon(store, seq).map_err(|e| DataError::failed(e.to_string()))?,
     )?;
     write_file(&ledger.join("vkey"), format!("{}\n", store.vkey()).as_bytes())?;
-    if store.verifier()?.lines().len() > 1 {
-        let handovers = super::handover::file(store).map_err(|e| DataError::failed(e.to_string()))?;
-        write_file(&ledger.join("handovers"), &handovers)?;
-    }
+    write_handovers(store, &ledger)?;
     sync_folders(folder)?;
     index_members(ctx, done, folder)?;
     let target = ctx.releases.join(done.body.release.as_str());

@@ -10,6 +10,7 @@ use almoner_model::{ManualClock, SeededEntropy, SubjectId, Timestamp};
 use serde_json::{Value, json};
 
 use super::memory::MemoryStore;
+use super::signing::SigningKeys;
 use super::sqlite::{Options, SqliteStore};
 use super::{
     Actor, EntryFilter, NewEntry, Precondition, ProjectedEntry, Projector, Rejection, Store, StoreError,

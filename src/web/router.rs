@@ -15,12 +15,15 @@ pub fn routes(config: &mut ServiceConfig<'_>) {
         // Is it there, is it ready, how is it doing
         .service(health::live::health).service(health::ready::ready).service(health::metrics::metrics)
         // The ledger, for anybody
-        .service(ledger::checkpoint::checkpoint).service(ledger::vkey::vkey).service(ledger::tile::tile)
+        .service(ledger::checkpoint::checkpoint).service(ledger::vkey::vkey).service(ledger::handovers::handovers)
+        .service(ledger::tile::tile)
         .service(ledger::entries::entries).service(ledger::entry::entry)
         .service(ledger::proof::proof).service(ledger::receipt::receipt).service(ledger::consistency::consistency)
         .service(ledger::witnesses::witnesses).service(ledger::events::events)
         // and what is under it, for boards
         .service(ledger::payloads::payloads)
+        // and its key
+        .service(ledger::rotate::rotate)
         // Who may come in
         .service(tokens::create::create).service(tokens::list::list).service(tokens::revoke::revoke)
         // Hospitals and their rules

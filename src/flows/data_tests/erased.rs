@@ -11,6 +11,7 @@ use crate::flows::erase::{self, EraseContext, Erasure, Faults, Step, Whom};
 use crate::flows::ingest::IngestError;
 use crate::flows::verify::{Verification, verify};
 use crate::flows::{evidence, invitation};
+use crate::store::signing::SigningKeys;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Payload, StoreError};
 

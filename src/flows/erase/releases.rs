@@ -17,7 +17,7 @@ use crate::flows::access::{AccessError, entry};
 use crate::flows::evidence::opened;
 use crate::flows::participant::touches;
 use crate::flows::question::DataError;
-use crate::flows::release::{manifest_of, members, recover_one, sync_folders};
+use crate::flows::release::{manifest_of, members, recover_one, sync_folders, write_handovers};
 use crate::release::ReleaseError;
 use crate::release::package::write_file;
 use crate::release::rewrite::without;
@@ -113,6 +113,7 @@ fn exchange(ctx: &EraseContext<'_>, id: &ReleaseId, folders: &Folders) -> Result
         let ledger = folders.new.join("package/ledger");
         write_file(&ledger.join(format!("rewritten-{}.json", times.len())), &json)?;
         write_file(&ledger.join(format!("rewritten-{}.tlog-proof", times.len())), &proof)?;
+        write_handovers(access.store, &ledger)?;
         sync_folders(&folders.new)?;
         if folders.release.exists() {
             remove(&folders.old)?;

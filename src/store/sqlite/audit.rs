@@ -20,9 +20,9 @@ use super::schema::{self, tile_id, trouble};
 pub use super::scratch::Difference;
 use super::scratch::{Compared, Scratch};
 use super::seal::Sealer;
-use crate::store::signing::SigningKeys;
 use crate::store::batch::Base as _;
 use crate::store::prepare::subject_topic;
+use crate::store::signing::SigningKeys;
 use crate::store::{Payload, Projector, StoreError};
 
 /// The kind of entries by which payloads go.

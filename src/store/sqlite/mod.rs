@@ -347,16 +347,7 @@ impl SqliteStore {
         db.execute_batch("COMMIT").map_err(schema::trouble)?;
         let published = Arc::new(Published::new(signed, signing, sealer, Recent::default()));
         let readers = Mutex::new(vec![db]);
-        Ok(Self {
-            path,
-            entropy,
-            projector,
-            published,
-            readers,
-            queue: None,
-            writer: None,
-            _keeper: None,
-        })
+        Ok(Self { path, entropy, projector, published, readers, queue: None, writer: None, _keeper: None })
     }
 
     /// The database file.

@@ -17,6 +17,7 @@ mod erased;
 use super::audit::{StoreAudit, audit_file};
 use super::{FaultHook, SqliteStore, Step, schema};
 use crate::store::conformance::{Tally, assert_log_is_whole, entry, log_key, noon, options};
+use crate::store::signing::SigningKeys;
 use crate::store::{EntryFilter, Projector, Store, StoreError, Write};
 
 fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
@@ -24,9 +25,9 @@ fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
 }
 
 fn audit_of(dir: &Path) -> StoreAudit {
-    let vkey = almoner_ledger::VerifierKey::parse(&log_key().vkey()).expect("vkey");
+    let keys = SigningKeys::new(|_| Ok(log_key()));
     let projector: Arc<dyn Projector> = Arc::new(Tally);
-    audit_file(&dir.join("ledger.sqlite"), &vkey, &[3; 32], &projector).expect("opens")
+    audit_file(&dir.join("ledger.sqlite"), &keys, &[3; 32], &projector).expect("opens")
 }
 
 /// Copies the database and its write-ahead log as they lie on disk: what is left when the process is killed now.
@@ -200,7 +201,7 @@ fn another_key_or_origin_does_not_open_it() {
     let dir = tempfile::tempdir().expect("a folder");
     drop(open(dir.path()).expect("opens"));
     let mut other = options(dir.path(), Arc::new(ManualClock::at(noon())));
-    other.key = almoner_ledger::LogKey::new("almoner.example/log", &[1; 32]).expect("a name");
+    other.keys = SigningKeys::new(|_| almoner_ledger::LogKey::new("almoner.example/log", &[1; 32]));
     assert!(matches!(SqliteStore::open(other), Err(StoreError::NotIntact(_))));
 }
 

@@ -97,6 +97,8 @@ permissions! {
     ReadMetrics "read_metrics" [Operator];
     /// See which witnesses cosign the ledger.
     ReadWitnesses "read_witnesses" [Operator, Board];
+    /// Change the key that signs the ledger.
+    ChangeLogKey "change_log_key" [Operator];
     /// Make, list and end tokens.
     ManageTokens "manage_tokens" [Operator];
     /// Register contributors.

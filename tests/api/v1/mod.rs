@@ -5,6 +5,7 @@ mod contributors;
 mod erasures;
 mod ingests;
 mod invitations;
+mod keys;
 mod ledger;
 mod ledger_events;
 mod me;

@@ -7,8 +7,8 @@ use serde_json::Value;
 use super::View;
 use super::records::{
     Contract, Contributor, ContributorChange, Count, Dataset, Download, Invitation, LastErasure, LegalBasis,
-    LegalBasisEnd, LogKeys, PermitRecord, Project, Release, ReleaseRewrites, Request, Shape, SubjectRecord, Token,
-    seq_key, subject_key,
+    LegalBasisEnd, LogKeys, PermitRecord, Project, Release, ReleaseRewrites, Request, Shape, SubjectRecord,
+    Token, seq_key, subject_key,
 };
 
 /// Why a record could not be read. Always our fault.

@@ -5,6 +5,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use super::*;
 use crate::jobs::{Progress, Unit};
 use crate::store::StoreError;
+use crate::store::signing::SigningKeys;
 use crate::store::sqlite::{FaultHook, Options, SqliteStore, Step};
 
 /// Asks the run to stop after a number of calls.
@@ -203,11 +204,10 @@ fn a_version_stays_if_the_ledger_took_it_whatever_it_could_say() {
     for after in [true, false] {
         let torn = Arc::new(Torn { armed: AtomicU64::new(0), after });
         let mut house = House::new();
-        let key = LogKey::new("almoner.test/ingest", &[3; 32]).expect("a key");
         house.store = Arc::new(
             SqliteStore::open(Options {
                 path: house.folder.path().join("ledger.sqlite"),
-                key,
+                keys: SigningKeys::new(|_| LogKey::new("almoner.test/ingest", &[3; 32])),
                 wrapping_key: [4; 32],
                 anchor: None,
                 clock: house.clock.clone(),
