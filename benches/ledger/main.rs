@@ -39,6 +39,11 @@ pub fn log_key() -> LogKey {
     LogKey::new("almoner.example/bench", &[5; 32]).unwrap()
 }
 
+/// The keys of the measured ledgers: one.
+pub fn keys() -> SigningKeys {
+    SigningKeys::new(|_| Ok(log_key()))
+}
+
 /// Wraps the payload keys of the measured ledgers.
 pub const WRAPPING_KEY: [u8; 32] = [6; 32];
 
@@ -46,7 +51,7 @@ pub const WRAPPING_KEY: [u8; 32] = [6; 32];
 pub fn open(dir: &Path) -> Result<SqliteStore, StoreError> {
     SqliteStore::open(Options {
         path: dir.join("ledger.sqlite"),
-        keys: SigningKeys::new(|_| Ok(log_key())),
+        keys: keys(),
         wrapping_key: WRAPPING_KEY,
         anchor: Some(dir.join("last.checkpoint")),
         clock: Arc::new(SystemClock),

@@ -41,9 +41,8 @@ pub fn run() -> bool {
         std::fs::copy(dir.path().join("ledger.sqlite"), copy.path().join("ledger.sqlite")).unwrap();
         let path = copy.path().join("ledger.sqlite");
         flip_row(&path, table, column, row);
-        let key = VerifierKey::parse(&super::log_key().vkey()).unwrap();
         let projector: Arc<dyn Projector> = Arc::new(NoProjections);
-        let result = audit_file(&path, &key, &super::WRAPPING_KEY, &projector).unwrap();
+        let result = audit_file(&path, &super::keys(), &super::WRAPPING_KEY, &projector).unwrap();
         let named = result.findings.iter().find(|f| f.class == *class && f.row == *name);
         println!(
             "{table}.{column} {row}: {}",

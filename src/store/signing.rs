@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use almoner_control::state::records::LogKeys;
 use almoner_ledger::{Checkpoint, KeyError, LogKey, SignedCheckpoint, VerifierKey};
-use almoner_model::Timestamp;
+use almoner_model::{Seq, Timestamp};
 use serde_json::Value;
 
 use super::StoreError;
@@ -63,17 +63,33 @@ pub struct Signing {
     verifier: VerifierKey,
 }
 
+fn read(record: Value) -> Result<LogKeys, StoreError> {
+    serde_json::from_value(record)
+        .map_err(|_| StoreError::NotIntact("the record of the log's keys cannot be read".into()))
+}
+
 impl Signing {
     /// Those that the record of the state (`LogKeys`, where there is one) says are in force at `now`.
     ///
     /// # Errors
     /// [`StoreError::NotIntact`] if the record names other keys than `keys` makes.
     pub fn new(keys: &SigningKeys, record: Option<Value>, now: Timestamp) -> Result<Self, StoreError> {
-        let record: LogKeys = match record {
-            Some(value) => serde_json::from_value(value)
-                .map_err(|_| StoreError::NotIntact("the record of the log's keys cannot be read".into()))?,
-            None => LogKeys::default(),
-        };
+        Self::of(keys, &record.map_or_else(|| Ok(LogKeys::default()), read)?, now)
+    }
+
+    /// Those that sign the checkpoint that first has the entries from `first` on, which changed a key: also every old one
+    /// of which they say that it ends at once.
+    ///
+    /// # Errors
+    /// As [`Self::new`].
+    pub fn changed(keys: &SigningKeys, record: Option<Value>, first: Seq) -> Result<Self, StoreError> {
+        let record: LogKeys = record.map_or_else(|| Ok(LogKeys::default()), read)?;
+        let new = record.rotations.iter().filter(|change| change.origin.seq >= first);
+        let then = new.map(|change| change.origin.time).min().unwrap_or(Timestamp::from_millis(0));
+        Self::of(keys, &record, then)
+    }
+
+    fn of(keys: &SigningKeys, record: &LogKeys, now: Timestamp) -> Result<Self, StoreError> {
         let mut verifier = keys.public(0)?;
         for change in &record.rotations {
             let new = keys.public(change.body.epoch)?;

@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::Arc;
 
 use almoner::events::Actor;
+use almoner::store::signing::SigningKeys;
 use almoner::store::sqlite::{FaultHook, Options, SqliteStore, Step};
 use almoner::store::{NewEntry, NoProjections, Store as _, StoreError};
 use almoner::system::{SystemClock, SystemEntropy};
@@ -58,10 +59,9 @@ impl FaultHook for Unsynced {
 /// # Errors
 /// As [`SqliteStore::open`].
 pub fn open(dir: &Path, synced: bool) -> Result<SqliteStore, StoreError> {
-    let key = LogKey::new("almoner.example/crash", &[5; 32]);
     SqliteStore::open(Options {
         path: dir.join("ledger.sqlite"),
-        key: key.map_err(|e| StoreError::Invalid(e.to_string()))?,
+        keys: SigningKeys::new(|_| LogKey::new("almoner.example/crash", &[5; 32])),
         wrapping_key: [6; 32],
         anchor: Some(dir.join("last.checkpoint")),
         clock: Arc::new(SystemClock),

@@ -290,7 +290,7 @@ impl Writer {
             return Ok((before, signed));
         }
         let signing = match changed {
-            Some(record) => Signing::new(&self.keys, record.clone(), now)?,
+            Some(record) => Signing::changed(&self.keys, record.clone(), self.tip.edge.size())?,
             None => self.reader().signing(&self.keys, now)?,
         };
         let signed = signing.sign(&batch.tip)?;

@@ -119,9 +119,10 @@ impl LogKeys {
     /// The epochs whose keys sign at `now`, newest first; and until when that is so, if it ends by itself.
     pub fn in_force(&self, now: Timestamp) -> (Vec<u32>, Option<Timestamp>) {
         let newest = self.rotations.last().map_or(0, |r| r.body.epoch);
-        // The key before a change signs until the change says.
-        let older = self.rotations.iter().rev().filter(|r| now <= r.body.until);
-        let ends = older.clone().map(|r| r.body.until).min();
+        // The key before a change signs until the change says, and always the change itself.
+        let until = |r: &Logged<events::KeyRotated>| r.body.until.max(r.origin.time);
+        let older = self.rotations.iter().rev().filter(|r| now <= until(r));
+        let ends = older.clone().map(until).min();
         (std::iter::once(newest).chain(older.map(|r| r.body.epoch - 1)).collect(), ends)
     }
 }

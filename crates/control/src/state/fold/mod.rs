@@ -108,8 +108,8 @@ impl Step<'_> {
         if e.epoch != last.map_or(0, |r| r.epoch) + 1 || last.is_some_and(|r| r.new != e.old) {
             return self.reject("it does not follow the key that signs now");
         }
-        if e.new == e.old || e.until < self.entry.time {
-            return self.reject("it names no other key, or an overlap that is over");
+        if e.new == e.old {
+            return self.reject("it names no other key");
         }
         keys.rotations.push(self.logged(e));
         self.put(LogKeys::KIND, LogKeys::KEY.to_owned(), &keys)
