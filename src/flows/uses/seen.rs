@@ -114,8 +114,54 @@ fn of_research(
             .map(|_| (e.release.to_string(), without(value, &["download"]))),
         Event::DownloadClosed(e) => of_release(ctx, viewer, &e.release)?
             .map(|_| (e.release.to_string(), without(value, &["download"]))),
-        _ => None,
+        Event::ReleaseRewritten(e) => of_release(ctx, viewer, &e.release)?
+            .map(|_| (e.release.to_string(), without(value, &["persons", "tables", "members"]))),
+        _ => of_erasure(viewer, event, value),
     })
+}
+
+/// Erasures, and all of which nobody sees more than that it was. A new kind does not compile before it is said what is seen
+/// of it.
+fn of_erasure(viewer: &Viewer, event: &Event, value: &Value) -> Option<(String, Value)> {
+    match event {
+        // Which entries were erased tells which were one person's.
+        Event::SubjectErased(e) => {
+            let theirs = match &e.contributor {
+                Some(contributor) => viewer.covers(contributor),
+                None => matches!(viewer, Viewer::Everything),
+            };
+            theirs.then(|| (e.erasure.clone(), without(value, &["entries"])))
+        }
+        Event::DatasetRewritten(e) => Some((e.dataset.to_string(), without(value, &["persons", "tables"]))),
+        // Of one person.
+        Event::ConsentRecorded(_)
+        | Event::ConsentWithdrawn(_)
+        | Event::InvitationIssued(_)
+        | Event::InvitationRedeemed(_)
+        | Event::InvitationRevoked(_) => None,
+        // Who manages tokens was shown them before.
+        Event::TokenIssued(_) | Event::TokenRevoked(_) => None,
+        // These were shown before, or not to this viewer.
+        Event::ContributorRegistered(_)
+        | Event::ContributorChanged(_)
+        | Event::ContractPublished(_)
+        | Event::DatasetPublished(_)
+        | Event::KeyRotated(_)
+        | Event::VocabularyLoaded(_)
+        | Event::LegalBasisRecorded(_)
+        | Event::LegalBasisEnded(_)
+        | Event::ProjectCreated(_)
+        | Event::RequestSubmitted(_)
+        | Event::RequestDecided(_)
+        | Event::TermsSigned(_)
+        | Event::PermitDecided(_)
+        | Event::ReleaseRefused(_)
+        | Event::CountAnswered(_)
+        | Event::ReleaseBuilt(_)
+        | Event::DownloadOpened(_)
+        | Event::DownloadClosed(_)
+        | Event::ReleaseRewritten(_) => None,
+    }
 }
 
 fn of_request(

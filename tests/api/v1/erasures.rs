@@ -5,6 +5,7 @@ use almoner::system::SystemEntropy;
 use almoner_model::SourcePatientId;
 use serde_json::{Value, json};
 
+use super::ledger_events;
 use crate::house::House;
 
 fn patient(house: &House, hospital: &str, number: &str) {
@@ -51,6 +52,26 @@ fn a_hospital_erases_its_patient_and_nobody_else_s() {
     let listed = house.get("/v1/erasures", Some(&north)).expect(200);
     assert_eq!(listed.json()["items"], json!([done["result"]]), "whom it concerned is not told");
     assert_eq!(house.get("/v1/erasures", Some(&south)).expect(200).json()["items"], json!([]));
+
+    let seq = done["result"]["seq"].as_u64().expect("its entry");
+    let streamed = |token: &str| ledger_events::backfill(&house, token, seq, 1).remove(0);
+    for token in [&north, &house.token("operator", &[])] {
+        let own = streamed(token);
+        assert_eq!(
+            (&own["type"], &own["data"]["contributor"]),
+            (&json!("subject.erased"), &json!("north")),
+            "{own}"
+        );
+        assert_eq!(
+            own["data"]["entries"],
+            Value::Null,
+            "which entries were one person's is told to nobody: {own}"
+        );
+    }
+    for token in [&south, &house.token("board", &["south"])] {
+        let other = streamed(token);
+        assert_eq!((&other["type"], &other["data"]), (&json!("subject.erased"), &Value::Null), "{other}");
+    }
 
     let redeemed = json!({"code": invited["code"]}).to_string();
     let headers = [("content-type", "application/json")];

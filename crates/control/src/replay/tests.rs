@@ -186,6 +186,20 @@ fn a_decision_is_made_on_the_day_of_its_entry_and_on_all_that_stands_before_it()
 }
 
 #[test]
+fn what_was_judged_just_before_a_day_ended_and_logged_just_after_is_equal() {
+    let last = Timestamp::parse("2030-01-01T23:59:59.999Z").expect("a time");
+    for (after, equal) in [(1, true), (JUDGED_WITHIN_MILLIS, true), (JUDGED_WITHIN_MILLIS + 1, false)] {
+        let mut log = log();
+        log.until(last);
+        log.wait(after);
+        let late = permit(&mut log, "permit", house(), &[]);
+        let report = again(&log);
+        assert_eq!(verdict(&report, late) == Verdict::Equal, equal, "{after} ms");
+        assert_eq!(report.rules[&house()].decisions, 1, "judged for one decision, however often");
+    }
+}
+
+#[test]
 fn what_was_erased_is_told_with_its_entry_and_only_where_the_log_says_so() {
     let mut log = log();
     permit(&mut log, "permit", house(), &[]);
