@@ -244,6 +244,15 @@ pub fn open(store: &dyn Store) -> Result<usize, StoreError> {
     Ok(store.scan_primary(KIND, "", None, PAGE)?.len())
 }
 
+/// Whether an erasure still has files of datasets or releases to write anew.
+///
+/// # Errors
+/// If the store fails, or a note is not intact.
+pub fn writes_files(store: &dyn Store) -> Result<bool, StoreError> {
+    let open = unfinished(store).map_err(|_| StoreError::NotIntact("the note of an erasure".into()))?;
+    Ok(open.iter().any(|one| !one.ids.is_empty()))
+}
+
 /// Refuses what would serve a release that still has somebody who was erased.
 ///
 /// # Errors
