@@ -154,6 +154,13 @@ impl Policy {
     }
 }
 
+impl Standing {
+    /// What is said of several checkpoints that are all needed: what is said of the first without its quorum, else of the first.
+    pub fn of_all(all: Vec<Self>) -> Option<Self> {
+        all.into_iter().reduce(|first, next| if first.reached && !next.reached { next } else { first })
+    }
+}
+
 impl Rule {
     fn holds(&self, cosigned: &dyn Fn(usize) -> bool) -> bool {
         match self {
@@ -405,5 +412,17 @@ mod tests {
         let kelvin =
             [b"witness \xff ", second.as_bytes(), b"\ngroup K any \xff\nquorum \xe2\x84\xaa\n"].concat();
         assert!(Policy::parse(&kelvin).expect_err("another name").problem.contains("not defined"));
+    }
+
+    #[test]
+    fn of_several_checkpoints_the_one_without_its_quorum_is_told() {
+        let standing = |words: &str, reached| Standing { cosignatures: vec![], reached, words: words.into() };
+        let told = |all: &[(&str, bool)]| {
+            Standing::of_all(all.iter().map(|(words, reached)| standing(words, *reached)).collect())
+        };
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&[("a", true), ("b", true)]), Some(standing("a", true)));
+        assert_eq!(told(&[("a", true), ("b", false), ("c", false)]), Some(standing("b", false)));
+        assert_eq!(told(&[("a", false), ("b", true)]), Some(standing("a", false)));
     }
 }

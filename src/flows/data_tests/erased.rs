@@ -18,7 +18,7 @@ use crate::store::{Payload, StoreError};
 
 impl House {
     /// With ledger and registry in files.
-    fn on_disk() -> Self {
+    pub(super) fn on_disk() -> Self {
         let mut house = Self::new();
         house.reopen();
         house
@@ -50,7 +50,11 @@ impl House {
         self.index = ConsentIndex::new();
     }
 
-    fn with_erase<T>(&self, faults: Option<&Faults<'_>>, work: impl FnOnce(&EraseContext<'_>) -> T) -> T {
+    pub(super) fn with_erase<T>(
+        &self,
+        faults: Option<&Faults<'_>>,
+        work: impl FnOnce(&EraseContext<'_>) -> T,
+    ) -> T {
         let known = self.folder.path().join("known.erased");
         self.with(|data| work(&EraseContext { data: *data, registry: &self.registry, known: &known, faults }))
     }
@@ -72,7 +76,7 @@ impl House {
     }
 }
 
-fn whom(hospital: &str, number: &str) -> Whom {
+pub(super) fn whom(hospital: &str, number: &str) -> Whom {
     Whom {
         contributor: hospital.parse().expect("slug"),
         record_number: Sensitive::new(number.to_owned()),
