@@ -108,3 +108,28 @@ fn an_entry_is_handed_over_with_its_receipts_and_none_that_is_not_there() {
     let refused = program.run(&["ledger", "receipt", "1000", arg(&dir)]).expect_err("not there");
     assert!(refused.contains("there is no entry 1000"), "{refused}");
 }
+
+/// The configuration comes back with the folder, and says where the last checkpoint is.
+#[test]
+fn a_restore_looks_for_the_last_checkpoint_where_the_configuration_in_the_backup_says() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let program = Program::on(folder.path().join("data"));
+    program.must(&["init"]);
+    let beside = folder.path().join("data.checkpoint");
+    fs::remove_file(&beside).expect("there");
+    let last = folder.path().join("last");
+    let config = format!("[ledger]\ncheckpoint = {:?}\n", arg(&last));
+    fs::write(program.data.join("config.toml"), config).expect("written");
+    let token = ["token", "create", "--role", "operator"];
+    program.must(&token);
+    let copy = folder.path().join("copy");
+    program.must(&["backup", arg(&copy)]);
+    program.must(&token);
+    fs::remove_dir_all(&program.data).expect("lost");
+    let refused = program.run(&["restore", arg(&copy)]).expect_err("a token is lacking");
+    assert!(refused.contains("the backup lacks 1 entries"), "{refused}");
+    let done = program.must(&["restore", arg(&copy), "--accept-loss"]);
+    assert_eq!(done["lost"]["from"], done["entries"], "{done}");
+    assert!(!beside.exists());
+    program.must(&token);
+}

@@ -522,8 +522,9 @@ pub fn backup(
 ) -> Result<Manifest, restore::RestoreError> {
     let marker = read_marker(folder)?;
     let keys = keys_of(folder, config, &marker)?;
-    let options = store_options(folder, config, &marker, &keys, clock, entropy)?;
-    Ok(flows::backup::backup(folder.root(), options, &keys.key(label::BACKUP), dest, progress)?)
+    let options = || store_options(folder, config, &marker, &keys, clock.clone(), entropy.clone());
+    let ledgers = (options()?, options()?);
+    Ok(flows::backup::backup(folder.root(), ledgers, &keys.key(label::BACKUP), dest, progress)?)
 }
 
 /// What the ledger of a data folder is opened with, also where another process owns the folder and it is only read.

@@ -27,7 +27,7 @@ use crate::keys::label;
 use crate::store::StoreError;
 use crate::store::sqlite::{Lacking, Options, SqliteStore, Standing, standing};
 
-/// Why a backup was not restored. The folder is then as it was.
+/// Why a backup was not restored. The folder is then as it was, but for [`RestoreError::NotIntact`].
 #[derive(Debug, thiserror::Error)]
 pub enum RestoreError {
     /// The backup.
@@ -58,8 +58,11 @@ pub enum RestoreError {
     /// The backup holds another history.
     #[error("the ledger in the backup is not the one that {} is a checkpoint of", .0.display())]
     Another(PathBuf),
-    /// What was restored is not intact.
-    #[error("what was restored is not intact ({0}); its marker is now almoner.json.refused")]
+    /// What was restored is not intact, or cannot be opened.
+    #[error(
+        "what was restored cannot be used ({0}); its marker is now almoner.json.refused, so that no server starts on it. Remove \
+         the folder before another restore"
+    )]
     NotIntact(String),
 }
 
@@ -150,18 +153,30 @@ pub fn restore(
         rollback.map(|rollback| rollback.kept)
     };
     // Completes or sets aside what the copy has beyond its ledger, as after a crash.
-    drop(App::open(folder.clone(), config.clone(), clock.clone(), entropy.clone())?);
-    let found =
-        verify(options(folder.ledger())?, &folder.datasets(), &folder.releases(), &folder.blobs(), true)?;
-    if !found.intact {
+    let opened = App::open(folder.clone(), config.clone(), clock.clone(), entropy.clone()).map(drop);
+    let checked = opened.map_err(|e| e.to_string()).and_then(|()| {
+        let ledger = options(folder.ledger()).map_err(|e| e.to_string())?;
+        intact(folder, ledger)
+    });
+    if let Err(problem) = checked {
         let refused = folder.root().join("almoner.json.refused");
         fs::rename(folder.marker(), &refused).map_err(at(&refused))?;
-        let first = found.ledger.findings.first().map(|f| format!("{} {}: {}", f.class, f.row, f.problem));
-        let file = found.files().find_map(|c| Some(format!("{}: {}", c.name, c.problem.as_ref()?)));
-        return Err(RestoreError::NotIntact(first.or(file).unwrap_or_default()));
+        return Err(RestoreError::NotIntact(problem));
     }
     let (entries, files, bytes) = (manifest.entries, manifest.files.len(), manifest.bytes());
     Ok(Restored { entries, files, bytes, proven_by, lost, kept })
+}
+
+/// What `almoner verify` says of the folder: the first thing that is wrong.
+fn intact(folder: &Folder, ledger: Options) -> Result<(), String> {
+    let (datasets, releases, documents) = (folder.datasets(), folder.releases(), folder.blobs());
+    let found = verify(ledger, &datasets, &releases, &documents, true).map_err(|e| e.to_string())?;
+    if found.intact {
+        return Ok(());
+    }
+    let first = found.ledger.findings.first().map(|f| format!("{} {}: {}", f.class, f.row, f.problem));
+    let file = found.files().find_map(|c| Some(format!("{}: {}", c.name, c.problem.as_ref()?)));
+    Err(first.or(file).unwrap_or_default())
 }
 
 /// Compares the ledger in the backup with all that is known of it: by what it is proven, and what it lacks.

@@ -94,6 +94,10 @@ fn told(done: &Synced) -> String {
     if done.shown < done.entries {
         text += &format!("; the log shows an older view of it, with {} entries", done.shown);
     }
+    if done.forks > 0 {
+        text +=
+            &format!("; THE LOG SIGNED TWO HISTORIES: {} proofs are in `evidence` of the copy", done.forks);
+    }
     text
 }
 
@@ -135,10 +139,18 @@ fn keep(
 fn look(served: &Served, source: &dyn Source, policy: Option<&Policy>) {
     let last = match served.mirror.sync(source, policy) {
         Ok(done) => {
-            if done.new > 0 {
+            if done.shown < done.entries || done.forks > 0 {
+                tracing::warn!("{}", told(&done));
+            } else if done.new > 0 {
                 tracing::info!("{}", told(&done));
             }
-            json!(done)
+            let mut last = json!(done);
+            if done.forks > 0 {
+                // It stays wrong whatever the log shows now.
+                last["problem"] =
+                    json!("the log signed two histories; the proofs are in `evidence` of the copy");
+            }
+            last
         }
         Err(error @ MirrorError::Forked { .. }) => {
             tracing::error!("{error}");

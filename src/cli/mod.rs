@@ -228,8 +228,15 @@ impl Globals {
     /// # Errors
     /// If it is not valid.
     pub fn config(&self) -> Result<Config, CliError> {
-        let beside = self.data.join("config.toml");
-        let file = self.config.clone().or_else(|| beside.exists().then_some(beside));
+        self.config_or(&self.data.join("config.toml"))
+    }
+
+    /// As [`Globals::config`], with another file that counts where none is named.
+    ///
+    /// # Errors
+    /// As [`Globals::config`].
+    pub fn config_or(&self, other: &Path) -> Result<Config, CliError> {
+        let file = self.config.clone().or_else(|| other.exists().then(|| other.to_owned()));
         let mut config = Config::load(file.as_deref())?;
         if let Some(key) = &self.root_key {
             config.root_key = Some(key.clone());

@@ -33,7 +33,10 @@ pub fn run(args: RestoreArgs, globals: &Globals) -> Result<(), CliError> {
     let (output, progress) = (globals.output(), globals.output().progress());
     let tools = (Arc::new(SystemClock) as _, Arc::new(SystemEntropy) as _);
     let how = (args.known.as_slice(), args.accept_loss);
-    let done = restore(&args.source, &globals.folder(), &globals.config()?, how, tools, &*progress)?;
+    // The server that is to go on is configured by the file that comes back with the folder, so its key, its last checkpoint and
+    // its list of the erased are looked for where that says. An altered one is no file of the backup, and nothing is restored.
+    let config = globals.config_or(&args.source.join("data").join("config.toml"))?;
+    let done = restore(&args.source, &globals.folder(), &config, how, tools, &*progress)?;
     drop(progress);
     output.result(&done, tell)
 }

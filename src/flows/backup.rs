@@ -4,7 +4,8 @@
 //! consistent: first the ledger with its state, as of one moment, then the registry, then files. What the ledger names was
 //! durable before its entry was, so it is there when the files are copied; what is newer than the ledger's copy (subject
 //! ids, a dataset version that was published meanwhile) is known by nothing in it, and set aside or completed by the first
-//! start, as after a crash. No key is copied, and no spool.
+//! start, as after a crash. Only an erasure changes files that the ledger names already, so a copy beside which one ran is
+//! none. No key is copied, and no spool.
 //!
 //! ```text
 //! DEST/backup.json   format, time, origin, formats, the ledger's signed checkpoint, every file with length and SHA-256
@@ -26,11 +27,12 @@ use hmac::{Hmac, Mac as _};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
+use super::erase;
 use crate::error::ErrorKind;
 use crate::jobs::{Progress, Unit};
 use crate::keys::Key;
 use crate::store::sqlite::{Options, SqliteStore, snapshot};
-use crate::store::{Store as _, StoreError};
+use crate::store::{EntryFilter, Store as _, StoreError};
 
 /// The only format of a backup there is.
 pub const FORMAT: &str = "almoner-backup/1";
@@ -43,6 +45,9 @@ const FILES: &[&str] = &["almoner.json", "config.toml"];
 
 /// Folders of files.
 const FOLDERS: &[&str] = &["blobs", "datasets", "releases", "vocabulary"];
+
+/// Kind of the entry with which an erasure begins.
+const ERASED: &str = "subject.erased";
 
 /// Passes over folders in which names vanish while they are copied, because a release is finished.
 const PASSES: u32 = 10;
@@ -112,6 +117,12 @@ pub enum BackupError {
     /// The names in a folder kept changing.
     #[error("files kept vanishing while they were copied; try again")]
     Restless,
+    /// An erasure wrote files anew that the copied ledger names as they were.
+    #[error(
+        "somebody is being erased, or was while the copy was made, so its parts do not fit together and it is no backup; make \
+         another when no erasure runs. One that was cut short goes on when the server is started"
+    )]
+    Erasing,
     /// The ledger.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -122,7 +133,7 @@ impl BackupError {
     pub const fn kind(&self) -> ErrorKind {
         match self {
             Self::File { .. } | Self::Damaged(_) => ErrorKind::Fault,
-            Self::Occupied(_) | Self::Restless => ErrorKind::Conflict,
+            Self::Occupied(_) | Self::Restless | Self::Erasing => ErrorKind::Conflict,
             Self::Inside(_) | Self::None(_) => ErrorKind::Invalid,
             Self::Store(e) => e.kind(),
         }
@@ -133,14 +144,14 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> BackupError + '_ {
     move |cause| BackupError::File { path: path.to_owned(), cause }
 }
 
-/// Copies the data folder `root` into the new or empty folder `dest`. `ledger` is what the folder's ledger is opened with;
-/// `key` is the key of the label `backup/v1`.
+/// Copies the data folder `root` into the new or empty folder `dest`. `ledger` is what the folder's ledger is opened with, and
+/// `copied` what its copy is; `key` is the key of the label `backup/v1`.
 ///
 /// # Errors
 /// [`BackupError`]; what was copied so far is then no backup, and may be removed.
 pub fn backup(
     root: &Path,
-    ledger: Options,
+    (ledger, copied): (Options, Options),
     key: &Key,
     dest: &Path,
     progress: &dyn Progress,
@@ -149,6 +160,12 @@ pub fn backup(
     let data = dest.join("data");
     occupy(root, dest)?;
     folder(&data)?;
+    let live =
+        SqliteStore::open_read_only(Options { path: root.join("ledger.sqlite"), anchor: None, ..ledger })?;
+    let before = live.size();
+    if erase::writes_files(&live)? {
+        return Err(BackupError::Erasing);
+    }
     let mut files = Vec::new();
     for name in DATABASES {
         let (from, to) = (root.join(name), data.join(name));
@@ -160,7 +177,7 @@ pub fn backup(
         files.push(digest_of(&to, name)?);
     }
     let copy =
-        SqliteStore::open_read_only(Options { path: data.join("ledger.sqlite"), anchor: None, ..ledger })?;
+        SqliteStore::open_read_only(Options { path: data.join("ledger.sqlite"), anchor: None, ..copied })?;
     let signed = copy.checkpoint();
     drop(copy);
     progress.stage("files", None, Unit::Bytes);
@@ -179,6 +196,10 @@ pub fn backup(
             return Err(BackupError::Restless);
         }
         FOLDERS.iter().try_for_each(|name| tree.copy(name, progress))?;
+    }
+    let begun = EntryFilter { kinds: vec![ERASED.into()], topic: None };
+    if !live.entries(before, 1, &begun)?.is_empty() {
+        return Err(BackupError::Erasing);
     }
     files.append(&mut tree.files);
     files.sort_by(|a, b| a.path.cmp(&b.path));

@@ -192,7 +192,9 @@ pub struct WrittenReceipt {
 /// # Errors
 /// As [`receipt`], and [`PublishError::Write`].
 pub fn write_receipt(store: &dyn Store, seq: Seq, dir: &Path) -> Result<WrittenReceipt, PublishError> {
-    let (leaf, proof, cose) = (leaf(store, seq)?, receipt(store, seq)?, cose_receipt(store, seq)?);
+    // With the witnesses' signatures, where they were collected.
+    let proof = super::cosign::receipt(store, seq)?;
+    let (leaf, cose) = (leaf(store, seq)?, cose_receipt(store, seq)?);
     fs::create_dir_all(dir)?;
     let written = WrittenReceipt {
         seq,

@@ -12,6 +12,7 @@ use almoner_model::{Digest, ReleaseId, Seq, SubjectId};
 
 use super::access::AccessError;
 use super::checkpoint::inclusion;
+use super::cosign::covering;
 use super::question::{DataContext, DataError};
 use super::release::{manifest_of, members};
 use crate::cohort::SimpleCohort;
@@ -34,8 +35,11 @@ pub fn evidence(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Pack, Data
     let state = ctx.access.state();
     let store = ctx.access.store;
     let done = read::release(&state, release)?.ok_or(AccessError::Unknown("release"))?;
-    // One checkpoint for all proofs: the log may grow meanwhile.
-    let signed = store.checkpoint();
+    let rewrites = read::release_rewrites(&state, release)?.unwrap_or_default().times;
+    let erasure = read::last_erasure(&state, "last")?.map(|last| last.seq);
+    let last = rewrites.last().map(|time| time.origin.seq).max(erasure).max(Some(done.origin.seq));
+    // One checkpoint for all proofs: the log may grow meanwhile. Best one that has its quorum of witnesses.
+    let signed = covering(store, last.unwrap_or_default())?;
     let size = signed.checkpoint.size;
     let as_of = done.body.as_of;
     let members = members(ctx, release)?.members;
@@ -71,7 +75,6 @@ pub fn evidence(ctx: &DataContext<'_>, release: &ReleaseId) -> Result<Pack, Data
         let published = published.ok_or(AccessError::Unknown("dataset version"))?;
         datasets.push(at(published.origin.seq)?);
     }
-    let rewrites = read::release_rewrites(&state, release)?.unwrap_or_default().times;
     Ok(Pack {
         format: FORMAT.into(),
         checkpoint: String::from_utf8(signed.note)

@@ -4,7 +4,8 @@
 //! The copy has the layout of C2SP tlog-tiles, so any client reads it as it reads the log. What arrives goes into
 //! `.incoming` and is hashed on top of the copy's own right edge; only when that gives the signed root is it made durable,
 //! moved into place, and the checkpoint written last. A copy that was cut short goes on where it was. What the log takes
-//! back is never taken back here.
+//! back is never taken back here. A checkpoint that the log signed and whose entries could not be had, or did not fit, is kept
+//! in `.unsettled` until the copy is as long: then it fits, or it is the proof of a fork.
 //!
 //! The log's payloads are not in it: leaves hold commitments. So a mirror proves what was said and in which order, and
 //! cannot tell what a commitment hides, nor bring a lost server back.
@@ -28,6 +29,12 @@ use serde::Serialize;
 use super::checkpoint::Published;
 use super::durable;
 use crate::error::ErrorKind;
+
+/// Where checkpoints wait that the log signed and did not bear out.
+const UNSETTLED: &str = ".unsettled";
+
+/// So many of them are kept. Only the log's key makes one.
+const UNSETTLED_MAX: usize = 1000;
 
 /// Bundles between two looks at which tiles are complete.
 const TILES_EVERY: u64 = 256;
@@ -106,6 +113,8 @@ pub struct Synced {
     pub new: u64,
     /// Entries that the log shows now; fewer than the copy has where it shows an older view of the same history.
     pub shown: u64,
+    /// Proofs in the copy that the log signed two histories.
+    pub forks: usize,
 }
 
 /// All keys of the log to which the hand-overs lead that the copy in `root` keeps.
@@ -187,27 +196,45 @@ impl Mirror {
             let refuse = |e: KeyError| MirrorError::Quorum(e.to_string());
             let standing = policy.standing(&note).map_err(refuse)?;
             if !standing.reached {
+                self.unsettled(&signed)?;
                 return Err(MirrorError::Quorum(standing.to_string()));
             }
         }
+        let taken = self.take(source, &signed, policy.is_some());
+        match &taken {
+            Ok(_) => self.settle(source)?,
+            Err(MirrorError::Source(_) | MirrorError::Broken(_)) => self.unsettled(&signed)?,
+            Err(_) => {}
+        }
+        Ok(Synced { forks: self.forks()?, ..taken? })
+    }
+
+    fn take(
+        &self,
+        source: &dyn Source,
+        signed: &SignedCheckpoint,
+        asks_quorum: bool,
+    ) -> Result<Synced, MirrorError> {
         let new = &signed.checkpoint;
         let have = self.checkpoint()?;
-        let mut done =
-            Synced { origin: new.origin.clone(), entries: new.size, new: new.size, shown: new.size };
+        let origin = new.origin.clone();
+        let mut done = Synced { origin, entries: new.size, new: new.size, shown: new.size, forks: 0 };
         if let Some(have) = &have {
             let size = have.checkpoint.size;
-            self.compare(source, have, &signed)?;
+            self.compare(source, have, signed)?;
             if new.size <= size {
-                if new.size == size && note != have.note {
-                    // Cosignatures came.
-                    self.put("checkpoint", &note)?;
+                // Cosignatures came. Where nobody asks for a quorum, none that were there are given up.
+                let lines = |note: &[u8]| note.iter().filter(|byte| **byte == b'\n').count();
+                let better = asks_quorum || lines(&signed.note) >= lines(&have.note);
+                if new.size == size && signed.note != have.note && better {
+                    self.put("checkpoint", &signed.note)?;
                 }
                 (done.entries, done.new) = (size, 0);
                 return Ok(done);
             }
             done.new = new.size - size;
         }
-        self.copy(source, have.map_or(0, |have| have.checkpoint.size), &signed)?;
+        self.copy(source, have.map_or(0, |have| have.checkpoint.size), signed)?;
         Ok(done)
     }
 
@@ -239,6 +266,57 @@ impl Mirror {
         self.put("handovers", &bytes)?;
         tracing::info!(key = keys.line(), "the log has changed its key, and the old one handed over to it");
         Ok(signed)
+    }
+
+    /// Keeps a checkpoint that the log signed and did not bear out.
+    fn unsettled(&self, signed: &SignedCheckpoint) -> Result<(), MirrorError> {
+        let root = &hex::encode(signed.checkpoint.root)[..16];
+        let name = format!("{UNSETTLED}/{}-{root}", signed.checkpoint.size);
+        let kept = self.names(UNSETTLED)?.len();
+        if kept >= UNSETTLED_MAX || self.root.join(&name).exists() {
+            return Ok(());
+        }
+        self.put(&name, &signed.note)
+    }
+
+    /// Compares those that were kept with the copy, where that is as long by now.
+    fn settle(&self, source: &dyn Source) -> Result<(), MirrorError> {
+        let Some(have) = self.checkpoint()? else { return Ok(()) };
+        for name in self.names(UNSETTLED)? {
+            let path = self.root.join(UNSETTLED).join(name);
+            let note = fs::read(&path).map_err(at(&path))?;
+            let settled = match Checkpoint::open(&note, &self.keys()) {
+                Ok(signed) if signed.checkpoint.size > have.checkpoint.size => continue,
+                Ok(signed) => self.compare(source, &have, &signed),
+                // What a crash cut short.
+                Err(_) => Ok(()),
+            };
+            if matches!(settled, Ok(()) | Err(MirrorError::Forked { .. })) {
+                fs::remove_file(&path).map_err(at(&path))?;
+            }
+            settled?;
+        }
+        Ok(())
+    }
+
+    /// How many proofs are kept that the log signed two histories.
+    fn forks(&self) -> Result<usize, MirrorError> {
+        Ok(self
+            .names("evidence")?
+            .iter()
+            .filter(|name| name.starts_with("fork-") && name.ends_with(".json"))
+            .count())
+    }
+
+    /// The names in a folder of the copy, which need not be there.
+    fn names(&self, folder: &str) -> Result<Vec<String>, MirrorError> {
+        let path = self.root.join(folder);
+        let listed = match fs::read_dir(&path) {
+            Err(e) if e.kind() == io::ErrorKind::NotFound => return Ok(Vec::new()),
+            listed => listed.map_err(at(&path))?,
+        };
+        let name = |entry: io::Result<fs::DirEntry>| Ok(entry?.file_name().to_string_lossy().into_owned());
+        listed.map(name).collect::<io::Result<_>>().map_err(at(&path))
     }
 
     /// That the shorter of the two histories is the beginning of the longer.

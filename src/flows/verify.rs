@@ -152,7 +152,9 @@ fn check_erasures(store: &dyn Store, gone: u64) -> Result<Checked, StoreError> {
     match erase::open(store)? {
         0 => {}
         n => {
-            let text = format!("{n} erasures are not finished: start the server, which goes on with them");
+            let text = format!(
+                "{n} erasures are not finished: a server goes on with them; start it where none runs"
+            );
             checked.problem.get_or_insert(text);
         }
     }

@@ -4,6 +4,7 @@
 //! and the subject stays with the others.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use almoner_model::{ContributorId, SourcePatientId, SubjectId};
 use rusqlite::{Connection, OptionalExtension, params};
@@ -11,8 +12,11 @@ use serde::{Deserialize, Serialize};
 
 use super::joins::Id;
 use super::numbers::Name;
-use super::schema::kind;
+use super::schema::{BUSY, kind};
 use super::{Registry, RegistryError, Token, resolve};
+
+/// How long those who read an older state are waited for, so that what was deleted can be removed.
+const SCRUB_WAIT: Duration = Duration::from_secs(5);
 
 /// A token whose bearer is not taken in again.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
@@ -227,12 +231,16 @@ impl Registry {
     /// Removes from the file whatever was deleted: it is written anew, and the write-ahead log emptied.
     ///
     /// # Errors
-    /// Database errors.
+    /// [`RegistryError::Read`]; database errors.
     pub fn scrub(&self) -> Result<(), RegistryError> {
         let db = self.db();
         db.execute_batch("VACUUM")?;
+        // Others wait for the registry meanwhile.
+        db.busy_timeout(SCRUB_WAIT)?;
+        let busy = db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |row| row.get(0));
+        db.busy_timeout(BUSY)?;
         // In memory there is no write-ahead log, and nothing to empty.
-        Ok(db.query_row("PRAGMA wal_checkpoint(TRUNCATE)", [], |_| Ok(()))?)
+        if busy? { Err(RegistryError::Read) } else { Ok(()) }
     }
 }
 

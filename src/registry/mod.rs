@@ -82,6 +82,11 @@ pub enum RegistryError {
     /// The person was erased and may not come back.
     #[error("this person was erased; their records are not taken in again")]
     Suppressed,
+    /// Somebody reads what is to be removed.
+    #[error(
+        "somebody reads an older state of the registry, as a backup does, so its write-ahead log could not be emptied"
+    )]
+    Read,
 }
 
 impl RegistryError {

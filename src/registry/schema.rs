@@ -3,6 +3,7 @@
 use std::fs::OpenOptions;
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
+use std::time::Duration;
 
 use almoner_model::Digest;
 use rusqlite::{Connection, OptionalExtension};
@@ -14,6 +15,9 @@ const FORMAT: i64 = 4;
 /// Pages of the write-ahead log before they are copied into the file: rows are in random order, so a page that is copied
 /// less often is copied with more in it.
 const WAL_PAGES: i64 = 16_384;
+
+/// How long another process that reads or writes is waited for.
+pub(super) const BUSY: Duration = Duration::from_secs(30);
 
 /// What a source token is of (`source.kind`).
 pub(super) mod kind {
@@ -67,7 +71,7 @@ pub(super) fn open(path: &Path) -> Result<Connection, RegistryError> {
 pub(super) fn prepare(db: &Connection, fingerprint: &Digest) -> Result<(), RegistryError> {
     db.pragma_update(None, "cache_size", -64_000)?;
     db.pragma_update(None, "temp_store", "MEMORY")?;
-    db.busy_timeout(std::time::Duration::from_secs(30))?;
+    db.busy_timeout(BUSY)?;
     db.set_prepared_statement_cache_capacity(32);
     // Another format's tables are neither read nor changed.
     if db.table_exists(None, "meta")? {

@@ -556,3 +556,19 @@ fn a_reference_to_an_id_of_two_spaces_names_nobody() {
     run(&r, &north(), &[of(IdSpace::Second, "9")], 10);
     assert!(is_ambiguous(&r, &north(), "Patient/9"));
 }
+
+#[test]
+fn what_an_older_reader_still_needs_is_not_said_to_be_removed() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let path = dir.path().join("registry.sqlite");
+    let registry = Registry::open(&path, &keys()).expect("opens");
+    registry.suppress(&Token([7; 16])).expect("written");
+    let reader = rusqlite::Connection::open(&path).expect("opens");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM suppressed").expect("reads");
+    registry.suppress(&Token([8; 16])).expect("written");
+    assert!(matches!(registry.scrub(), Err(RegistryError::Read)));
+    reader.execute_batch("COMMIT").expect("ends");
+    registry.scrub().expect("removed");
+    let log = dir.path().join("registry.sqlite-wal");
+    assert_eq!(std::fs::metadata(log).map_or(0, |file| file.len()), 0);
+}

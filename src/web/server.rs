@@ -27,12 +27,16 @@ use super::{extract, openapi, router, trace, ui};
 use crate::app::App;
 use crate::config::ConfigError;
 use crate::error::ErrorKind;
+use crate::flows::access::AccessError;
 use crate::flows::cosign::CosignError;
-use crate::flows::download;
+use crate::flows::{DataError, download, erase};
 use crate::tls::{self, TlsError};
 
 /// How often what has run out is forgotten.
 const HOUSEKEEPING: Duration = Duration::from_secs(600);
+
+/// How long after a look at erasures that a step failed of the next one follows: at first, and after more failures.
+const ERASING: (Duration, Duration) = (Duration::from_secs(2), Duration::from_secs(60));
 
 /// How long to wait, once the server has stopped, for its threads to let go of the data folder, and how often to look.
 const CLOSING: Duration = Duration::from_secs(10);
@@ -229,11 +233,13 @@ async fn run(
     let handle = server.handle();
     let stopper = actix_web::rt::spawn(watch(Arc::clone(&app), handle.clone(), signals));
     let keeper = actix_web::rt::spawn(keep_house(web::Data::from(Arc::clone(&app))));
+    let eraser = actix_web::rt::spawn(keep_erasing(web::Data::from(Arc::clone(&app))));
     // Whoever waits for the handle may have gone; the server serves all the same.
     let _ = told.send(handle);
     let result = server.await;
     stopper.abort();
     keeper.abort();
+    eraser.abort();
     app.jobs.stop();
     let _ = std::fs::remove_file(app.folder.socket());
     result
@@ -304,6 +310,32 @@ async fn keep_house(app: web::Data<App>) {
             tracing::error!("what has run out could not be forgotten: {error}");
         }
         tokio::time::sleep(HOUSEKEEPING).await;
+    }
+}
+
+/// Goes on with erasures of which a step failed, once the disk takes entries.
+async fn keep_erasing(app: web::Data<App>) {
+    let mut wait = ERASING.0;
+    loop {
+        tokio::time::sleep(wait).await;
+        let app = app.clone();
+        let gone_on = web::block(move || {
+            let nothing = app.store.accepting().is_err() || erase::open(&*app.store)? == 0;
+            if nothing { Ok(0) } else { app.with_erase(erase::go_on) }
+        });
+        wait = match gone_on.await {
+            // What runs now ends first, be it an erasure's own job.
+            Ok(Err(DataError::Access(AccessError::Conflict(_)))) => ERASING.0,
+            Ok(Err(error)) => {
+                tracing::error!(%error, "an erasure could not be finished; it is tried again");
+                wait.saturating_mul(2).min(ERASING.1)
+            }
+            Ok(Ok(0)) | Err(_) => ERASING.0,
+            Ok(Ok(finished)) => {
+                tracing::info!(finished, "erasures that had been cut short are finished");
+                ERASING.0
+            }
+        };
     }
 }
 

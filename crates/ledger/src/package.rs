@@ -147,6 +147,9 @@ pub struct PackageReport {
     pub persons_erased: u64,
     /// Size of the log that the proof leads to; none if no key was given.
     pub log_size: Option<u64>,
+    /// The signed checkpoints that the proofs of its entries lead to: a policy is to accept all of them.
+    #[serde(skip)]
+    pub checkpoints: Vec<Vec<u8>>,
     /// What is wrong, each a sentence with the file's name.
     pub findings: Vec<String>,
 }
@@ -299,6 +302,7 @@ fn proven(
     if receipt.index != leaf.seq {
         report.findings.push(format!("{proof} is of another entry"));
     }
+    report.checkpoints.push(receipt.checkpoint.clone());
     if let Some(key) = key {
         let signed = receipt.check(entry.leaf.as_bytes(), key).map_err(|e| format!("{proof}: {e}"))?;
         if signed.checkpoint.origin != manifest.ledger.origin {

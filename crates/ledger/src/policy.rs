@@ -9,7 +9,8 @@
 //! ```
 //!
 //! Witnesses of one organisation are put into one group, and the quorum is a group of groups: then it is organisations
-//! that count, however many witnesses one of them runs. Names are compared as bytes and shown as text.
+//! that count, however many witnesses one of them runs. Groups lie at most 16 deep in one another. Names are compared as bytes
+//! and shown as text.
 
 use std::collections::HashMap;
 use std::fmt;
@@ -19,6 +20,9 @@ use crate::note::{KeyError, VerifierKey};
 
 /// Largest policy that is read, in bytes.
 const BYTES_MAX: usize = 1 << 20;
+
+/// How deep groups may lie in groups: organisations, their kinds, and places beyond any use.
+const DEPTH_MAX: usize = 16;
 
 /// Why a policy was refused.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
@@ -154,6 +158,13 @@ impl Policy {
     }
 }
 
+impl Standing {
+    /// What is said of several checkpoints that are all needed: what is said of the first without its quorum, else of the first.
+    pub fn of_all(all: Vec<Self>) -> Option<Self> {
+        all.into_iter().reduce(|first, next| if first.reached && !next.reached { next } else { first })
+    }
+}
+
 impl Rule {
     fn holds(&self, cosigned: &dyn Fn(usize) -> bool) -> bool {
         match self {
@@ -200,8 +211,9 @@ impl Rule {
 struct Reader {
     logs: Vec<PolicyLog>,
     witnesses: Vec<PolicyWitness>,
-    /// What each name stands for; `None` once it is a member of a group, since it can be of one only.
-    names: HashMap<Vec<u8>, (Rule, bool)>,
+    /// What each name stands for, whether it is a member of a group already, since it can be of one only, and how many groups lie
+    /// in one another there.
+    names: HashMap<Vec<u8>, (Rule, bool, usize)>,
     quorum: Option<Rule>,
 }
 
@@ -241,7 +253,7 @@ impl Reader {
         if self.witnesses.iter().any(|witness| witness.key.bytes() == key.bytes()) {
             return Err("this witness's key stands on an earlier line".to_owned());
         }
-        self.define(name, Rule::Witness(self.witnesses.len()))?;
+        self.define(name, Rule::Witness(self.witnesses.len()), 0)?;
         self.witnesses.push(PolicyWitness { name: shown(name), key, url: url.map(shown) });
         Ok(())
     }
@@ -263,24 +275,29 @@ impl Reader {
                 read
             }
         };
-        let mut rules = Vec::new();
+        let (mut rules, mut depth) = (Vec::new(), 0);
         for member in members {
-            let (rule, taken) = self
+            let (rule, taken, of_member) = self
                 .names
                 .get_mut(*member)
                 .ok_or_else(|| format!("{} is not defined above", shown(member)))?;
             if std::mem::replace(taken, true) {
                 return Err(format!("{} is a member of a group already", shown(member)));
             }
+            // Also since every group that holds it has a copy.
+            depth = depth.max(*of_member + 1);
+            if depth > DEPTH_MAX {
+                return Err(format!("more than {DEPTH_MAX} groups lie in one another"));
+            }
             rules.push(rule.clone());
         }
-        self.define(name, Rule::Group { name: shown(name), need, members: rules })
+        self.define(name, Rule::Group { name: shown(name), need, members: rules }, depth)
     }
 
     fn set_quorum(&mut self, name: &[u8]) -> Result<(), String> {
         let rule = match (name, self.names.get(name)) {
             (b"none", _) => Rule::Always,
-            (_, Some((rule, _))) => rule.clone(),
+            (_, Some((rule, ..))) => rule.clone(),
             (_, None) => return Err(format!("{} is not defined above", shown(name))),
         };
         match self.quorum.replace(rule) {
@@ -289,11 +306,11 @@ impl Reader {
         }
     }
 
-    fn define(&mut self, name: &[u8], rule: Rule) -> Result<(), String> {
+    fn define(&mut self, name: &[u8], rule: Rule, depth: usize) -> Result<(), String> {
         if name == b"none" || self.names.contains_key(name) {
             return Err(format!("the name {} is taken", shown(name)));
         }
-        self.names.insert(name.to_vec(), (rule, false));
+        self.names.insert(name.to_vec(), (rule, false, depth));
         Ok(())
     }
 }
@@ -405,5 +422,34 @@ mod tests {
         let kelvin =
             [b"witness \xff ", second.as_bytes(), b"\ngroup K any \xff\nquorum \xe2\x84\xaa\n"].concat();
         assert!(Policy::parse(&kelvin).expect_err("another name").problem.contains("not defined"));
+    }
+
+    #[test]
+    fn of_several_checkpoints_the_one_without_its_quorum_is_told() {
+        let standing = |words: &str, reached| Standing { cosignatures: vec![], reached, words: words.into() };
+        let told = |all: &[(&str, bool)]| {
+            Standing::of_all(all.iter().map(|(words, reached)| standing(words, *reached)).collect())
+        };
+        assert_eq!(told(&[]), None);
+        assert_eq!(told(&[("a", true), ("b", true)]), Some(standing("a", true)));
+        assert_eq!(told(&[("a", true), ("b", false), ("c", false)]), Some(standing("b", false)));
+        assert_eq!(told(&[("a", false), ("b", true)]), Some(standing("a", false)));
+    }
+
+    #[test]
+    fn groups_do_not_lie_in_one_another_without_end() {
+        let nested = |depth: usize| {
+            let mut text = format!("witness g0 {}\n", witness(1).public().line());
+            for n in 1..=depth {
+                text += &format!("group g{n} 1 g{}\n", n - 1);
+            }
+            Policy::parse((text + &format!("quorum g{depth}\n")).as_bytes())
+                .map(|policy| policy.reached(|_| true))
+        };
+        assert_eq!(nested(DEPTH_MAX), Ok(true));
+        for depth in [DEPTH_MAX + 1, 40_000] {
+            let refused = nested(depth).expect_err("refused");
+            assert_eq!(refused.line, DEPTH_MAX + 2, "{refused}");
+        }
     }
 }

@@ -156,6 +156,53 @@ fn a_receipt_without_its_quorum_says_so_and_is_not_accepted() {
 }
 
 #[test]
+fn an_evidence_pack_is_checked_against_the_readers_own_policy() {
+    use almoner_ledger::cosignature::{WitnessKey, attach};
+    use almoner_ledger::{Checkpoint, LogKey};
+    use serde_json::{Value, json};
+    let folder = tempfile::tempdir().expect("a folder");
+    let write = |name: &str, text: &str| {
+        let path = folder.path().join(name);
+        std::fs::write(&path, text).expect("written");
+        path.to_string_lossy().into_owned()
+    };
+    let key = LogKey::new("almoner.example/log", &[9; 32]).expect("a name");
+    let witness = WitnessKey::new("w.example", &[1; 32]).expect("a name");
+    let one = format!("witness w {}\nquorum w\n", witness.public().line());
+    let policy = write("policy", &format!("log {}\n{one}", key.vkey()));
+    let (without_log, cut) = (write("without-log", &one), write("cut", "quorum none"));
+    let signed = Checkpoint { origin: key.name().into(), size: 1, root: [7; 32] }.sign(&key).expect("signs");
+    let line = witness.cosign(&signed.checkpoint.text(), 7).line;
+    let cosigned = attach(&signed.note, [line.as_str()]).expect("a note");
+    let entry = json!({"entry": {"leaf": "{}", "opening": "00".repeat(32), "payload": {}}, "proof": []});
+    let pack = |note: &[u8]| {
+        let use_ = json!({"purpose": {"terms": [], "diseases": [], "methods": false}, "required": [], "delivered": [],
+            "project": "p", "recipient": "r", "at": "2026-01-01T00:00:00.000Z"});
+        let pack = json!({"format": "almoner-evidence/1", "checkpoint": String::from_utf8_lossy(note), "release": entry,
+            "request": entry, "permit": entry, "datasets": [], "wanted": use_, "members": [], "said": [], "others": []});
+        write("evidence.json", &pack.to_string())
+    };
+    let run = |pack: &str, more: &[&str]| {
+        let done = verify(&[&["evidence", pack, "--json"], more].concat());
+        (serde_json::from_slice::<Value>(&done.stdout).unwrap_or_default(), done)
+    };
+    for (note, reached) in [(&signed.note, false), (&cosigned, true)] {
+        let pack = pack(note);
+        for more in [vec!["--policy", &policy], vec!["--policy", &without_log, "--vkey", &key.vkey()]] {
+            let (said, done) = run(&pack, &more);
+            assert_eq!(said["quorum"]["reached"], json!(reached), "{done:?}");
+            assert_eq!(done.status.code(), Some(1), "the entries of this pack are made up");
+        }
+        assert_eq!(run(&pack, &["--vkey", &key.vkey()]).0["quorum"], Value::Null, "nobody asked");
+        for (more, why) in [(&without_log, "--vkey"), (&cut, "line 1")] {
+            let done = run(&pack, &["--policy", more]).1;
+            let said = String::from_utf8_lossy(&done.stderr);
+            assert!(done.status.code() == Some(1) && said.contains(why), "{said}");
+        }
+    }
+}
+
+#[test]
 fn evidence_of_a_fork_is_checked() {
     use almoner_ledger::fork::Fork;
     use almoner_ledger::{Checkpoint, LogKey};

@@ -184,3 +184,17 @@ fn a_damaged_backup_is_refused_and_leaves_nothing() {
     let again = place.restore_into(&new, "copy", &known, true);
     assert!(matches!(again, Err(RestoreError::Open(OpenError::Elsewhere(_)))), "{again:?}");
 }
+
+#[test]
+fn a_folder_that_cannot_be_opened_after_a_restore_is_no_data_folder() {
+    let place = Place::new();
+    append(&*place.open().store, 0..3);
+    place.back_up("copy").expect("copied");
+    let erased = place.folder().default_checkpoint().with_extension("erased");
+    fs::write(&erased, "not a list of who was erased\n").expect("written");
+    let refused = place.restore("copy", &[], false);
+    assert!(matches!(refused, Err(RestoreError::NotIntact(_))), "{refused:?}");
+    assert!(!place.folder().marker().exists());
+    fs::remove_file(&erased).expect("removed");
+    place.restore("copy", &[], false).expect("restored");
+}

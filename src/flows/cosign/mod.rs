@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use almoner_ledger::policy::Policy;
+use almoner_ledger::receipt::Receipt;
 use almoner_ledger::{Checkpoint, SignedCheckpoint, VerifierKey};
 use almoner_model::{Clock, Seq, Timestamp};
 use serde_json::{Value, json};
@@ -188,6 +189,11 @@ impl Cosigner {
     /// Whether a checkpoint has the quorum of the policy.
     pub fn reached(&self, note: &[u8]) -> bool {
         self.shared.lock().board.policy().standing(note).is_ok_and(|standing| standing.reached)
+    }
+
+    /// Whether the checkpoint in a receipt (`.tlog-proof`) has the quorum of the policy.
+    pub fn reached_in(&self, receipt: &[u8]) -> bool {
+        Receipt::parse(receipt).is_ok_and(|receipt| self.reached(&receipt.checkpoint))
     }
 
     /// How it stands.

@@ -6,18 +6,20 @@ use almoner_ledger::receipt::Receipt;
 use almoner_model::{ContributorId, ReleaseId};
 
 use super::*;
+use crate::flows::backup::{BackupError, backup};
 use crate::flows::checkpoint::receipt;
 use crate::flows::erase::{self, EraseContext, Erasure, Faults, Step, Whom};
 use crate::flows::ingest::IngestError;
 use crate::flows::verify::{Verification, verify};
 use crate::flows::{evidence, invitation};
+use crate::jobs::{Progress, Unit};
 use crate::store::signing::SigningKeys;
 use crate::store::sqlite::{Options, SqliteStore};
 use crate::store::{Payload, StoreError};
 
 impl House {
     /// With ledger and registry in files.
-    fn on_disk() -> Self {
+    pub(super) fn on_disk() -> Self {
         let mut house = Self::new();
         house.reopen();
         house
@@ -49,7 +51,11 @@ impl House {
         self.index = ConsentIndex::new();
     }
 
-    fn with_erase<T>(&self, faults: Option<&Faults<'_>>, work: impl FnOnce(&EraseContext<'_>) -> T) -> T {
+    pub(super) fn with_erase<T>(
+        &self,
+        faults: Option<&Faults<'_>>,
+        work: impl FnOnce(&EraseContext<'_>) -> T,
+    ) -> T {
         let known = self.folder.path().join("known.erased");
         self.with(|data| work(&EraseContext { data: *data, registry: &self.registry, known: &known, faults }))
     }
@@ -71,7 +77,7 @@ impl House {
     }
 }
 
-fn whom(hospital: &str, number: &str) -> Whom {
+pub(super) fn whom(hospital: &str, number: &str) -> Whom {
     Whom {
         contributor: hospital.parse().expect("slug"),
         record_number: Sensitive::new(number.to_owned()),
@@ -325,6 +331,48 @@ fn an_older_copy_of_the_folder_is_erased_again() {
     assert!(before.house.subject("north", PERSON).is_some(), "an older copy has the person");
     before.house.with_erase(None, erase::recover).expect("erased again");
     before.is_gone();
+}
+
+/// Erases somebody when the databases are copied and the files are not.
+struct Meanwhile<'a>(&'a House);
+
+impl Progress for Meanwhile<'_> {
+    fn stage(&self, name: &'static str, _: Option<u64>, _: Unit) {
+        if name == "files" {
+            self.0.erase(&whom("north", "north-21")).expect("erased");
+        }
+    }
+    fn advance(&self, _: u64) {}
+}
+
+/// What it would hold are files of after the erasure beside a ledger of before it.
+#[test]
+fn a_copy_beside_which_somebody_was_erased_is_no_backup() {
+    let before = before();
+    let house = &before.house;
+    fs::write(house.folder.path().join("almoner.json"), "{}").expect("written");
+    fs::create_dir_all(house.folder.path().join("vocabulary")).expect("made");
+    let elsewhere = tempfile::tempdir().expect("a folder");
+    let back_up = |name: &str, progress: &dyn Progress| {
+        let (dest, key) = (elsewhere.path().join(name), house.keys.key(crate::keys::label::BACKUP));
+        let made = backup(house.folder.path(), (house.options(), house.options()), &key, &dest, progress);
+        made.map(|made| (made, dest))
+    };
+    let (made, dest) = back_up("before", &Silent).expect("copied");
+    assert_eq!(made.entries, house.store.size());
+    assert!(dest.join("backup.json").exists());
+    let cut = back_up("meanwhile", &Meanwhile(house)).expect_err("an erasure ran");
+    assert!(matches!(cut, BackupError::Erasing), "{cut}");
+    assert!(!elsewhere.path().join("meanwhile/backup.json").exists());
+    back_up("after", &Silent).expect("copied");
+    // One that was cut short has files to write.
+    let faults = |step: Step, _: bool| match step {
+        Step::Release => Err(DataError::failed("as a crash would")),
+        _ => Ok(()),
+    };
+    let cut = house.with_erase(Some(&faults), |ctx| erase::erase(ctx, &house.act(), &whom("north", PERSON)));
+    assert!(cut.is_err());
+    assert!(matches!(back_up("unfinished", &Silent), Err(BackupError::Erasing)));
 }
 
 fn copied(from: &Path, to: &Path) {

@@ -9,6 +9,7 @@ mod proven;
 mod replayed;
 mod timelines;
 mod together;
+mod witnessed;
 
 use std::collections::BTreeSet;
 use std::fmt::Write as _;

@@ -7,7 +7,7 @@
 //! and key of the entries that it names, and whatever the state had of them, and writes down what remains to be done. From here
 //! on the person has said nothing, so that no count and no release has them, and releases that have them are not downloaded.
 //! A crash before it leaves everything as it was; after it, the rest is done at the next start ([`recover`]), step by step, each
-//! of which can be repeated:
+//! of which can be repeated. Where a step fails and nothing crashes, as on a full disk, a server goes on by itself ([`go_on`]):
 //!
 //! 1. [`Step::Known`]: what is not to come back is written beside the data folder (`known`), so that an older copy of the folder
 //!    does not bring it back ([`again`]);
@@ -130,7 +130,7 @@ pub struct Erasure {
     pub seq: Seq,
     /// Its time.
     pub time: Timestamp,
-    /// Whether everything is destroyed; else it goes on at the next start.
+    /// Whether everything is destroyed; else the server goes on with it.
     pub finished: bool,
 }
 
@@ -157,7 +157,7 @@ struct Unfinished {
 /// # Errors
 /// [`AccessError::Unknown`] for somebody who is not known, [`AccessError::Denied`] for one who was erased before,
 /// [`AccessError::Conflict`] while an export is taken in. If a step fails, the entry may stand in the ledger: the rest is then
-/// done when the same is asked again, or at the next start.
+/// done when the same is asked again, by [`go_on`], or at the next start.
 pub fn erase(ctx: &EraseContext<'_>, act: &Act, whom: &Whom) -> Result<Erasure, DataError> {
     let access = &ctx.data.access;
     let _all = claim(ctx)?;
@@ -242,6 +242,15 @@ fn unfinished(store: &dyn Store) -> Result<Vec<Unfinished>, DataError> {
 /// If the store fails.
 pub fn open(store: &dyn Store) -> Result<usize, StoreError> {
     Ok(store.scan_primary(KIND, "", None, PAGE)?.len())
+}
+
+/// Whether an erasure still has files of datasets or releases to write anew.
+///
+/// # Errors
+/// If the store fails, or a note is not intact.
+pub fn writes_files(store: &dyn Store) -> Result<bool, StoreError> {
+    let open = unfinished(store).map_err(|_| StoreError::NotIntact("the note of an erasure".into()))?;
+    Ok(open.iter().any(|one| !one.ids.is_empty()))
 }
 
 /// Refuses what would serve a release that still has somebody who was erased.
@@ -389,6 +398,19 @@ pub fn again(ctx: &EraseContext<'_>, erased: &[Known]) -> Result<usize, DataErro
         }
     }
     Ok(people)
+}
+
+/// Finishes what is unfinished because a step failed, as on a full disk. Gives how many there were.
+///
+/// # Errors
+/// [`AccessError::Conflict`] while an export is taken in or another erasure runs; if a step fails, which can be repeated.
+pub fn go_on(ctx: &EraseContext<'_>) -> Result<usize, DataError> {
+    let _all = claim(ctx)?;
+    let open = unfinished(ctx.data.access.store)?;
+    let count = open.len();
+    // One that cannot be finished, as for a damaged file, does not keep the others.
+    let failed = open.into_iter().filter_map(|one| finish(ctx, one).err()).reduce(|first, _| first);
+    failed.map_or(Ok(count), Err)
 }
 
 /// Finishes what a crash left unfinished, and erases again whoever an older copy of the data folder brought back. Only at start.

@@ -2,22 +2,25 @@
 //!
 //! Package and list of members are made whole in `releases/.erasing-<id>`. Then `release.rewritten` is appended, which names the
 //! manifest, and the leaf hashes by which the other members still give the root that the release's own entry commits to. Then
-//! that entry is put into the package, and the folders are exchanged. The crash story is that of `datasets`.
+//! that entry is put into the package, and the folders are exchanged. The crash story is that of `datasets`. The entry's proof is
+//! made once more after that, under the quorum of witnesses that has come by then.
 
 use std::fs;
 use std::io;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 
 use almoner_model::{Digest, ReleaseId};
 
 use super::{EraseContext, Step, Unfinished, step};
 use crate::events::{Event, ReleaseRewritten};
-use crate::flows::Act;
 use crate::flows::access::{AccessError, entry};
+use crate::flows::cosign::{receipt, receipt_soon};
 use crate::flows::evidence::opened;
 use crate::flows::participant::touches;
 use crate::flows::question::DataError;
 use crate::flows::release::{manifest_of, members, recover_one, sync_folders, write_handovers};
+use crate::flows::{Act, durable};
 use crate::release::ReleaseError;
 use crate::release::package::write_file;
 use crate::release::rewrite::without;
@@ -36,7 +39,36 @@ pub(super) fn rewrite(ctx: &EraseContext<'_>, unfinished: &Unfinished) -> Result
             one(ctx, unfinished, &release)?;
         }
     }
+    witnessed(ctx, unfinished)
+}
+
+/// Puts proofs under the newest quorum into the packages that this erasure wrote anew. That of the last entry is waited for a
+/// little; under it are the others'.
+fn witnessed(ctx: &EraseContext<'_>, unfinished: &Unfinished) -> Result<(), DataError> {
+    let store = ctx.data.access.store;
+    let all: Vec<records::ReleaseRewrites> =
+        read::all(&ctx.data.access.state(), "release-rewritten").map_err(AccessError::from)?;
+    let mut places = Vec::new();
+    for rewrites in all {
+        for (time, n) in rewrites.times.iter().zip(1..).filter(|(t, _)| t.body.erasure == unfinished.erasure)
+        {
+            places.push((time.origin.seq, name_of(n, "tlog-proof"), time.body.release.clone()));
+        }
+    }
+    places.sort_by_key(|(seq, _, _)| std::cmp::Reverse(*seq));
+    for (at, (seq, name, id)) in places.into_iter().enumerate() {
+        let proof = if at == 0 { receipt_soon(store, seq) } else { receipt(store, seq) };
+        let proof = proof.map_err(|e| DataError::failed(e.to_string()))?;
+        let path = folders(ctx, &id).release.join("package/ledger").join(name);
+        let mode = fs::metadata(&path).map_err(ReleaseError::from)?.permissions().mode();
+        durable::write(&path, &proof, mode).map_err(ReleaseError::from)?;
+    }
     Ok(())
+}
+
+/// The name of a file of the `n`th time that a release was written anew.
+fn name_of(n: usize, kind: &str) -> String {
+    format!("rewritten-{n}.{kind}")
 }
 
 /// Folders of one release.
@@ -108,11 +140,11 @@ fn exchange(ctx: &EraseContext<'_>, id: &ReleaseId, folders: &Folders) -> Result
         let seq = times.last().ok_or_else(|| DataError::failed("a release was not written anew"))?.origin.seq;
         let entry = access.store.entry(seq)?.ok_or_else(|| DataError::failed("an entry is missing"))?;
         let json = serde_json::to_vec_pretty(&opened(&entry)?).map_err(|_| ReleaseError::Tables)?;
-        let proof = crate::flows::checkpoint::receipt(access.store, seq);
+        let proof = receipt(access.store, seq);
         let proof = proof.map_err(|e| DataError::failed(e.to_string()))?;
         let ledger = folders.new.join("package/ledger");
-        write_file(&ledger.join(format!("rewritten-{}.json", times.len())), &json)?;
-        write_file(&ledger.join(format!("rewritten-{}.tlog-proof", times.len())), &proof)?;
+        write_file(&ledger.join(name_of(times.len(), "json")), &json)?;
+        write_file(&ledger.join(name_of(times.len(), "tlog-proof")), &proof)?;
         write_handovers(access.store, &ledger)?;
         sync_folders(&folders.new)?;
         if folders.release.exists() {

@@ -166,6 +166,11 @@ fn what_does_not_give_the_signed_root_is_not_taken() {
     let policy = format!("witness w {}\nquorum w\n", witness.public().line());
     let policy = Policy::parse(policy.as_bytes()).expect("a policy");
     assert!(matches!(mirror.sync(&real, Some(&policy)), Err(MirrorError::Quorum(_))));
+    // What has no quorum is signed all the same.
+    let forked = log(1);
+    forked.grow(260, "real").grow(650, "another");
+    assert!(matches!(mirror.sync(&forked, Some(&policy)), Err(MirrorError::Quorum(_))));
+    assert!(matches!(mirror.sync(&real, None), Err(MirrorError::Forked { .. })));
 }
 
 #[test]
@@ -201,4 +206,68 @@ fn a_log_that_forked_is_proven_at_every_pair_of_sizes() {
         assert_eq!((first.size, second.size), (have.min(shown), have.max(shown)));
         intact(&folder, &copied, have);
     }
+}
+
+/// Shows the checkpoint of one log and the files of another, or none.
+struct Mixed<'a>(&'a Log, Option<&'a Log>);
+
+impl Source for Mixed<'_> {
+    fn read(&self, path: &str) -> Result<Vec<u8>, SourceError> {
+        match (path, self.1) {
+            ("checkpoint", _) => self.0.read(path),
+            (_, Some(other)) => other.read(path),
+            (_, None) => Err(SourceError::Unreadable { path: path.into(), reason: "cut".into() }),
+        }
+    }
+}
+
+#[test]
+fn what_the_log_signed_and_did_not_bear_out_is_proven_later_or_settled() {
+    for files in [false, true] {
+        let (folder, real, forked) = (tempfile::tempdir().expect("a folder"), log(1), log(1));
+        real.grow(300, "real");
+        forked.grow(260, "real").grow(320, "another");
+        let mirror = open(&folder, &real);
+        mirror.sync(&real, None).expect("copied");
+        // A fork whose entries are not shown, and a log that is away for a while.
+        let hidden =
+            mirror.sync(&Mixed(&forked, files.then_some(&real)), None).expect_err("nothing can be copied");
+        assert!(matches!(hidden, MirrorError::Source(_) | MirrorError::Broken(_)), "{hidden}");
+        real.grow(310, "real");
+        mirror.sync(&Mixed(&real, None), None).expect_err("away");
+        assert_eq!(mirror.sync(&real, None).expect("back").forks, 0);
+        assert_eq!(mirror.names(UNSETTLED).expect("listed").len(), 1, "the longer one waits");
+        real.grow(400, "real");
+        let Err(MirrorError::Forked { evidence }) = mirror.sync(&real, None) else { panic!("not noticed") };
+        let fork = Fork::parse(&fs::read(evidence).expect("kept")).expect("evidence");
+        let (first, second) = fork.check(&real.key()).expect("proven to anybody");
+        assert_eq!((first.size, second.size), (320, 400));
+        intact(&folder, &real, 400);
+        assert_eq!(mirror.sync(&real, None).expect("nothing new").forks, 1, "that is not forgotten");
+        assert!(mirror.names(UNSETTLED).expect("listed").is_empty());
+    }
+}
+
+#[test]
+fn cosignatures_that_the_copy_has_are_not_taken_back() {
+    use almoner_ledger::cosignature::{WitnessKey, attach};
+    let (folder, real) = (tempfile::tempdir().expect("a folder"), log(1));
+    real.grow(3, "real");
+    let mirror = open(&folder, &real);
+    mirror.sync(&real, None).expect("copied");
+    let signed = mirror.checkpoint().expect("reads").expect("there");
+    let witness = WitnessKey::new("w.example", &[1; 32]).expect("a name");
+    let line = witness.cosign(&signed.checkpoint.text(), 7).line;
+    let cosigned = attach(&signed.note, [line.as_str()]).expect("a note");
+    struct Noted<'a>(&'a Log, &'a [u8]);
+    impl Source for Noted<'_> {
+        fn read(&self, path: &str) -> Result<Vec<u8>, SourceError> {
+            if path == "checkpoint" { Ok(self.1.to_vec()) } else { self.0.read(path) }
+        }
+    }
+    let note = || mirror.checkpoint().expect("reads").expect("there").note;
+    mirror.sync(&Noted(&real, &cosigned), None).expect("cosignatures came");
+    assert_eq!(note(), cosigned);
+    mirror.sync(&real, None).expect("nothing new");
+    assert_eq!(note(), cosigned, "what came stays");
 }

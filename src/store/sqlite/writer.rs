@@ -108,7 +108,13 @@ impl Writer {
                 // What destroys is a transaction of its own, in its turn.
                 self.answer(std::mem::take(&mut together));
                 match job {
-                    Job::Scrub(to) => to.say(self.scrub()),
+                    Job::Scrub(to) => {
+                        let scrubbed = self.scrub();
+                        if let Err(error) = &scrubbed {
+                            self.failed(error);
+                        }
+                        to.say(scrubbed);
+                    }
                     // It removes from the indexes, so they are brought up to date before.
                     job => {
                         self.index(1);

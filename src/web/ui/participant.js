@@ -194,6 +194,9 @@ at("withdraw").addEventListener("submit", tryTo(async () => {
   const link = at("receipt-file");
   URL.revokeObjectURL(link.href);
   link.href = URL.createObjectURL(new Blob([JSON.stringify(receipt, null, 2)], { type: "application/json" }));
+  at("receipt-unsigned").hidden = receipt.quorum !== "missing";
+  at("receipt-again").href = `/v1/ledger/entries/${receipt.seq}/proof`;
+  at("receipt-again").download = `entry-${receipt.seq}.tlog-proof`;
   at("receipt").showModal();
   await show();
 }));

@@ -89,3 +89,26 @@ fn a_hospital_erases_its_patient_and_nobody_else_s() {
     let body = json!({"contributor": "south", "record_number": "mr-1", "everywhere": true});
     assert_eq!(erase(&house, &operator, &body)["result"]["contributor"], Value::Null);
 }
+
+/// As on a disk that was full for a while: nobody asks again, and nothing is started anew.
+#[test]
+fn an_erasure_that_was_cut_short_is_finished_without_a_restart() {
+    let house = House::open();
+    house.contributor("north");
+    patient(&house, "north", "mr-1");
+    let north = house.token("contributor", &["north"]);
+    std::fs::create_dir(&house.app.erased).expect("in the way of the list beside the data folder");
+    let cut = erase(&house, &north, &json!({"record_number": "mr-1"}));
+    assert_eq!(cut["state"], "failed", "{cut}");
+    let finished =
+        || house.get("/v1/erasures", Some(&north)).expect(200).json()["items"][0]["finished"].clone();
+    assert_eq!(finished(), json!(false));
+    let notes = || house.get("/readyz", None).expect(200).json()["notes"].to_string();
+    assert!(notes().contains("1 erasures are not finished"), "{}", notes());
+    std::fs::remove_dir(&house.app.erased).expect("removed");
+    while finished() != json!(true) {
+        std::thread::yield_now();
+    }
+    assert_eq!(notes(), "[]");
+    assert!(house.app.erased.is_file());
+}

@@ -103,6 +103,30 @@ fn who_has_signed_what_is_told_to_operators_and_boards() {
     assert_eq!(proof.headers.get("almoner-quorum").expect("said"), "reached");
 }
 
+/// A withdrawal waits for nobody: its first receipt says that the quorum is missing, and one that is fetched later has it.
+#[test]
+fn a_withdrawal_says_whether_its_receipt_has_the_quorum_and_has_it_later() {
+    let (house, place, listen, policy) = witnessed();
+    house.contributor("north");
+    let north = house.token("contributor", &["north"]);
+    let body = json!({"contributor": "north", "record_number": "mr-1", "mode": "no_further_use"});
+    let first = house.post("/v1/withdrawals", &north, &body).expect(201).json();
+    assert_eq!(first["quorum"], "missing", "{first}");
+    let _serving = witness(&place.path().join("w"), &house, listen);
+    let path = format!("/v1/ledger/entries/{}/proof", first["seq"]);
+    let later = until("a receipt with it", || {
+        let proof = house.get(&path, None).expect(200);
+        (proof.headers.get("almoner-quorum").expect("said") == "reached").then_some(proof.text)
+    });
+    let receipt = Receipt::parse(later.as_bytes()).expect("a receipt");
+    receipt.check(first["entry"].as_str().expect("text").as_bytes(), &key_of(&house)).expect("holds");
+    assert!(policy.standing(&receipt.checkpoint).expect("a note").reached);
+    let alone = House::open();
+    alone.contributor("north");
+    let north = alone.token("contributor", &["north"]);
+    assert_eq!(alone.post("/v1/withdrawals", &north, &body).expect(201).json()["quorum"], Value::Null);
+}
+
 #[test]
 fn a_witness_is_asked_over_tls_and_its_certificate_is_checked() {
     let place = tempfile::tempdir().expect("a folder");

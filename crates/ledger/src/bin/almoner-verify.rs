@@ -51,7 +51,7 @@ almoner-verify checks what an Almoner server published, offline and without trus
       How the log's keys followed each other (`handovers` beside the log's checkpoint), where what is checked was signed
       with another of its keys than KEY. Logs, release packages and evidence packs carry their own.
   --policy FILE
-      With ledger, receipt and release: the checkpoint must also have the quorum of witnesses of this policy (C2SP
+      With ledger, receipt, release and evidence: the checkpoint must also have the quorum of witnesses of this policy (C2SP
       tlog-policy). A log line in it stands for --vkey.
   --json   one JSON object on standard output
 Exit codes: 0 intact, 1 something is wrong, 2 wrong usage, 3 a file or address could not be read, so nothing is known.";
@@ -179,6 +179,10 @@ impl Arguments {
     }
 }
 
+/// Said where a policy's quorum is all that is lacking.
+const LACKING: &str =
+    "NOT ACCEPTED: everything agrees with what the log signed, but the quorum has not signed it";
+
 /// What a policy says of a checkpoint.
 fn standing(policy: Option<&Policy>, note: &[u8]) -> Result<Option<Standing>, Stop> {
     let Some(policy) = policy else { return Ok(None) };
@@ -282,13 +286,13 @@ fn ledger(args: &Arguments, place: &str) -> Result<Verdict, Stop> {
         println!("{}", with_quorum(value, standing.as_ref()));
     } else {
         tell_quorum(standing.as_ref());
-        tell(&result, key_given);
+        tell(&result, key_given, accepted(standing.as_ref()));
     }
     let unknown = !result.intact && !result.is_wrong() && accepted(standing.as_ref());
     Ok(if unknown { Verdict::Unknown } else { (result.intact && accepted(standing.as_ref())).into() })
 }
 
-fn tell(result: &Audit, key_given: bool) {
+fn tell(result: &Audit, key_given: bool, accepted: bool) {
     println!("log     {}", result.origin);
     println!("size    {} entries", result.size);
     println!("root    {}", result.root);
@@ -305,6 +309,7 @@ fn tell(result: &Audit, key_given: bool) {
         println!("WRONG   and {} more", result.findings_total - result.findings.len() as u64);
     }
     match (result.intact, key_given) {
+        (true, _) if !accepted => println!("{LACKING}"),
         (true, true) => println!("intact: every entry, link, hash and the signature agree"),
         (true, false) => {
             println!("intact, but the key came with the log: compare it with one you have by another way")
@@ -423,9 +428,11 @@ fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
         Some(key) => key,
         None => verifier_key(&dir.join("ledger/vkey").to_string_lossy())?,
     };
-    let standing = standing(policy.as_ref(), &note)?;
     let report = verify_package(dir, Some(&key));
-    let verdict = report.intact && accepted(standing.as_ref());
+    // Those of its own entry, and of each by which somebody was erased.
+    let notes = report.checkpoints.iter().map(|note| standing(policy.as_ref(), note));
+    let standing = Standing::of_all(notes.collect::<Result<Vec<_>, _>>()?.into_iter().flatten().collect());
+    let verdict = report.intact && (policy.is_none() || standing.as_ref().is_some_and(|s| s.reached));
     if args.json {
         let value = serde_json::to_value(&report).map_err(|e| e.to_string())?;
         println!("{}", with_quorum(value, standing.as_ref()));
@@ -444,6 +451,7 @@ fn release(args: &Arguments, dir: &str) -> Result<Verdict, Stop> {
     }
     findings(&report.findings);
     match (report.intact, key_given) {
+        (true, _) if !accepted(standing.as_ref()) => println!("{LACKING}"),
         (true, true) => println!("intact: files, manifest, entry and the log's signature agree"),
         (true, false) => {
             println!(
@@ -465,10 +473,18 @@ fn findings(findings: &[String]) {
 }
 
 fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
-    let given = args.vkey.as_ref().ok_or("an evidence pack is checked with --vkey")?;
-    let key = args.given_key(given)?;
+    let policy = args.policy()?;
+    let given = args.key(None, &[])?;
+    if given.is_none() && policy.is_none() {
+        return Err("an evidence pack is checked with --vkey, or --policy with a log in it".into());
+    }
     let pack: Pack =
         serde_json::from_slice(&read(pack)?).map_err(|_| format!("{pack} is not an evidence pack"))?;
+    let signer = || args.key(policy.as_ref(), pack.checkpoint.as_bytes());
+    let key = given.map_or_else(signer, |key| Ok(Some(key)))?;
+    let key = key.ok_or("the policy names no log; give the log's key with --vkey")?;
+    // All proofs of a pack lead to this one.
+    let standing = standing(policy.as_ref(), pack.checkpoint.as_bytes())?;
     let report = match &args.ledger {
         None => verify_evidence(&pack, &key, None),
         Some(place) => {
@@ -486,10 +502,13 @@ fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
             verify_evidence(&pack, &key, Some(&mut leaves(&*source, log.size)))
         }
     };
+    let verdict = report.intact && accepted(standing.as_ref());
     if args.json {
-        println!("{}", serde_json::to_string(&report).map_err(|e| e.to_string())?);
-        return Ok(report.intact.into());
+        let value = serde_json::to_value(&report).map_err(|e| e.to_string())?;
+        println!("{}", with_quorum(value, standing.as_ref()));
+        return Ok(verdict.into());
     }
+    tell_quorum(standing.as_ref());
     println!("persons {}\nentries {}\nas of   {}", report.persons, report.entries, report.as_of);
     if report.persons_erased > 0 || report.entries_erased > 0 {
         println!(
@@ -499,6 +518,7 @@ fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
     }
     findings(&report.findings);
     match (report.intact, report.complete) {
+        (true, _) if !accepted(standing.as_ref()) => println!("{LACKING}"),
         (true, true) => {
             println!("intact: everyone had permitted it, and nothing that they said was left out")
         }
@@ -507,7 +527,7 @@ fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
         }
         (false, _) => println!("NOT INTACT"),
     }
-    Ok(report.intact.into())
+    Ok(verdict.into())
 }
 
 /// Starts the program that decides again, which lies beside this one: it holds the rules and takes longer to build.

@@ -152,6 +152,46 @@ fn an_erasure_is_all_or_nothing_at_any_fault() {
     }
 }
 
+/// A disk that fails to make what is written anew durable.
+struct BadScrub;
+
+impl FaultHook for BadScrub {
+    fn before(&self, _: Step) -> Result<(), StoreError> {
+        Ok(())
+    }
+    fn after(&self, step: Step) -> Result<(), StoreError> {
+        if step == Step::Scrub { Err(StoreError::NotDurable("fsync failed".into())) } else { Ok(()) }
+    }
+}
+
+#[test]
+fn after_a_failed_sync_of_what_was_written_anew_nothing_more_is_accepted() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(given(dir.path(), Some(Arc::new(BadScrub)))).expect("opens");
+    two(&store);
+    store.erase(erasure(), destroy(), &[]).expect("erased");
+    assert!(matches!(store.scrub(), Err(StoreError::NotDurable(_))));
+    let late = store.append(vec![said(60, 7, "late")], &[]);
+    assert!(matches!(late, Err(StoreError::NotDurable(_))), "{late:?}");
+    assert!(matches!(store.accepting(), Err(StoreError::NotDurable(_))));
+}
+
+#[test]
+fn a_scrub_that_a_reader_of_an_older_state_hinders_fails_and_is_repeated() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let store = SqliteStore::open(given(dir.path(), None)).expect("opens");
+    two(&store);
+    let reader = Connection::open(dir.path().join("ledger.sqlite")).expect("opens");
+    reader.execute_batch("BEGIN; SELECT count(*) FROM entry").expect("reads");
+    store.erase(erasure(), destroy(), &[]).expect("erased");
+    assert!(matches!(store.scrub(), Err(StoreError::Unavailable(_))));
+    assert_eq!(store.accepting(), Ok(()), "the disk is well");
+    store.append(vec![said(61, 7, "goes on")], &[]).expect("the others go on");
+    reader.execute_batch("COMMIT").expect("ends");
+    store.scrub().expect("scrubbed");
+    audited(&store, 2);
+}
+
 #[test]
 fn a_payload_that_went_without_an_erasure_is_found() {
     let dir = tempfile::tempdir().expect("a folder");

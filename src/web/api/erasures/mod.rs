@@ -23,7 +23,7 @@ pub struct Erasure {
     /// When.
     #[schema(value_type = Instant)]
     pub time: String,
-    /// Whether everything is destroyed; else it goes on when the server starts again.
+    /// Whether everything is destroyed; else the server goes on with it, as soon as the disk takes it.
     pub finished: bool,
 }
 

@@ -5,6 +5,7 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use crate::app::App;
+use crate::flows::erase;
 use crate::store::StoreError;
 use crate::web::answer::blocking;
 use crate::web::error::Problem;
@@ -17,8 +18,8 @@ pub struct Readiness {
     pub status: &'static str,
     /// Entries of the ledger.
     pub ledger_size: u64,
-    /// What is wrong though the server does its work: witnesses that do not cosign, a quorum that is missing. The names are
-    /// those of the policy.
+    /// What is to be looked at though the server does its work: witnesses that do not cosign, a quorum that is missing, by the
+    /// names of the policy; erasures that are not finished.
     pub notes: Vec<String>,
 }
 
@@ -29,12 +30,14 @@ pub async fn ready(app: web::Data<App>) -> Result<web::Json<Readiness>, Problem>
     if app.jobs.stopping() {
         return Err(Problem::fault("stopping").with_status(503));
     }
-    let size = blocking(&app, |app| {
+    let looked = blocking(&app, |app| {
         app.store.accepting()?;
-        app.store.get_primary("readiness", "none")?;
-        Ok::<_, StoreError>(app.store.size())
+        Ok::<_, StoreError>((app.store.size(), erase::open(&*app.store)?))
     });
-    let ledger_size = size.await.map_err(|problem| problem.with_status(503))?;
-    let notes = app.cosigner().map(|cosigner| cosigner.status().alarms).unwrap_or_default();
+    let (ledger_size, erasing) = looked.await.map_err(|problem| problem.with_status(503))?;
+    let mut notes = app.cosigner().map(|cosigner| cosigner.status().alarms).unwrap_or_default();
+    if erasing > 0 {
+        notes.push(format!("{erasing} erasures are not finished; the server goes on with them"));
+    }
     Ok(web::Json(Readiness { status: "ready", ledger_size, notes }))
 }

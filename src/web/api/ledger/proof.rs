@@ -2,8 +2,6 @@
 
 use actix_web::{HttpResponse, get, web};
 
-use almoner_ledger::receipt::Receipt;
-
 use crate::app::App;
 use crate::flows::checkpoint::PublishError;
 use crate::flows::cosign::receipt;
@@ -26,9 +24,7 @@ use crate::web::error::Problem;
 pub async fn proof(app: web::Data<App>, seq: web::Path<u64>) -> Result<HttpResponse, Problem> {
     let made = blocking(&app, move |app| {
         let bytes = receipt(&*app.store, *seq)?;
-        let reached = app.cosigner().map(|cosigner| {
-            Receipt::parse(&bytes).is_ok_and(|receipt| cosigner.reached(&receipt.checkpoint))
-        });
+        let reached = app.cosigner().map(|cosigner| cosigner.reached_in(&bytes));
         Ok::<_, PublishError>((bytes, reached))
     });
     let (bytes, reached) = made.await?;

@@ -47,7 +47,8 @@ pub async fn withdraw(
     let act = caller.act(&app);
     let receipt = blocking(&app, move |app| {
         let hospital = who.only(body.contributor.as_ref())?;
-        flow::withdraw(&app.access(), &act, who.subject, Some(hospital), body.mode.into(), None)
+        let done = flow::withdraw(&app.access(), &act, who.subject, Some(hospital), body.mode.into(), None)?;
+        Ok::<_, Problem>(ReceiptView::of(app, done))
     });
-    Ok(Created(receipt.await?.into()))
+    Ok(Created(receipt.await?))
 }

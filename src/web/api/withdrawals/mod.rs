@@ -3,6 +3,7 @@
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
+use crate::app::App;
 use crate::consent::WithdrawalMode;
 use crate::flows::withdraw::Receipt;
 use crate::web::schema::{Instant, Slug};
@@ -54,6 +55,11 @@ pub struct ReceiptView {
     pub proof: String,
     /// The key that it is checked with.
     pub vkey: String,
+    /// Whether the checkpoint in `proof` has its quorum of witnesses: `reached`, or `missing`, since a withdrawal counts at once
+    /// and waits for nobody; then `GET /v1/ledger/entries/{seq}/proof` has it a moment later. Absent where no witness is asked.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schema(value_type = Option<String>)]
+    pub quorum: Option<&'static str>,
 }
 
 /// A hospital on a receipt.
@@ -66,8 +72,10 @@ pub struct HospitalView {
     pub name: String,
 }
 
-impl From<Receipt> for ReceiptView {
-    fn from(r: Receipt) -> Self {
+impl ReceiptView {
+    /// A receipt as it is answered.
+    pub fn of(app: &App, r: Receipt) -> Self {
+        let reached = app.cosigner().map(|cosigner| cosigner.reached_in(r.proof.as_bytes()));
         let hospital = |h: crate::flows::withdraw::Hospital| HospitalView {
             contributor: h.contributor.to_string(),
             name: h.name,
@@ -81,6 +89,7 @@ impl From<Receipt> for ReceiptView {
             entry: r.entry,
             proof: r.proof,
             vkey: r.vkey,
+            quorum: reached.map(|reached| if reached { "reached" } else { "missing" }),
         }
     }
 }

@@ -53,14 +53,9 @@ pub async fn record(
     let act = caller.act(&app);
     let receipt = blocking(&app, move |app| {
         let mode = body.mode.into();
-        withdraw::withdraw_on_paper(
-            &app.access(),
-            &act,
-            &contributor,
-            &body.record_number,
-            mode,
-            body.evidence,
-        )
+        let (access, number) = (app.access(), &body.record_number);
+        let done = withdraw::withdraw_on_paper(&access, &act, &contributor, number, mode, body.evidence)?;
+        Ok::<_, Problem>(ReceiptView::of(app, done))
     });
-    Ok(Created(receipt.await?.into()))
+    Ok(Created(receipt.await?))
 }
