@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 
 use almoner_control::replay::bundle::{FORMAT, Line};
-use almoner_control::replay::{CONTROL, DECISIONS, SAID};
+use almoner_control::replay::{CONTROL, DECISIONS, REWRITTEN, SAID};
 use almoner_ledger::commitment::{Field, canonical_value};
 use almoner_model::{ContributorId, Digest, ReleaseId, RequestId, Seq, SubjectId};
 use serde::Serialize;
@@ -186,6 +186,7 @@ impl<'a> View<'a> {
             Event::PermitDecided(e) => self.request(&e.request),
             Event::ReleaseBuilt(e) => self.request(&e.request),
             Event::DownloadOpened(e) => self.releases.contains_key(&e.release),
+            Event::ReleaseRewritten(e) => self.releases.contains_key(&e.release),
             Event::CountAnswered(e) => self.data(state, e.datasets.keys())?,
             _ => false,
         })
@@ -269,7 +270,11 @@ impl Bundle<'_> {
         for release in opened.cloned().collect::<Vec<_>>() {
             let id = &release.body.release;
             self.done.releases += 1;
-            for member in (self.from.members)(id)?.members {
+            let list = (self.from.members)(id)?;
+            for hash in list.erased {
+                self.line(&Line { release: Some(id.clone()), erased_member: Some(hash), ..Line::default() })?;
+            }
+            for member in list.members {
                 let ids = member.also.iter().chain([&member.subject]);
                 people.extend(ids.filter_map(|id| SubjectId::new(id.parse().ok()?).ok()));
                 self.done.members += 1;
@@ -284,6 +289,7 @@ impl Bundle<'_> {
         kinds.extend(DECISIONS.into_iter().filter(|k| !CONTROL.contains(k)));
         if self.done.releases > 0 {
             kinds.extend(SAID);
+            kinds.push(REWRITTEN);
         }
         self.each(size, &kinds, |bundle, entry| bundle.entry(entry, people))
     }

@@ -60,7 +60,7 @@ impl House {
         self.with(|data| work(&EraseContext { data: *data, registry: &self.registry, known: &known, faults }))
     }
 
-    fn erase(&self, whom: &Whom) -> Result<Erasure, DataError> {
+    pub(super) fn erase(&self, whom: &Whom) -> Result<Erasure, DataError> {
         self.with_erase(None, |ctx| erase::erase(ctx, &self.act(), whom))
     }
 

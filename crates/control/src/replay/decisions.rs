@@ -210,7 +210,7 @@ impl Replay {
         }
         let holders = holders(now, recorded.datasets.iter())?;
         let listing = self.head.releases.get(&recorded.release).ok_or("its members are not in the bundle")?;
-        let persons = listing.members.len() as u64 + listing.erased;
+        let persons = (listing.members.len() + listing.erased.len()) as u64;
         if people::root(listing) != recorded.members_root || persons != recorded.persons {
             return Err("the members are not those that the entry commits to".to_owned());
         }

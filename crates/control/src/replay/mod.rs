@@ -36,7 +36,7 @@ use almoner_ledger::commitment::{canonical, canonical_value, commit};
 use almoner_ledger::evidence::{Leaves, OpenedSubject};
 use almoner_ledger::tree::Edge;
 use almoner_ledger::{Checkpoint, Leaf, leaf};
-use almoner_model::{Digest, Seq, SubjectId, Timestamp};
+use almoner_model::{Digest, ReleaseId, Seq, SubjectId, Timestamp};
 use serde_json::Value;
 
 use self::bundle::{BundleError, Given, Head, Lines};
@@ -67,6 +67,8 @@ pub const CONTROL: [&str; 12] = [
 pub const DECISIONS: [&str; 4] = ["permit.decided", "count.answered", "release.built", "download.opened"];
 /// What people say.
 pub const SAID: [&str; 2] = ["consent.recorded", "consent.withdrawn"];
+/// The kind of entry that names members of a release who were erased.
+pub const REWRITTEN: &str = "release.rewritten";
 /// How long after it was judged a decision may be logged.
 const JUDGED_WITHIN_MILLIS: i64 = 600_000;
 
@@ -91,6 +93,7 @@ pub fn replay<R: BufRead>(
         rules: BTreeMap::new(),
         named: BTreeMap::new(),
         lost: BTreeSet::new(),
+        gone: BTreeMap::new(),
         erasures: BTreeMap::new(),
         report: Report::default(),
     };
@@ -131,6 +134,8 @@ struct Replay {
     named: BTreeMap<Digest, Seq>,
     /// Entries that rules rest on and that were erased.
     lost: BTreeSet<Seq>,
+    /// By release, members who were erased, as the log says.
+    gone: BTreeMap<ReleaseId, BTreeSet<Digest>>,
     /// Entries that are said to be erasures, with the first entry that they are said to have erased.
     erasures: BTreeMap<Seq, Seq>,
     report: Report,
@@ -144,6 +149,10 @@ impl Replay {
         }
         if SAID.contains(&kind) {
             self.said(leaf, given);
+            return;
+        }
+        if kind == REWRITTEN {
+            self.rewritten(leaf, given);
             return;
         }
         if let Some(known) = NOT_RECOMPUTABLE.iter().find(|k| **k == kind) {
@@ -212,6 +221,15 @@ impl Replay {
             Some(Event::ReleaseBuilt(e)) => self.release(leaf, e),
             Some(Event::DownloadOpened(e)) => self.download(leaf, e),
             _ => Outcome::differs("the entry of the log", "the payload in the bundle is not the entry's"),
+        }
+    }
+
+    /// That members of a release were erased.
+    fn rewritten(&mut self, leaf: &Leaf, given: Option<Given>) {
+        let Some(given) = given else { return self.not_open(leaf, false) };
+        let payload = self.opened(leaf, &given);
+        if let Some(Event::ReleaseRewritten(e)) = payload.and_then(|p| Event::read(REWRITTEN, p).ok()) {
+            self.gone.entry(e.release).or_default().extend(e.members);
         }
     }
 
@@ -321,6 +339,14 @@ impl Replay {
             if !contract {
                 let what = format!("the text of document {digest} was changed");
                 self.report.find(self.named.get(&digest).copied(), what);
+            }
+        }
+        for (release, listing) in &self.head.releases {
+            let gone = self.gone.get(release);
+            if !listing.erased.iter().all(|hash| gone.is_some_and(|gone| gone.contains(hash))) {
+                let what =
+                    format!("members of {release} are said to be erased, and no entry of the log says so");
+                self.report.find(None, what);
             }
         }
         for listed in self.head.releases.keys() {

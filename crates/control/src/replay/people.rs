@@ -188,7 +188,7 @@ impl People {
 
     /// Where members' own records were erased: the first consent that was, since whose it was is not known any more.
     fn lost(&self, listing: &Listing, until: Seq) -> Option<Seq> {
-        (listing.erased > 0).then(|| self.erased.first().copied().unwrap_or(until))
+        (!listing.erased.is_empty()).then(|| self.erased.first().copied().unwrap_or(until))
     }
 }
 

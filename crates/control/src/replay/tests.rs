@@ -221,7 +221,19 @@ fn what_was_erased_is_told_with_its_entry_and_only_where_the_log_says_so() {
     let by = say(&mut log, "subject.erased", json!({}));
     log.lines[by as usize].clear();
     log.lines[gone] = json!({"seq": gone, "erased": by}).to_string();
-    assert_eq!(verdict(&again(&log), built), Verdict::Erased { entry: gone as Seq });
+    let report = again(&log);
+    assert_eq!(verdict(&report, built), Verdict::Erased { entry: gone as Seq });
+    assert!(!report.intact, "no entry says that the member was erased");
+    let first = Digest(member(1, &[7]).hash().expect("canonical"));
+    say(
+        &mut log,
+        "release.rewritten",
+        json!({"erasure": "e1", "release": "rel-1", "from": Digest([5; 32]), "to": Digest([6; 32]), "members": [first],
+        "persons": 2, "tables": {}}),
+    );
+    let report = again(&log);
+    assert_eq!(verdict(&report, built), Verdict::Erased { entry: gone as Seq });
+    assert!(report.intact, "{report:?}");
 
     // Something that a permit rests on; what is wrong in any case is still told.
     let mut log = self::log();
