@@ -115,7 +115,7 @@ pub enum BackupError {
     #[error("the backup cannot be used: {0}")]
     Damaged(String),
     /// The names in a folder kept changing.
-    #[error("files kept vanishing while they were copied; try again")]
+    #[error("files kept vanishing while they were copied, or a link leads nowhere; try again")]
     Restless,
     /// An erasure wrote files anew that the copied ledger names as they were.
     #[error(
@@ -287,7 +287,8 @@ impl Tree<'_> {
             let (path, child) = (entry.path(), entry.file_name());
             let Some(child) = child.to_str().filter(|child| *child != ".orphaned") else { continue };
             let child = format!("{name}/{child}");
-            let Some(kind) = self.there(entry.file_type(), &path)? else { continue };
+            // What a link names: parts of the folder may lie on other disks.
+            let Some(kind) = self.there(fs::metadata(&path), &path)? else { continue };
             if kind.is_dir() {
                 self.copy(&child, progress)?;
             } else if kind.is_file() && !self.done.contains(&child) {
