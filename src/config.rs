@@ -52,7 +52,7 @@ pub struct Http {
     /// Largest JSON body, in bytes.
     #[schemars(range(min = 1024))]
     pub body_bytes_max: usize,
-    /// How long a client may take to send the head of a request, in seconds.
+    /// How long a client may take to send the head of a request, and all of one to a witness, in seconds.
     #[schemars(range(min = 1, max = 3600))]
     pub request_timeout_seconds: u64,
     /// How long running requests get to finish when the server is told to stop, in seconds.

@@ -4,7 +4,7 @@
 //! consistent: first the ledger with its state, as of one moment, then the registry, then files. What the ledger names was
 //! durable before its entry was, so it is there when the files are copied; what is newer than the ledger's copy (subject
 //! ids, a dataset version that was published meanwhile) is known by nothing in it, and set aside or completed by the first
-//! start, as after a crash. Only an erasure changes files that the ledger names already, so a copy beside which one ran is
+//! start, as after a crash; a release that it does not know is left out. Only an erasure changes files that the ledger names already, so a copy beside which one ran is
 //! none. No key is copied, and no spool.
 //!
 //! ```text
@@ -48,6 +48,10 @@ const FOLDERS: &[&str] = &["blobs", "datasets", "releases", "vocabulary"];
 
 /// Kind of the entry with which an erasure begins.
 const ERASED: &str = "subject.erased";
+
+/// The folder of releases, and how the name of one that is being built begins.
+const RELEASES: &str = "releases";
+const BUILDING: &str = ".building-";
 
 /// Passes over folders in which names vanish while they are copied, because a release is finished.
 const PASSES: u32 = 10;
@@ -115,7 +119,7 @@ pub enum BackupError {
     #[error("the backup cannot be used: {0}")]
     Damaged(String),
     /// The names in a folder kept changing.
-    #[error("files kept vanishing while they were copied; try again")]
+    #[error("files kept vanishing while they were copied, or a link leads nowhere; try again")]
     Restless,
     /// An erasure wrote files anew that the copied ledger names as they were.
     #[error(
@@ -179,7 +183,6 @@ pub fn backup(
     let copy =
         SqliteStore::open_read_only(Options { path: data.join("ledger.sqlite"), anchor: None, ..copied })?;
     let signed = copy.checkpoint();
-    drop(copy);
     progress.stage("files", None, Unit::Bytes);
     for (place, name) in FILES.iter().enumerate() {
         match copy_file(&root.join(name), &data.join(name), name, progress) {
@@ -187,7 +190,9 @@ pub fn backup(
             copied => files.push(copied?),
         }
     }
-    let mut tree = Tree { root, data: &data, done: BTreeSet::new(), files: Vec::new(), vanished: true };
+    let ledger = &copy;
+    let mut tree =
+        Tree { root, data: &data, ledger, done: BTreeSet::new(), files: Vec::new(), vanished: true };
     for pass in 0.. {
         if !std::mem::take(&mut tree.vanished) {
             break;
@@ -197,6 +202,7 @@ pub fn backup(
         }
         FOLDERS.iter().try_for_each(|name| tree.copy(name, progress))?;
     }
+    tree.built_meanwhile()?;
     let begun = EntryFilter { kinds: vec![ERASED.into()], topic: None };
     if !live.entries(before, 1, &begun)?.is_empty() {
         return Err(BackupError::Erasing);
@@ -270,6 +276,8 @@ fn sync_folder(path: &Path) -> Result<(), BackupError> {
 struct Tree<'a> {
     root: &'a Path,
     data: &'a Path,
+    /// The copied ledger.
+    ledger: &'a SqliteStore,
     done: BTreeSet<String>,
     files: Vec<Copied>,
     /// Whether something that was listed was not there any more.
@@ -286,8 +294,12 @@ impl Tree<'_> {
             let Some(entry) = self.there(entry, &from)? else { continue };
             let (path, child) = (entry.path(), entry.file_name());
             let Some(child) = child.to_str().filter(|child| *child != ".orphaned") else { continue };
+            if name == RELEASES && !self.knows(child)? {
+                continue;
+            }
             let child = format!("{name}/{child}");
-            let Some(kind) = self.there(entry.file_type(), &path)? else { continue };
+            // What a link names: parts of the folder may lie on other disks.
+            let Some(kind) = self.there(fs::metadata(&path), &path)? else { continue };
             if kind.is_dir() {
                 self.copy(&child, progress)?;
             } else if kind.is_file() && !self.done.contains(&child) {
@@ -303,6 +315,28 @@ impl Tree<'_> {
             }
         }
         sync_folder(&self.data.join(name))
+    }
+
+    /// Whether the copied ledger knows the release whose folder, finished or being built, this is. In what it does not know
+    /// nobody would ever be erased.
+    fn knows(&self, folder: &str) -> Result<bool, BackupError> {
+        let id = folder.strip_prefix(BUILDING).unwrap_or(folder);
+        Ok(self.ledger.get("release", id)?.is_some())
+    }
+
+    /// Leaves out what was copied of a release while it was built, where it was finished and copied after that.
+    fn built_meanwhile(&mut self) -> Result<(), BackupError> {
+        let releases = self.data.join(RELEASES);
+        for entry in fs::read_dir(&releases).map_err(at(&releases))? {
+            let path = entry.map_err(at(&releases))?.path();
+            let name = path.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+            if name.strip_prefix(BUILDING).is_some_and(|id| releases.join(id).exists()) {
+                let below = format!("{RELEASES}/{name}/");
+                self.files.retain(|file| !file.path.starts_with(&below));
+                fs::remove_dir_all(&path).map_err(at(&path))?;
+            }
+        }
+        Ok(())
     }
 
     fn there<T>(&mut self, had: io::Result<T>, path: &Path) -> Result<Option<T>, BackupError> {

@@ -10,6 +10,7 @@
 //! | `GET /healthz` | 200, or 503 where a record could not be written |
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix_web::http::StatusCode;
 use actix_web::{HttpResponse, web};
@@ -26,10 +27,11 @@ use crate::flows::witness::{Answer, Witness};
 /// [`ServeError`] if it cannot start.
 pub fn serve(witness: Arc<Witness>, http: &Http, signals: bool) -> Result<SmallServing, ServeError> {
     let witness = web::Data::from(witness);
+    let within = web::Data::new(Within(Duration::from_secs(http.request_timeout_seconds)));
     let routes = move |config: &mut web::ServiceConfig| {
         config
             .app_data(witness.clone())
-            .app_data(web::PayloadConfig::new(REQUEST_BYTES_MAX))
+            .app_data(within.clone())
             .route("/add-checkpoint", web::post().to(add_checkpoint))
             .route("/vkey", web::get().to(vkey))
             .route("/status", web::get().to(status))
@@ -44,7 +46,22 @@ fn response(answer: Answer) -> HttpResponse {
     HttpResponse::build(status).content_type(answer.media_type).body(answer.body)
 }
 
-async fn add_checkpoint(witness: web::Data<Witness>, body: web::Bytes) -> actix_web::Result<HttpResponse> {
+/// How long a request may take to arrive: whoever sends slowly must not keep connections from the logs.
+struct Within(Duration);
+
+async fn add_checkpoint(
+    witness: web::Data<Witness>,
+    within: web::Data<Within>,
+    body: web::Payload,
+) -> actix_web::Result<HttpResponse> {
+    let refused = |status: u16, why: &str| {
+        Ok(response(Answer { status, media_type: TEXT, body: format!("{why}\n") }).map_into_boxed_body())
+    };
+    let body = match tokio::time::timeout(within.0, body.to_bytes_limited(REQUEST_BYTES_MAX)).await {
+        Err(_) => return refused(408, "the request came too slowly"),
+        Ok(Err(_)) => return refused(413, "the request is too long"),
+        Ok(Ok(body)) => body?,
+    };
     // It waits for the disk.
     Ok(response(web::block(move || witness.add_checkpoint(&body)).await?))
 }

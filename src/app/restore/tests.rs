@@ -198,3 +198,19 @@ fn a_folder_that_cannot_be_opened_after_a_restore_is_no_data_folder() {
     fs::remove_file(&erased).expect("removed");
     place.restore("copy", &[], false).expect("restored");
 }
+
+#[test]
+fn what_lies_elsewhere_behind_a_link_is_backed_up_too() {
+    let place = Place::new();
+    append(&*place.open().store, 0..3);
+    let (elsewhere, linked) = (place.path("elsewhere"), place.folder().blobs().join("aa"));
+    fs::create_dir_all(&elsewhere).expect("made");
+    fs::write(elsewhere.join("one"), "a document").expect("written");
+    std::os::unix::fs::symlink(&elsewhere, &linked).expect("linked");
+    place.back_up("copy").expect("copied");
+    place.restore("copy", &[], false).expect("restored");
+    assert_eq!(fs::read(linked.join("one")).expect("there"), b"a document");
+    // Of what is behind a link that leads nowhere nothing can be copied.
+    std::os::unix::fs::symlink(place.path("nowhere"), place.folder().blobs().join("bb")).expect("linked");
+    assert!(matches!(place.back_up("more"), Err(RestoreError::Backup(BackupError::Restless))));
+}

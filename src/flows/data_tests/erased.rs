@@ -6,7 +6,7 @@ use almoner_ledger::receipt::Receipt;
 use almoner_model::{ContributorId, ReleaseId};
 
 use super::*;
-use crate::flows::backup::{BackupError, backup};
+use crate::flows::backup::{BackupError, Manifest, backup};
 use crate::flows::checkpoint::receipt;
 use crate::flows::erase::{self, EraseContext, Erasure, Faults, Step, Whom};
 use crate::flows::ingest::IngestError;
@@ -333,16 +333,52 @@ fn an_older_copy_of_the_folder_is_erased_again() {
     before.is_gone();
 }
 
-/// Erases somebody when the databases are copied and the files are not.
-struct Meanwhile<'a>(&'a House);
+/// Does something when the databases are copied and the files are not.
+struct Meanwhile<F>(F);
 
-impl Progress for Meanwhile<'_> {
+impl<F: Fn() + Send + Sync> Progress for Meanwhile<F> {
     fn stage(&self, name: &'static str, _: Option<u64>, _: Unit) {
         if name == "files" {
-            self.0.erase(&whom("north", "north-21")).expect("erased");
+            (self.0)();
         }
     }
     fn advance(&self, _: u64) {}
+}
+
+impl House {
+    /// Backs up into the folder `name` of `place`.
+    fn back_up(&self, place: &Path, name: &str, progress: &dyn Progress) -> Result<Manifest, BackupError> {
+        let root = self.folder.path();
+        fs::write(root.join("almoner.json"), "{}").expect("written");
+        fs::create_dir_all(root.join("vocabulary")).expect("made");
+        let key = self.keys.key(crate::keys::label::BACKUP);
+        backup(root, (self.options(), self.options()), &key, &place.join(name), progress)
+    }
+}
+
+/// Of a release that the copied ledger does not know nobody would ever be erased.
+#[test]
+fn a_backup_has_no_release_that_its_ledger_does_not_know() {
+    let before = before();
+    let house = &before.house;
+    let place = tempfile::tempdir().expect("a folder");
+    let wanted = house.approved("second", "uni");
+    let builds = Meanwhile(|| {
+        house.with(|ctx| release::release(ctx, &house.act(), &wanted)).expect("built");
+    });
+    let made = house.back_up(place.path(), "copy", &builds).expect("copied");
+    let releases = |made: &Manifest| -> BTreeSet<String> {
+        let below = made.files.iter().filter_map(|file| file.path.strip_prefix("releases/"));
+        below.filter_map(|path| Some(path.split_once('/')?.0.to_owned())).collect()
+    };
+    assert_eq!(releases(&made), [before.release.to_string()].into());
+    // As if this one had been finished while it was copied.
+    let building = house.releases().join(format!(".building-{}", before.release));
+    copied(&house.releases().join(before.release.as_str()), &building);
+    let made = house.back_up(place.path(), "later", &Silent).expect("copied");
+    assert_eq!(releases(&made).len(), 2);
+    assert!(releases(&made).iter().all(|name| !name.starts_with('.')), "{:?}", releases(&made));
+    assert!(!place.path().join(format!("later/data/releases/.building-{}", before.release)).exists());
 }
 
 /// What it would hold are files of after the erasure beside a ledger of before it.
@@ -350,20 +386,17 @@ impl Progress for Meanwhile<'_> {
 fn a_copy_beside_which_somebody_was_erased_is_no_backup() {
     let before = before();
     let house = &before.house;
-    fs::write(house.folder.path().join("almoner.json"), "{}").expect("written");
-    fs::create_dir_all(house.folder.path().join("vocabulary")).expect("made");
-    let elsewhere = tempfile::tempdir().expect("a folder");
-    let back_up = |name: &str, progress: &dyn Progress| {
-        let (dest, key) = (elsewhere.path().join(name), house.keys.key(crate::keys::label::BACKUP));
-        let made = backup(house.folder.path(), (house.options(), house.options()), &key, &dest, progress);
-        made.map(|made| (made, dest))
-    };
-    let (made, dest) = back_up("before", &Silent).expect("copied");
+    let place = tempfile::tempdir().expect("a folder");
+    let back_up = |name: &str, progress: &dyn Progress| house.back_up(place.path(), name, progress);
+    let made = back_up("before", &Silent).expect("copied");
     assert_eq!(made.entries, house.store.size());
-    assert!(dest.join("backup.json").exists());
-    let cut = back_up("meanwhile", &Meanwhile(house)).expect_err("an erasure ran");
+    assert!(place.path().join("before/backup.json").exists());
+    let erases = Meanwhile(|| {
+        house.erase(&whom("north", "north-21")).expect("erased");
+    });
+    let cut = back_up("meanwhile", &erases).expect_err("an erasure ran");
     assert!(matches!(cut, BackupError::Erasing), "{cut}");
-    assert!(!elsewhere.path().join("meanwhile/backup.json").exists());
+    assert!(!place.path().join("meanwhile/backup.json").exists());
     back_up("after", &Silent).expect("copied");
     // One that was cut short has files to write.
     let faults = |step: Step, _: bool| match step {

@@ -85,10 +85,11 @@ impl Anchor {
         write().map_err(|error| self.trouble("written to", &error))
     }
 
-    /// Keeps what is there under another name, which is returned.
+    /// Keeps what is there under another name, which is returned; durable once this is written anew.
     pub fn set_aside(&self, suffix: &str) -> Result<PathBuf, StoreError> {
         let aside = self.suffixed(suffix);
-        fs::copy(&self.path, &aside).map_err(|error| self.trouble("copied from", &error))?;
+        let copy = || fs::copy(&self.path, &aside).and_then(|_| File::open(&aside)?.sync_all());
+        copy().map_err(|error| self.trouble("copied from", &error))?;
         Ok(aside)
     }
 

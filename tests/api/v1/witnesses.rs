@@ -127,6 +127,29 @@ fn a_withdrawal_says_whether_its_receipt_has_the_quorum_and_has_it_later() {
     assert_eq!(alone.post("/v1/withdrawals", &north, &body).expect(201).json()["quorum"], Value::Null);
 }
 
+/// Whoever sends slowly does not keep connections.
+#[test]
+fn a_witness_waits_for_no_request_for_ever() {
+    use std::io::{Read as _, Write as _};
+    let (house, place) = (House::open(), tempfile::tempdir().expect("a folder"));
+    Witness::init(&place.path().join("w"), "w.example", &SystemEntropy).expect("made");
+    let logs = Logs::new([key_of(&house)]);
+    let witness = Witness::open(&place.path().join("w"), logs, Arc::new(SystemClock)).expect("opens");
+    let http = HttpConfig { request_timeout_seconds: 1, ..on("127.0.0.1:0".parse().expect("an address")) };
+    let serving = serve(Arc::new(witness), &http, false).expect("serves");
+    let address = serving.url.strip_prefix("http://").expect("not over TLS");
+    for (length, status) in [(1000, "408"), (100_000, "413")] {
+        let mut connection = std::net::TcpStream::connect(address).expect("connects");
+        connection.set_read_timeout(Some(Duration::from_secs(20))).expect("set");
+        let head = format!("POST /add-checkpoint HTTP/1.1\r\nhost: w\r\ncontent-length: {length}\r\n\r\n");
+        connection.write_all(head.as_bytes()).expect("sent");
+        connection.write_all(&vec![b'o'; length - 1]).expect("sent");
+        let mut answer = vec![0; 12];
+        connection.read_exact(&mut answer).expect("answered");
+        assert_eq!(String::from_utf8_lossy(&answer), format!("HTTP/1.1 {status}"));
+    }
+}
+
 #[test]
 fn a_witness_is_asked_over_tls_and_its_certificate_is_checked() {
     let place = tempfile::tempdir().expect("a folder");
