@@ -20,7 +20,7 @@ use almoner_ledger::fork::Fork;
 use almoner_ledger::package::verify_package;
 use almoner_ledger::policy::{Policy, Standing};
 use almoner_ledger::receipt::Receipt;
-use almoner_ledger::source::{Source, SourceError, at, leaves, verifier_key};
+use almoner_ledger::source::{Source, SourceError, at_trusting, leaves, verifier_key};
 use almoner_ledger::{Checkpoint, VerifierKey};
 
 const USAGE: &str = "\
@@ -49,6 +49,8 @@ almoner-verify checks what an Almoner server published, offline and without trus
   --policy FILE
       With ledger, receipt, release and evidence: the checkpoint must also have the quorum of witnesses of this policy (C2SP
       tlog-policy). A log line in it stands for --vkey.
+  --ca FILE
+      With ledger and evidence: the authority of an https address where it is not one of the usual ones, PEM.
   --json   one JSON object on standard output
 Exit codes: 0 intact, 1 something is wrong, 2 wrong usage, 3 a file or address could not be read, so nothing is known.";
 
@@ -58,6 +60,7 @@ struct Arguments {
     known: Option<String>,
     ledger: Option<String>,
     policy: Option<String>,
+    ca: Option<String>,
     threads: usize,
     json: bool,
 }
@@ -70,6 +73,7 @@ fn arguments() -> Result<Arguments, String> {
         known: None,
         ledger: None,
         policy: None,
+        ca: None,
         threads,
         json: false,
     };
@@ -81,6 +85,7 @@ fn arguments() -> Result<Arguments, String> {
             "--known" => parsed.known = Some(value()?),
             "--ledger" => parsed.ledger = Some(value()?),
             "--policy" => parsed.policy = Some(value()?),
+            "--ca" => parsed.ca = Some(value()?),
             "--threads" => {
                 parsed.threads = value()?.parse().map_err(|_| "--threads needs a number".to_owned())?
             }
@@ -136,6 +141,12 @@ impl Arguments {
     fn policy(&self) -> Result<Option<Policy>, Stop> {
         let Some(file) = &self.policy else { return Ok(None) };
         Ok(Some(Policy::parse(&read(file)?).map_err(|e| format!("{file}: {e}"))?))
+    }
+
+    /// The log at an address or in a folder.
+    fn log(&self, place: &str) -> Result<Box<dyn Source>, Stop> {
+        let authorities = self.ca.as_deref().map(read).transpose()?;
+        Ok(at_trusting(place, authorities.as_deref())?)
     }
 
     /// The log's key: the one given, or that of the policy's log that signed `note`; `None` if neither is given.
@@ -219,7 +230,7 @@ fn leaf(entry: Vec<u8>) -> Vec<u8> {
 }
 
 fn ledger(args: &Arguments, place: &str) -> Result<Verdict, Stop> {
-    let source = Pinned { log: at(place), checkpoint: OnceLock::new() };
+    let source = Pinned { log: args.log(place)?, checkpoint: OnceLock::new() };
     let policy = args.policy()?;
     let given = match &policy {
         Some(policy) => args.key(Some(policy), &read_log(&source, place, "checkpoint", "")?)?,
@@ -449,7 +460,7 @@ fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
     let report = match &args.ledger {
         None => verify_evidence(&pack, &key, None),
         Some(place) => {
-            let source = at(place);
+            let source = args.log(place)?;
             let note = read_log(&*source, place, "checkpoint", "")?;
             let log = Checkpoint::open(&note, &key).map_err(|e| e.to_string())?.checkpoint;
             let audited = audit(&*source, &key, None, args.threads);
