@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use almoner_ledger::VerifierKey;
 use almoner_ledger::policy::Policy;
-use almoner_ledger::source::{Folder, Http, Source};
+use almoner_ledger::source::{Source, at_trusting};
 use clap::Args;
 use crossbeam_channel::RecvTimeoutError;
 use serde_json::json;
@@ -34,6 +34,9 @@ pub struct MirrorArgs {
     /// Take only what has the quorum of this policy (C2SP tlog-policy)
     #[arg(long, value_name = "FILE")]
     pub policy: Option<PathBuf>,
+    /// The authority of the log's certificate where it is one of your own, PEM; trusted instead of the usual ones
+    #[arg(long, value_name = "FILE")]
+    pub ca: Option<PathBuf>,
     /// Go on looking, and serve the copy at this IP address and port
     #[arg(long, value_name = "ADDR")]
     pub serve: Option<std::net::SocketAddr>,
@@ -74,11 +77,8 @@ pub fn run(args: MirrorArgs, globals: &Globals) -> Result<(), CliError> {
         }
     };
     let mirror = Mirror::open(&args.dir, key)?;
-    let source: Box<dyn Source> = if args.log.starts_with("http://") || args.log.starts_with("https://") {
-        Box::new(Http::new(&args.log))
-    } else {
-        Box::new(Folder(PathBuf::from(&args.log)))
-    };
+    let authorities = args.ca.as_deref().map(read_named).transpose()?;
+    let source = at_trusting(&args.log, authorities.as_deref()).map_err(invalid)?;
     match args.serve {
         None => {
             let done = mirror.sync(&*source, policy.as_ref())?;

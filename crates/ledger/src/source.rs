@@ -6,6 +6,8 @@ use std::io::Read as _;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
+
 use crate::handover;
 use crate::note::VerifierKey;
 use crate::tile::{TilePath, unbundle};
@@ -71,7 +73,27 @@ pub struct Http {
 impl Http {
     /// A log published under `base`, e.g. `https://almoner.example/ledger`.
     pub fn new(base: &str) -> Self {
-        let agent = ureq::Agent::config_builder().timeout_global(Some(Duration::from_secs(60))).build();
+        Self::with(base, TlsConfig::default())
+    }
+
+    /// The same where certificates of these authorities (PEM) are trusted instead of the usual ones, as inside a hospital.
+    ///
+    /// # Errors
+    /// A sentence, if there is no certificate in it.
+    pub fn trusting(base: &str, authorities: &[u8]) -> Result<Self, String> {
+        let of =
+            |item| if let Ok(PemItem::Certificate(certificate)) = item { Some(certificate) } else { None };
+        let certificates: Vec<Certificate<'static>> = parse_pem(authorities).filter_map(of).collect();
+        if certificates.is_empty() {
+            return Err("there is no certificate in the file of authorities to trust".into());
+        }
+        let roots = RootCerts::new_with_certs(&certificates);
+        Ok(Self::with(base, TlsConfig::builder().root_certs(roots).build()))
+    }
+
+    fn with(base: &str, tls: TlsConfig) -> Self {
+        let within = Some(Duration::from_secs(60));
+        let agent = ureq::Agent::config_builder().timeout_global(within).tls_config(tls).build();
         Self { base: base.trim_end_matches('/').to_owned(), agent: agent.into() }
     }
 }
@@ -120,6 +142,19 @@ pub fn at(place: &str) -> Box<dyn Source> {
         Box::new(Http::new(place))
     } else {
         Box::new(Folder(PathBuf::from(place)))
+    }
+}
+
+/// As [`at`], where an address's certificate is one of these authorities (PEM), if they are given.
+///
+/// # Errors
+/// As [`Http::trusting`].
+pub fn at_trusting(place: &str, authorities: Option<&[u8]>) -> Result<Box<dyn Source>, String> {
+    match authorities {
+        Some(authorities) if place.starts_with("https://") => {
+            Ok(Box::new(Http::trusting(place, authorities)?))
+        }
+        _ => Ok(at(place)),
     }
 }
 

@@ -179,6 +179,29 @@ fn a_witness_is_asked_over_tls_and_its_certificate_is_checked() {
 }
 
 #[test]
+fn a_log_behind_an_authority_of_ones_own_is_read_by_who_names_it() {
+    use almoner_ledger::source::{at, at_trusting};
+    let (house, place) = (House::open(), tempfile::tempdir().expect("a folder"));
+    let identity = rcgen::generate_simple_self_signed(["localhost".to_owned()]).expect("made");
+    let (cert, key) = (place.path().join("cert.pem"), place.path().join("key.pem"));
+    std::fs::write(&cert, identity.cert.pem()).expect("written");
+    std::fs::write(&key, identity.signing_key.serialize_pem()).expect("written");
+    let mirror = Mirror::open(&place.path().join("m"), Some(key_of(&house))).expect("opens");
+    let listen = HttpConfig {
+        tls_cert: Some(cert),
+        tls_key: Some(key),
+        ..on("127.0.0.1:0".parse().expect("an address"))
+    };
+    let served = Arc::new(Served { mirror, last: Mutex::new(json!({})) });
+    let here = serve_mirror(served, &listen, false).expect("serves");
+    let url = here.url.replace("127.0.0.1", "localhost");
+    let vkey = at_trusting(&url, Some(identity.cert.pem().as_bytes())).expect("a certificate").read("vkey");
+    assert_eq!(vkey.expect("read"), format!("{}\n", key_of(&house).line()).into_bytes());
+    assert!(at(&url).read("vkey").is_err(), "not a known authority");
+    assert!(at_trusting(&url, Some(b"no certificate")).is_err());
+}
+
+#[test]
 fn without_a_policy_nobody_is_asked_and_a_wrong_one_stops_the_start() {
     let house = House::open();
     let told = house.get("/v1/ledger/witnesses", Some(&house.token("board", &[]))).expect(200).json();

@@ -21,7 +21,7 @@ use almoner_ledger::handover;
 use almoner_ledger::package::verify_package;
 use almoner_ledger::policy::{Policy, Standing};
 use almoner_ledger::receipt::Receipt;
-use almoner_ledger::source::{Source, SourceError, at, keys_of, leaves, verifier_key};
+use almoner_ledger::source::{Source, SourceError, at_trusting, keys_of, leaves, verifier_key};
 use almoner_ledger::{Checkpoint, VerifierKey};
 
 const USAGE: &str = "\
@@ -48,11 +48,13 @@ almoner-verify checks what an Almoner server published, offline and without trus
       Needs the program almoner-verify-replay beside this one; `almoner-verify replay --help` says more.
 
   --handovers FILE
-      How the log's keys followed each other (`handovers` beside the log's checkpoint), where what is checked was signed
-      with another of its keys than KEY. Logs, release packages and evidence packs carry their own.
+      How the log's keys followed each other (`handovers` beside its checkpoint), where another than KEY signed.
+      Logs, release packages and evidence packs carry their own.
   --policy FILE
       With ledger, receipt, release and evidence: the checkpoint must also have the quorum of witnesses of this policy (C2SP
       tlog-policy). A log line in it stands for --vkey.
+  --ca FILE
+      With ledger and evidence: the authority of an https address where it is not one of the usual ones, PEM.
   --json   one JSON object on standard output
 Exit codes: 0 intact, 1 something is wrong, 2 wrong usage, 3 a file or address could not be read, so nothing is known.";
 
@@ -63,6 +65,7 @@ struct Arguments {
     ledger: Option<String>,
     policy: Option<String>,
     handovers: Option<String>,
+    ca: Option<String>,
     threads: usize,
     json: bool,
 }
@@ -76,6 +79,7 @@ fn arguments() -> Result<Arguments, String> {
         ledger: None,
         policy: None,
         handovers: None,
+        ca: None,
         threads,
         json: false,
     };
@@ -88,6 +92,7 @@ fn arguments() -> Result<Arguments, String> {
             "--ledger" => parsed.ledger = Some(value()?),
             "--policy" => parsed.policy = Some(value()?),
             "--handovers" => parsed.handovers = Some(value()?),
+            "--ca" => parsed.ca = Some(value()?),
             "--threads" => {
                 parsed.threads = value()?.parse().map_err(|_| "--threads needs a number".to_owned())?
             }
@@ -145,21 +150,22 @@ impl Arguments {
         Ok(Some(Policy::parse(&read(file)?).map_err(|e| format!("{file}: {e}"))?))
     }
 
+    /// The log at an address or in a folder.
+    fn log(&self, place: &str) -> Result<Box<dyn Source>, Stop> {
+        let authorities = self.ca.as_deref().map(read).transpose()?;
+        Ok(at_trusting(place, authorities.as_deref())?)
+    }
+
     /// The log's key: the one given, or that of the policy's log that signed `note`; `None` if neither is given.
     fn key(&self, policy: Option<&Policy>, note: &[u8]) -> Result<Option<VerifierKey>, Stop> {
         match (&self.vkey, policy) {
-            (Some(given), _) => self.given_key(given).map(Some),
+            (Some(given), _) => self.follow(&verifier_key(given)?).map(Some),
             (None, Some(policy)) if !policy.logs().is_empty() => match self.log_of(policy, note)? {
                 Some(key) => Ok(Some(key)),
                 None => Err("no log of the policy signed the checkpoint".into()),
             },
             (None, _) => Ok(None),
         }
-    }
-
-    /// The key that was given, and what follows from it.
-    fn given_key(&self, given: &str) -> Result<VerifierKey, Stop> {
-        self.follow(&verifier_key(given)?)
     }
 
     /// The keys to which the hand-overs lead that were given.
@@ -229,14 +235,24 @@ impl Source for Pinned {
     }
 }
 
-/// A file of a log; `why` it was needed.
-fn read_log(source: &dyn Source, place: &str, path: &str, why: &str) -> Result<Vec<u8>, Stop> {
-    source.read(path).map_err(|e| match e {
+/// What it means that a file of a log was not had; `why` it was needed.
+fn not_had(place: &str, why: &str, error: SourceError) -> Stop {
+    match error {
         SourceError::Unreadable { reason, .. } => {
             Stop::Unread(format!("{place} could not be reached: {reason}"))
         }
-        e => Stop::Wrong(format!("{why}{e}")),
-    })
+        error => Stop::Wrong(format!("{why}{error}")),
+    }
+}
+
+/// A file of a log; `why` it was needed.
+fn read_log(source: &dyn Source, place: &str, path: &str, why: &str) -> Result<Vec<u8>, Stop> {
+    source.read(path).map_err(|e| not_had(place, why, e))
+}
+
+/// All keys of a log that `key` leads to.
+fn own_keys(source: &dyn Source, place: &str, key: &VerifierKey) -> Result<VerifierKey, Stop> {
+    keys_of(source, key).map_err(|e| not_had(place, "", e))
 }
 
 /// The leaf of an entry: the file itself, or what an opened entry (`leaf`, `opening`, `payload`) says under `leaf`.
@@ -246,18 +262,8 @@ fn leaf(entry: Vec<u8>) -> Vec<u8> {
     leaf.unwrap_or(entry)
 }
 
-/// All keys of a log that `key` leads to.
-fn own_keys(source: &dyn Source, place: &str, key: &VerifierKey) -> Result<VerifierKey, Stop> {
-    keys_of(source, key).map_err(|e| match e {
-        SourceError::Unreadable { reason, .. } => {
-            Stop::Unread(format!("{place} could not be reached: {reason}"))
-        }
-        e => Stop::Wrong(e.to_string()),
-    })
-}
-
 fn ledger(args: &Arguments, place: &str) -> Result<Verdict, Stop> {
-    let source = Pinned { log: at(place), checkpoint: OnceLock::new() };
+    let source = Pinned { log: args.log(place)?, checkpoint: OnceLock::new() };
     let policy = args.policy()?;
     let given = match &policy {
         Some(policy) => args.key(Some(policy), &read_log(&source, place, "checkpoint", "")?)?,
@@ -389,7 +395,7 @@ fn cose_receipt(args: &Arguments, proof: &str, bytes: &[u8], leaf: &[u8]) -> Res
             "a COSE receipt has no cosignatures of witnesses; give the .tlog-proof with --policy".into()
         );
     }
-    let key = args.given_key(args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?)?;
+    let key = args.follow(&verifier_key(args.vkey.as_ref().ok_or("a receipt is checked with --vkey")?)?)?;
     let receipt = CoseReceipt::parse(bytes).map_err(|e| format!("{proof}: {e}"))?;
     let (index, checked) = (receipt.index, receipt.check(leaf, &key).map_err(|e| e.to_string()));
     let size = checked.as_ref().ok().map(|checkpoint| checkpoint.size);
@@ -488,7 +494,7 @@ fn evidence(args: &Arguments, pack: &str) -> Result<Verdict, Stop> {
     let report = match &args.ledger {
         None => verify_evidence(&pack, &key, None),
         Some(place) => {
-            let source = at(place);
+            let source = args.log(place)?;
             let key = own_keys(&*source, place, &key)?;
             let note = read_log(&*source, place, "checkpoint", "")?;
             let log = Checkpoint::open(&note, &key).map_err(|e| e.to_string())?.checkpoint;
