@@ -31,6 +31,12 @@ const PROBE_EVERY: Duration = Duration::from_secs(1);
 /// Requests taken into one transaction at most.
 const BATCH_MAX: usize = 2_048;
 
+/// How many requests a transaction had for the next to be worth waiting for.
+const GATHER_FROM: usize = 256;
+
+/// How often the processor is given to callers while a transaction gathers.
+const GATHER_MAX: usize = 64;
+
 /// What is asked of the writer.
 pub enum Job {
     Append(Request, To<Result<Vec<Appended>, StoreError>>),
@@ -81,9 +87,23 @@ pub struct Writer {
     pub gone: BTreeSet<SubjectId>,
 }
 
+/// Takes in who is about to ask. Those who were just told their answer together come back together, and a transaction for
+/// the first few of them would make all others wait for the disk once more. Few callers are not waited for.
+fn gather(jobs: &mut Vec<Job>, queue: &Receiver<Job>, before: usize) {
+    for _ in 0..GATHER_MAX {
+        if before < GATHER_FROM || jobs.len() >= before {
+            return;
+        }
+        std::thread::yield_now();
+        let room = BATCH_MAX.saturating_sub(jobs.len());
+        jobs.extend(queue.try_iter().take(room));
+    }
+}
+
 impl Writer {
     /// Works until every sender of the queue is gone.
     pub fn run(mut self, queue: &Receiver<Job>) {
+        let mut before = 0;
         loop {
             let first = match self.next(queue) {
                 Ok(first) => first,
@@ -95,6 +115,8 @@ impl Writer {
             };
             let mut jobs = vec![first];
             jobs.extend(queue.try_iter().take(BATCH_MAX - 1));
+            gather(&mut jobs, queue, before);
+            before = jobs.len();
             if let Err(why) = self.accepting() {
                 jobs.into_iter().for_each(|job| Answer::refused(job, &why));
                 continue;
