@@ -351,6 +351,7 @@ pub(super) fn entry(
         policy: None,
         decision: None,
         as_of: None,
+        until: None,
         topics,
     })
 }

@@ -5,6 +5,7 @@ mod counted;
 mod downloads;
 mod erased;
 mod meanwhile;
+mod midnight;
 mod proven;
 mod replayed;
 mod timelines;

@@ -18,7 +18,7 @@ const CONTRACT: &str = r#"
 "#;
 
 /// The lines that are opened to a board of `scope`, or to one of all.
-fn opened_to(house: &House, scope: Option<&[&str]>) -> Vec<Value> {
+pub(super) fn opened_to(house: &House, scope: Option<&[&str]>) -> Vec<Value> {
     opened_with(house, scope, |id| id.clone())
 }
 
@@ -40,7 +40,7 @@ fn opened_with(
     text.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect()
 }
 
-fn again(house: &House, lines: &[Value]) -> Report {
+pub(super) fn again(house: &House, lines: &[Value]) -> Report {
     let tree = Checkpoint::open(&house.store.checkpoint().note, &house.key()).expect("signed").checkpoint;
     let text: String = lines.iter().map(|line| format!("{line}\n")).collect();
     replay(&tree, &mut leaves(house).into_iter(), text.as_bytes()).expect("a bundle")
@@ -106,6 +106,7 @@ fn log(house: &House, event: &crate::events::Event, as_of: u64, word: Option<&st
         policy: Some(Digest::of(crate::policy::HOUSE)),
         decision: word.map(str::to_owned),
         as_of: Some(as_of),
+        until: None,
         topics: Vec::new(),
     };
     house.store.append(vec![new], &[]).expect("appended")[0].seq
