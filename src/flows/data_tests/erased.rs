@@ -16,7 +16,7 @@ use crate::store::{Payload, StoreError};
 
 impl House {
     /// With ledger and registry in files.
-    fn on_disk() -> Self {
+    pub(super) fn on_disk() -> Self {
         let mut house = Self::new();
         house.reopen();
         house
@@ -53,24 +53,24 @@ impl House {
         self.with(|data| work(&EraseContext { data: *data, registry: &self.registry, known: &known, faults }))
     }
 
-    fn erase(&self, whom: &Whom) -> Result<Erasure, DataError> {
+    pub(super) fn erase(&self, whom: &Whom) -> Result<Erasure, DataError> {
         self.with_erase(None, |ctx| erase::erase(ctx, &self.act(), whom))
     }
 
-    fn verified(&self) -> Verification {
+    pub(super) fn verified(&self) -> Verification {
         let (root, open) = (self.folder.path(), self.options());
         let at = |part: &str| root.join(part);
         verify(open, &at("datasets"), &at("releases"), &at("blobs"), true).expect("readable")
     }
 
-    fn subject(&self, hospital: &str, number: &str) -> Option<SubjectId> {
+    pub(super) fn subject(&self, hospital: &str, number: &str) -> Option<SubjectId> {
         let contributor: ContributorId = hospital.parse().expect("slug");
         let found = self.registry.find_record(&contributor, &Sensitive::new(number.to_owned()));
         found.expect("reads")
     }
 }
 
-fn whom(hospital: &str, number: &str) -> Whom {
+pub(super) fn whom(hospital: &str, number: &str) -> Whom {
     Whom {
         contributor: hospital.parse().expect("slug"),
         record_number: Sensitive::new(number.to_owned()),

@@ -4,6 +4,7 @@
 mod counted;
 mod downloads;
 mod erased;
+mod erased_replayed;
 mod meanwhile;
 mod midnight;
 mod proven;

@@ -1,7 +1,8 @@
 //! What the ledger and the state hold of a person: the entries about them, and the records that only those made.
 //!
 //! Where a hospital's part is erased and others know the person too, what they refused through it stays: a refusal holds for
-//! everybody's data, and would be lifted if it were forgotten.
+//! everybody's data, and would be lifted if it were forgotten. All versions of such a document stay, since a later one may have
+//! taken the refusal back. So what the person permits of others' data is the same before and after, as of any ledger size.
 
 use std::collections::BTreeSet;
 
@@ -9,8 +10,8 @@ use almoner_model::{ContributorId, ReleaseId, Seq, SubjectId};
 use serde_json::Value;
 
 use super::EraseContext;
-use crate::consent::{Directive, Effect, Provision, Source};
-use crate::events::{ConsentRecorded, ConsentWithdrawn, Event, InvitationIssued};
+use crate::consent::{Directive, Effect, Source};
+use crate::events::{ConsentWithdrawn, Event, InvitationIssued};
 use crate::flows::access::AccessError;
 use crate::flows::participant::touches;
 use crate::flows::question::DataError;
@@ -37,12 +38,14 @@ pub(super) fn by(
     part: Option<&ContributorId>,
 ) -> Result<Said, DataError> {
     let mut said = Said::default();
-    for id in ids {
+    let all = ids.iter().map(|id| Ok((*id, entries(ctx, *id)?))).collect::<Result<Vec<_>, DataError>>()?;
+    let refused = refusing(all.iter().flat_map(|(_, entries)| entries))?;
+    for (id, entries) in &all {
         let mut gone = BTreeSet::new();
-        for entry in entries(ctx, *id)? {
-            if of_part(ctx, &entry, part)? {
+        for entry in entries {
+            if of_part(ctx, entry, part, &refused)? {
                 gone.insert(entry.seq);
-                records(&mut said.destroy, *id, &entry)?;
+                records(&mut said.destroy, *id, entry)?;
             }
         }
         said.destroy.folded.extend(what_is_left(ctx, *id, &gone)?);
@@ -78,18 +81,41 @@ fn event(entry: &Entry) -> Result<Event, DataError> {
     Event::read(&entry.leaf.kind, value).map_err(|_| DataError::failed("an entry is not one of its kind"))
 }
 
-/// Whether an entry goes.
-fn of_part(ctx: &EraseContext<'_>, entry: &Entry, part: Option<&ContributorId>) -> Result<bool, DataError> {
+/// The documents of each hospital of which any version refuses something.
+fn refusing<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+) -> Result<BTreeSet<(ContributorId, String)>, DataError> {
+    let mut out = BTreeSet::new();
+    for entry in entries {
+        if let Event::ConsentRecorded(e) = event(entry)? {
+            let directive = directive(e.directive)?;
+            if directive.rules.has(Effect::Deny) {
+                out.insert((e.contributor, directive.lineage));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn directive(value: Value) -> Result<Directive, DataError> {
+    serde_json::from_value(value).map_err(|_| DataError::failed("a directive is not one"))
+}
+
+/// Whether an entry goes; of consents those to documents of which no version is among the `refused`.
+fn of_part(
+    ctx: &EraseContext<'_>,
+    entry: &Entry,
+    part: Option<&ContributorId>,
+    refused: &BTreeSet<(ContributorId, String)>,
+) -> Result<bool, DataError> {
     let Some(part) = part else { return Ok(true) };
     let issued = |id: &str| -> Result<bool, DataError> {
         let found = read::invitation(&ctx.data.access.state(), id).map_err(AccessError::from)?;
         Ok(found.is_some_and(|i| i.issued.body.contributor == *part))
     };
     Ok(match event(entry)? {
-        Event::ConsentRecorded(ConsentRecorded { contributor, directive, .. }) => {
-            let directive: Directive =
-                serde_json::from_value(directive).map_err(|_| DataError::failed("a directive is not one"))?;
-            contributor == *part && !denies(&directive.rules)
+        Event::ConsentRecorded(e) => {
+            e.contributor == *part && !refused.contains(&(e.contributor, directive(e.directive)?.lineage))
         }
         Event::ConsentWithdrawn(ConsentWithdrawn { contributor, .. }) => contributor.as_ref() == Some(part),
         Event::InvitationIssued(InvitationIssued { contributor, .. }) => contributor == *part,
@@ -99,11 +125,6 @@ fn of_part(ctx: &EraseContext<'_>, entry: &Entry, part: Option<&ContributorId>) 
     })
 }
 
-/// Whether anything is refused.
-fn denies(rules: &Provision) -> bool {
-    rules.effect == Effect::Deny || rules.provisions.iter().any(denies)
-}
-
 /// The records that an entry made.
 fn records(destroy: &mut Destroy, id: SubjectId, entry: &Entry) -> Result<(), DataError> {
     let mut gone = |kind: &str, key: String| {
@@ -111,8 +132,7 @@ fn records(destroy: &mut Destroy, id: SubjectId, entry: &Entry) -> Result<(), Da
     };
     match event(entry)? {
         Event::ConsentRecorded(e) => {
-            let directive: Directive = serde_json::from_value(e.directive)
-                .map_err(|_| DataError::failed("a directive is not one"))?;
+            let directive = directive(e.directive)?;
             gone("consent-change", seq_key(entry.seq));
             if directive.source == Source::Fhir {
                 gone("consent-lineage", lineage_key(&e.contributor, &directive.lineage, id));

@@ -210,7 +210,7 @@ impl Replay {
         }
         let holders = holders(now, recorded.datasets.iter())?;
         let listing = self.head.releases.get(&recorded.release).ok_or("its members are not in the bundle")?;
-        let persons = listing.members.len() as u64 + listing.erased;
+        let persons = (listing.members.len() + listing.erased.len()) as u64;
         if people::root(listing) != recorded.members_root || persons != recorded.persons {
             return Err("the members are not those that the entry commits to".to_owned());
         }
@@ -248,7 +248,10 @@ impl Replay {
             Asked { wanted: &then, holders: &holders, as_of: release.body.as_of },
             Asked { wanted: &now, holders: &holders, as_of: recorded.as_of },
         );
-        Ok(self.people.still_permitted(listing, then, now, release.origin.time.date()))
+        // Of whoever had left the release before nothing was asked.
+        let left = self.rewritten.get(&recorded.release);
+        let gone = listing.erased.iter().any(|hash| !left.is_some_and(|left| left.contains(hash)));
+        Ok(self.people.still_permitted((listing, gone), then, now, release.origin.time.date()))
     }
 }
 
