@@ -5,6 +5,7 @@ use almoner::system::SystemEntropy;
 use almoner_model::SourcePatientId;
 use serde_json::{Value, json};
 
+use super::ledger_events;
 use crate::house::House;
 
 fn patient(house: &House, hospital: &str, number: &str) {
@@ -65,6 +66,16 @@ fn a_hospital_erases_its_patient_and_nobody_else_s() {
     );
     house.post("/v1/invitations", &south, &json!({"record_number": "mr-1", "days": 7})).expect(201);
     let operator = house.token("operator", &[]);
+    // Which entries went together would say that they are one person's, and which stayed, that others know the person.
+    let size = house.app.store.size();
+    let erased = |token: &str| {
+        let events = ledger_events::backfill(&house, token, 0, size);
+        events.iter().filter(|event| event["erased"] == true).count()
+    };
+    let board = house.token("board", &["north"]);
+    let researcher = house.token("researcher", &["p"]);
+    assert_eq!([&north, &south, &board, &researcher].map(|token| erased(token)), [0; 4]);
+    assert_eq!(erased(&operator), 2, "a consent and an invitation");
     let body = json!({"contributor": "south", "record_number": "mr-1", "everywhere": true});
     assert_eq!(erase(&house, &operator, &body)["result"]["contributor"], Value::Null);
 }
