@@ -6,6 +6,8 @@ use super::erased::whom;
 use super::replayed::{again, opened_to};
 use super::*;
 use crate::flows::opened::{self, Source};
+use crate::flows::participant::Participant;
+use crate::flows::uses::disclosures;
 
 /// Two hospitals with files, and what was said at them.
 fn house() -> House {
@@ -109,6 +111,38 @@ fn a_refusal_that_was_taken_back_does_not_come_back_by_an_erasure() {
     assert!(is_member(&release), "nothing of theirs is in it");
     holds(&house, &[("download.opened", 1, 0), ("permit.decided", 1, 0), ("release.built", 1, 0)]);
     assert!(is_member(&built(&house, &south)), "they permit it as before");
+}
+
+/// What the other hospital gave of a patient of both was disclosed, and it owes them an account of that, whoever else erased
+/// what they had.
+#[test]
+fn an_erasure_at_one_hospital_leaves_the_others_account_of_disclosures() {
+    let house = house();
+    let (here, there) = (house.subject("north", "north-20"), house.subject("south", "south-20"));
+    house.registry.alias(there.expect("known"), here.expect("known")).expect("one person");
+    let both = house.approved("diabetes", "uni");
+    let taken = built(&house, &both);
+    let left = house.with(|ctx| release::release(ctx, &house.act(), &both)).expect("built").release;
+    let subject = there.expect("known");
+    let account = |hospital: &str| {
+        let who = Participant { subject, hospital: hospital.parse().expect("slug") };
+        let made = house.with(|ctx| disclosures::accounting(ctx, &who, None, None)).expect("made");
+        let all = |release: &str| made.disclosures.iter().filter(|d| d.release == release).count();
+        (all(taken.as_str()), all(left.as_str()), made.prepared.len())
+    };
+    assert_eq!((account("north"), account("south")), ((1, 0, 1), (1, 0, 1)));
+    house.erase(&whom("north", "north-20")).expect("erased");
+    for release in [&taken, &left] {
+        house.with(|ctx| download::open(ctx, &house.act(), release)).expect("opened, without them");
+    }
+    assert_eq!(account("south"), (1, 0, 0), "what was taken before they left, and nothing after");
+    assert_eq!(account("north"), (0, 0, 0));
+    house.erase(&whom("south", "south-20")).expect("erased");
+    assert_eq!(account("south"), (0, 0, 0));
+    let left = house.store.scan_primary(release::MEMBER_KIND, "", None, 1_000).expect("reads");
+    let text = serde_json::to_string(&left).expect("JSON");
+    assert!(![here, there].iter().any(|id| text.contains(&id.expect("known").to_string())));
+    assert!(house.verified().intact);
 }
 
 /// A reader gets all of it as of one moment, or is told to ask again.

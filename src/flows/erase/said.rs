@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use almoner_model::{ContributorId, ReleaseId, Seq, SubjectId};
 use serde_json::Value;
 
-use super::EraseContext;
+use super::{EraseContext, Unfinished};
 use crate::consent::{Directive, Effect, Source};
 use crate::events::{ConsentWithdrawn, Event, InvitationIssued};
 use crate::flows::access::AccessError;
@@ -31,12 +31,9 @@ pub(super) struct Said {
     pub releases: BTreeSet<ReleaseId>,
 }
 
-/// What is held of the person with these ids; of a hospital's `part` only, where one is named.
-pub(super) fn by(
-    ctx: &EraseContext<'_>,
-    ids: &BTreeSet<SubjectId>,
-    part: Option<&ContributorId>,
-) -> Result<Said, DataError> {
+/// What is held of the person who is being erased; of a hospital's part only, where one is named.
+pub(super) fn by(ctx: &EraseContext<'_>, unfinished: &Unfinished) -> Result<Said, DataError> {
+    let (ids, part) = (&unfinished.ids, unfinished.part.as_ref());
     let mut said = Said::default();
     let all = ids.iter().map(|id| Ok((*id, entries(ctx, *id)?))).collect::<Result<Vec<_>, DataError>>()?;
     let refused = refusing(all.iter().flat_map(|(_, entries)| entries))?;
@@ -50,9 +47,11 @@ pub(super) fn by(
         }
         said.destroy.folded.extend(what_is_left(ctx, *id, &gone)?);
         said.destroy.entries.extend(gone);
-        member_of(ctx, *id, part, &mut said)?;
     }
     said.destroy.entries.sort_unstable();
+    for id in ids {
+        member_of(ctx, *id, unfinished, &mut said)?;
+    }
     said.destroy.shared.sort();
     said.destroy.shared.dedup();
     if part.is_none() {
@@ -174,14 +173,26 @@ fn what_is_left(
     Ok(writes)
 }
 
-/// The releases that have the person, and the index of them.
+/// What stays of an index of a release: by what the person said elsewhere, if it permitted the release too.
+fn left(mut value: Value, gone: &[Seq], erasure: &str) -> Option<Value> {
+    let by: Vec<Seq> = serde_json::from_value(value["directives"].take()).ok()?;
+    let by: Vec<Seq> = by.into_iter().filter(|seq| !gone.contains(seq)).collect();
+    value["directives"] = by.clone().into();
+    if value["left"].is_null() {
+        value["left"] = erasure.into();
+    }
+    (!by.is_empty()).then_some(value)
+}
+
+/// The releases that have the person, and the index of them. What other hospitals' data of the person was in stays in it, as
+/// what the person left by this erasure: those hospitals owe an account of what was disclosed until then.
 fn member_of(
     ctx: &EraseContext<'_>,
     id: SubjectId,
-    part: Option<&ContributorId>,
+    unfinished: &Unfinished,
     said: &mut Said,
 ) -> Result<(), DataError> {
-    let access = &ctx.data.access;
+    let (access, part) = (&ctx.data.access, unfinished.part.as_ref());
     let (prefix, mut after) = (format!("{}/", subject_key(id)), None::<String>);
     loop {
         let page = access.store.scan_primary(MEMBER_KIND, &prefix, after.as_deref(), PAGE)?;
@@ -196,8 +207,9 @@ fn member_of(
                 _ => true,
             };
             if concerned {
+                let value = part.and_then(|_| left(value, &said.destroy.entries, &unfinished.erasure));
                 said.releases.insert(release);
-                said.destroy.primary.push(Write { kind: MEMBER_KIND.to_owned(), key, value: None });
+                said.destroy.primary.push(Write { kind: MEMBER_KIND.to_owned(), key, value });
             }
         }
         if !full {
