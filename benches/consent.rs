@@ -67,6 +67,7 @@ fn entry(n: u64, event: &Event, subject: Option<SubjectId>) -> NewEntry {
         policy: None,
         decision: None,
         as_of: None,
+        until: None,
         topics: vec![],
     }
 }

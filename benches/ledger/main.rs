@@ -75,6 +75,7 @@ pub fn act(caller: u64, n: u64, bytes: usize) -> NewEntry {
         policy: None,
         decision: None,
         as_of: None,
+        until: None,
         topics: vec![],
     }
 }

@@ -147,8 +147,11 @@ fn write_payloads(
     #[cfg(unix)]
     std::os::unix::fs::OpenOptionsExt::mode(&mut file, 0o600);
     let mut out = BufWriter::new(file.open(&new).map_err(|e| failed(&e))?);
-    let done = opened::write(source, (!board.is_empty()).then_some(board), &mut out)
-        .map_err(|e| CliError::failed(e.kind(), e))?;
+    let done = opened::write(source, (!board.is_empty()).then_some(board), &mut out).map_err(|e| {
+        // It names people; what is half is of use to nobody.
+        let _ = fs::remove_file(&new);
+        CliError::failed(e.kind(), e)
+    })?;
     out.get_ref().sync_all().and_then(|()| fs::rename(&new, &path)).map_err(|e| failed(&e))?;
     Ok(done)
 }

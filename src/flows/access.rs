@@ -392,6 +392,7 @@ pub(super) fn entry(
         policy: None,
         decision: None,
         as_of: None,
+        until: None,
         topics,
     })
 }

@@ -35,7 +35,7 @@ use siphasher::sip128::SipHasher24;
 
 use super::Act;
 use super::access::{AccessContext, AccessError, entry};
-use super::decide::may_count;
+use super::decide::{last_of_day, may_count};
 use super::meanwhile::{Then, append_unless_less_is_permitted, decided};
 use super::permitted::{PermittedSubjects, permitted_subjects};
 use super::question::{DataContext, DataError, Question};
@@ -153,7 +153,7 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
     let state = ctx.access.state();
     let project =
         read::project(&state, &request.project)?.ok_or(super::access::AccessError::Unknown("project"))?;
-    let looked = ctx.access.store.size();
+    let (looked, now) = (ctx.access.store.size(), ctx.access.now()?);
     let question = Question::new(ctx, &request.definition, &request.datasets)?;
     let recipient = &project.body.recipient;
     let contributors = question.contributors();
@@ -166,6 +166,7 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
             modifiers: &request.modifiers,
             contributors: &contributors,
         },
+        now,
     )?;
     let wanted = Use {
         purpose: Purpose::of(request.purpose, request.modifiers.iter().copied()),
@@ -173,7 +174,7 @@ fn attempt(ctx: &DataContext<'_>, act: &Act, request: &CountRequest) -> Result<C
         project: request.project.clone(),
         required: question.categories()?,
         delivered: CategorySet::EMPTY,
-        at: ctx.access.now()?,
+        at: now,
     };
     let permitted = permitted_subjects(&ctx.access, &wanted, &request.datasets, None)?;
     let found =
@@ -310,6 +311,7 @@ impl Asked<'_> {
         let counts = topic::counts(&self.wanted.recipient);
         let mut new = entry(&event, own, act, None, vec![topic::project(&request.project), counts.clone()])?;
         new.as_of = Some(decided);
+        new.until = Some(last_of_day(self.wanted.at));
         new.policy = self.house;
         new.decision = Some("answered".into());
         let mut unchanged = vec![Precondition { topic: counts, as_of }];

@@ -1,12 +1,12 @@
 //! Decisions: a committee's word on a request, the recipient's terms, the legal basis, and the permit.
 //!
 //! [`permit`] is the only way to a [`Permit`]. It reads the state at one ledger size, decides, and logs the decision under
-//! the precondition that nothing was said meanwhile about the request or about any contributor concerned; otherwise it
-//! decides again. A permit is good for work begun at its `as_of`: what is appended at the end of that work takes the same
+//! the precondition that nothing was said meanwhile about the request or about any contributor concerned, and that the day
+//! is still the same; otherwise it decides again. A permit is good for work begun at its `as_of`: what is appended at the end of that work takes the same
 //! preconditions, and that nobody concerned permits less since (`topic::request`, `topic::CONSENT`).
 
 use almoner_control::judge::{self, Basis, Counting, Judged};
-use almoner_model::{ContributorId, Date, Digest, RequestId, Seq};
+use almoner_model::{ContributorId, Digest, RequestId, Seq, Timestamp};
 
 use super::Act;
 use super::access::{AccessContext, AccessError, entry};
@@ -159,25 +159,22 @@ pub fn permit(
     for attempt in 0..ATTEMPTS {
         match try_permit(ctx, act, attempt, id, criteria) {
             Err(AccessError::Store(StoreError::Precondition { topic, .. })) => last = topic,
-            Ok(None) => {}
-            Ok(Some(permit)) => return Ok(permit),
-            Err(other) => return Err(other),
+            other => return other,
         }
     }
     Err(changing(&last))
 }
 
-/// `None` if the day ended between the decision and its entry: the entry's day is the one that counts.
 fn try_permit(
     ctx: &AccessContext<'_>,
     act: &Act,
     attempt: usize,
     id: &RequestId,
     criteria: CategorySet,
-) -> Result<Option<Permit>, AccessError> {
-    let (as_of, today) = (ctx.store.size(), ctx.now()?.date());
+) -> Result<Permit, AccessError> {
+    let (as_of, now) = (ctx.store.size(), ctx.now()?);
     let request = read::request(&ctx.state(), id)?.ok_or(AccessError::Unknown("request"))?;
-    let Judged { decision, legal_bases, k_min } = judge(ctx, &request, as_of, today)?;
+    let Judged { decision, legal_bases, k_min } = judge(ctx, &request, as_of, now)?;
     let event = Event::PermitDecided(PermitDecided {
         request: id.clone(),
         effect: if decision.effect() == Effect::Permit { "permit" } else { "deny" }.to_owned(),
@@ -192,14 +189,12 @@ fn try_permit(
     let mut new = entry(&event, own.event_id(attempt), act, None, topics)?;
     new.decision = Some(if decision.effect() == Effect::Permit { "permit" } else { "deny" }.to_owned());
     new.as_of = Some(as_of);
+    new.until = Some(last_of_day(now));
     new.policy = decision.policies().get("house").copied();
     let mut unchanged = vec![Precondition { topic: topic::request(id), as_of }];
     unchanged
         .extend(request.contributors.iter().map(|c| Precondition { topic: topic::contributor(c), as_of }));
     let logged = one(ctx.store.append(vec![new], &unchanged)?)?;
-    if logged.time.date() != today {
-        return Ok(None);
-    }
     let body = &request.submitted.body;
     let Some(terms) = &request.terms else {
         return Err(Refusal { reasons: decision.reasons().to_vec(), as_of }.into());
@@ -216,12 +211,17 @@ fn try_permit(
         terms: terms.body.document,
         wanted: crate::request::wanted(body, criteria, request.status() == "approved", logged.time),
     };
-    Ok(Some(Permit::of(grant, decision, logged.seq, logged.time)?))
+    Ok(Permit::of(grant, decision, logged.seq, logged.time)?)
 }
 
-fn judge(ctx: &AccessContext<'_>, request: &Request, as_of: Seq, today: Date) -> Result<Judged, AccessError> {
+fn judge(
+    ctx: &AccessContext<'_>,
+    request: &Request,
+    as_of: Seq,
+    now: Timestamp,
+) -> Result<Judged, AccessError> {
     let documents = |digest: &Digest| ctx.documents.get(digest);
-    let basis = Basis { state: &ctx.state(), documents: &documents, today, as_of };
+    let basis = Basis { state: &ctx.state(), documents: &documents, today: now.date(), as_of };
     Ok(judge::request(&mut rules(ctx)?, &basis, request)?)
 }
 
@@ -231,7 +231,12 @@ fn rules(ctx: &AccessContext<'_>) -> Result<Rules, AccessError> {
     Rules::new(HOUSE).map_err(|e| AccessError::Failed(format!("house rules: {e}")))
 }
 
-/// Whether a request would be permitted now: nobody revoked, and determination, legal bases, terms and contracts are in
+/// The last instant of the day of `now`. Rules know days, so what they say on a day holds until then.
+pub(super) fn last_of_day(now: Timestamp) -> Timestamp {
+    Timestamp::from_millis(Timestamp::from_date(now.date().plus_days(1)).millis() - 1)
+}
+
+/// Whether a request would be permitted at `now`: nobody revoked, and determination, legal bases, terms and contracts are in
 /// force. Decides nothing and logs nothing.
 ///
 /// # Errors
@@ -239,9 +244,9 @@ fn rules(ctx: &AccessContext<'_>) -> Result<Rules, AccessError> {
 pub fn still_permitted(
     ctx: &AccessContext<'_>,
     request: &Request,
-    as_of: Seq,
+    (as_of, now): (Seq, Timestamp),
 ) -> Result<Decision, AccessError> {
-    let decision = judge(ctx, request, as_of, ctx.now()?.date())?.decision;
+    let decision = judge(ctx, request, as_of, now)?.decision;
     match decision.effect() {
         Effect::Permit => Ok(decision),
         Effect::Deny => Err(Refusal { reasons: decision.reasons().to_vec(), as_of }.into()),
@@ -253,13 +258,16 @@ fn one(mut appended: Vec<Appended>) -> Result<Appended, AccessError> {
 }
 
 /// Whether the contributors concerned let `project` count for this purpose, by the house rules and their contracts.
-/// Nothing is logged: the count's own entry names the policies.
+/// Nothing is logged: the count's own entry names the policies, on the day of `now`.
 ///
 /// # Errors
 /// [`AccessError::Refused`] with the reasons.
-pub fn may_count(ctx: &AccessContext<'_>, count: Counting<'_>) -> Result<Decision, AccessError> {
-    let as_of = ctx.store.size();
-    let today = ctx.now()?.date();
+pub fn may_count(
+    ctx: &AccessContext<'_>,
+    count: Counting<'_>,
+    now: Timestamp,
+) -> Result<Decision, AccessError> {
+    let (as_of, today) = (ctx.store.size(), now.date());
     let documents = |digest: &Digest| ctx.documents.get(digest);
     let basis = Basis { state: &ctx.state(), documents: &documents, today, as_of };
     let decision = judge::count(&mut rules(ctx)?, &basis, count)?;

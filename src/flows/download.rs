@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 
 use super::Act;
 use super::access::{AccessError, entry};
-use super::decide::still_permitted;
+use super::decide::{last_of_day, still_permitted};
 use super::erase::not_of_the_erased;
 use super::evidence::wanted;
 use super::meanwhile::{Then, append_unless_less_is_permitted, decided};
@@ -93,27 +93,28 @@ pub fn open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<Ope
 
 fn try_open(ctx: &DataContext<'_>, act: &Act, release: &ReleaseId) -> Result<OpenDownload, DataError> {
     let store = ctx.access.store;
-    let as_of = store.size();
+    let (as_of, now) = (store.size(), ctx.access.now()?);
     not_of_the_erased(ctx, release)?;
     let done = read::release(&ctx.access.state(), release)?.ok_or(AccessError::Unknown("release"))?;
     let request = read::request(&ctx.access.state(), &done.body.request)?;
     let request = request.ok_or(AccessError::Unknown("request"))?;
-    let rules = still_permitted(&ctx.access, &request, as_of)?;
+    let rules = still_permitted(&ctx.access, &request, (as_of, now))?;
     let aliases = ctx.access.people.aliases().map_err(AccessError::from)?;
-    let (wanted, people) = check_members(ctx, &done, &request, as_of)?;
+    let checked = check_members(ctx, &done, &request, (as_of, now))?;
     let download = act.event_id(0);
     let event =
         Event::DownloadOpened(DownloadOpened { download: download.clone(), release: release.clone(), as_of });
     let mut new = entry(&event, act.event_id(0), act, None, vec![topic::done(&done.body.request)])?;
     new.as_of = Some(as_of);
+    new.until = Some(checked.until);
     new.policy = rules.policies().get("house").copied();
     let rules = request.contributors.iter().map(topic::contributor);
     let unchanged: Vec<Precondition> = rules
         .chain([topic::request(&done.body.request), topic::ERASED.to_owned()])
         .map(|topic| Precondition { topic, as_of })
         .collect();
-    let members = |ids: &BTreeSet<SubjectId>| !ids.is_disjoint(&people);
-    let then = Then { wanted: &wanted, holders: &request.contributors, as_of, aliases: &aliases };
+    let members = |ids: &BTreeSet<SubjectId>| !ids.is_disjoint(&checked.people);
+    let then = Then { wanted: &checked.wanted, holders: &request.contributors, as_of, aliases: &aliases };
     let seq = append_unless_less_is_permitted(&ctx.access, &new, &unchanged, then, members)?;
     let opened = store.entry(seq)?.ok_or_else(|| DataError::failed("an entry is missing"))?;
     let capability = URL_SAFE_NO_PAD.encode(ctx.access.entropy.bytes32());
@@ -136,21 +137,30 @@ fn write(ctx: &DataContext<'_>, capability: &str, record: &Capability) -> Result
     Ok(ctx.access.store.put_primary(vec![Write { kind: KIND.into(), key, value: Some(value) }])?)
 }
 
+/// Members who permit a download.
+struct CheckedMembers {
+    /// What they permit.
+    wanted: Use,
+    /// All their ids.
+    people: BTreeSet<SubjectId>,
+    /// The last instant at which they and the rules do.
+    until: Timestamp,
+}
+
 /// Refuses if a member, under whatever id, no longer permits all that they permitted when the release was built: for any
-/// hospital whose data of theirs may be in it. Everyone is judged again, since what was said once may have run out. Gives the
-/// use and everyone's ids.
+/// hospital whose data of theirs may be in it. Everyone is judged again, since what was said once may have run out.
 fn check_members(
     ctx: &DataContext<'_>,
     done: &records::Release,
     request: &records::Request,
-    as_of: Seq,
-) -> Result<(Use, BTreeSet<SubjectId>), DataError> {
+    (as_of, at): (Seq, Timestamp),
+) -> Result<CheckedMembers, DataError> {
     let permit = manifest_of(ctx, &done.body.release)?.ledger.permit;
     let then = wanted(ctx, request, permit)?;
-    let now = Use { at: ctx.access.now()?, ..then.clone() };
+    let now = Use { at, ..then.clone() };
     let (mut before, mut after) =
         (Sayings::new(ctx.access, done.body.as_of)?, Sayings::new(ctx.access, as_of)?);
-    let mut people = BTreeSet::new();
+    let (mut people, mut until) = (BTreeSet::new(), last_of_day(at));
     for member in members(ctx, &done.body.release)?.members {
         let parse = |text: &String| text.parse().ok().and_then(|n| SubjectId::new(n).ok());
         let known: Option<BTreeSet<SubjectId>> =
@@ -169,9 +179,11 @@ fn check_members(
             let reason = "a person in this release withdrew or permits less now; build a new release, which goes by that";
             return Err(DataError::Nobody { reasons: vec![reason.into()] });
         }
+        let changes = said_now.directives.iter().filter_map(|d| d.directive.rules.unchanged_until(at));
+        until = changes.fold(until, Timestamp::min);
         people.extend(ids);
     }
-    Ok((now, people))
+    Ok(CheckedMembers { wanted: now, people, until })
 }
 
 /// What can be fetched of a release.

@@ -11,7 +11,7 @@ use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::Write;
 
 use almoner_control::replay::bundle::{FORMAT, Line};
-use almoner_control::replay::{CONTROL, DECISIONS, REWRITTEN, SAID};
+use almoner_control::replay::{CONTROL, DECISIONS, ERASURES, SAID};
 use almoner_ledger::commitment::{Field, canonical_value};
 use almoner_model::{ContributorId, Digest, ReleaseId, RequestId, Seq, SubjectId};
 use serde::Serialize;
@@ -57,7 +57,7 @@ pub struct Opened {
 /// Writes the bundle for a reader who speaks for the contributors `scope`; for all of them, if `None`.
 ///
 /// # Errors
-/// [`DataError`] for a contributor that there is not, if store, documents or a list of members cannot be read, or `out`
+/// [`AccessError::Conflict`] if somebody is erased meanwhile; [`DataError`] for a contributor that there is not, if store, documents or a list of members cannot be read, or `out`
 /// cannot be written.
 pub fn write(
     from: Source<'_>,
@@ -84,6 +84,7 @@ pub fn write(
     bundle.rules(checkpoint.size)?;
     let people = bundle.releases(checkpoint.size)?;
     bundle.entries(checkpoint.size, &people)?;
+    bundle.nobody_erased_since(checkpoint.size)?;
     bundle.out.flush().map_err(unwritten)?;
     Ok(bundle.done)
 }
@@ -186,6 +187,8 @@ impl<'a> View<'a> {
             Event::PermitDecided(e) => self.request(&e.request),
             Event::ReleaseBuilt(e) => self.request(&e.request),
             Event::DownloadOpened(e) => self.releases.contains_key(&e.release),
+            // With them what is erased is told from what is left out.
+            Event::SubjectErased(_) => true,
             Event::ReleaseRewritten(e) => self.releases.contains_key(&e.release),
             Event::CountAnswered(e) => self.data(state, e.datasets.keys())?,
             _ => false,
@@ -271,14 +274,14 @@ impl Bundle<'_> {
             let id = &release.body.release;
             self.done.releases += 1;
             let list = (self.from.members)(id)?;
-            for hash in list.erased {
-                self.line(&Line { release: Some(id.clone()), erased_member: Some(hash), ..Line::default() })?;
-            }
             for member in list.members {
                 let ids = member.also.iter().chain([&member.subject]);
                 people.extend(ids.filter_map(|id| SubjectId::new(id.parse().ok()?).ok()));
                 self.done.members += 1;
                 self.line(&Line { release: Some(id.clone()), member: Some(member), ..Line::default() })?;
+            }
+            for hash in list.erased {
+                self.line(&Line { release: Some(id.clone()), erased_member: Some(hash), ..Line::default() })?;
             }
         }
         Ok(people)
@@ -289,9 +292,18 @@ impl Bundle<'_> {
         kinds.extend(DECISIONS.into_iter().filter(|k| !CONTROL.contains(k)));
         if self.done.releases > 0 {
             kinds.extend(SAID);
-            kinds.push(REWRITTEN);
+            kinds.extend(ERASURES);
         }
         self.each(size, &kinds, |bundle, entry| bundle.entry(entry, people))
+    }
+
+    /// That everything was read as it was at one ledger size: who is erased meanwhile may be in one part and not in another.
+    fn nobody_erased_since(&self, size: u64) -> Result<(), DataError> {
+        let filter = EntryFilter { kinds: ERASURES.map(str::to_owned).to_vec(), topic: None };
+        match self.from.store.entries(size, 1, &filter)?.first() {
+            None => Ok(()),
+            Some(_) => Err(AccessError::Conflict("somebody was erased meanwhile; ask again".into()).into()),
+        }
     }
 
     fn entry(&mut self, entry: &Entry, people: &HashSet<SubjectId>) -> Result<(), DataError> {

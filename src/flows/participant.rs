@@ -5,7 +5,7 @@
 
 use std::collections::BTreeMap;
 
-use almoner_model::{ContributorId, ProjectId, ReleaseId, SubjectId, Timestamp};
+use almoner_model::{ContributorId, ProjectId, ReleaseId, Seq, SubjectId, Timestamp};
 use serde::Serialize;
 
 use super::access::{AccessContext, AccessError};
@@ -188,9 +188,11 @@ pub struct UsedIn {
     pub request: RequestSubmitted,
     /// The entries of what was said to the hospital that permitted it.
     pub directives: Vec<u64>,
+    /// The entry from which on the person is not in it any more, because another hospital erased them.
+    pub left: Option<Seq>,
 }
 
-/// The releases that this person's data of the hospital is in.
+/// The releases that this person's data of the hospital is in, or was in.
 ///
 /// # Errors
 /// If the store fails.
@@ -218,10 +220,20 @@ pub fn releases_with(ctx: &AccessContext<'_>, who: &Participant) -> Result<Vec<U
         let directives: Vec<u64> = by.into_iter().filter(through).collect();
         // Permitted through other hospitals only, the release holds theirs only.
         if !directives.is_empty() {
-            out.push(UsedIn { release, request: request.submitted.body, directives });
+            let left = match value["left"].as_str() {
+                None => None,
+                Some(erasure) => Some(left_at(ctx, &release.body.release, erasure)?),
+            };
+            out.push(UsedIn { release, request: request.submitted.body, directives, left });
         }
     }
     Ok(out)
+}
+
+/// The entry by which a release was written anew for an erasure. Until it stands, nobody downloads the release.
+fn left_at(ctx: &AccessContext<'_>, release: &ReleaseId, erasure: &str) -> Result<Seq, AccessError> {
+    let times = read::release_rewrites(&ctx.state(), release)?.unwrap_or_default().times;
+    Ok(times.iter().find(|time| time.body.erasure == erasure).map_or(Seq::MAX, |time| time.origin.seq))
 }
 
 /// Whether a release was drawn from data of a hospital.

@@ -246,6 +246,7 @@ fn entry(event: &Event, act: Act, token: &str) -> NewEntry {
         policy: None,
         decision: None,
         as_of: None,
+        until: None,
         topics: vec![format!("token:{token}")],
     }
 }

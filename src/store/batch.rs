@@ -14,6 +14,7 @@ use serde_json::Value;
 
 use super::prepare::{Prepared, Request};
 use super::{Appended, Precondition, ProjectedEntry, Projector, StoreError, View, Write};
+use crate::state::topic;
 
 /// What the sequencer needs to know of what is stored.
 pub trait Base {
@@ -195,6 +196,9 @@ impl Batch {
         for prepared in entries {
             let own = if prepared.actor.role == "participant" { now.coarse() } else { now };
             time = time.max(own);
+            if prepared.until.is_some_and(|last| time > last) {
+                return Err(StoreError::Precondition { topic: topic::TIME.to_owned(), seq });
+            }
             let leaf = leaf_of(&prepared, seq, time, last)?;
             last = leaf::hash(&leaf);
             let entry = ProjectedEntry {

@@ -50,6 +50,7 @@ pub fn entry(n: u64, kind: &'static str, subject: Option<i64>, payload: Value) -
         policy: None,
         decision: None,
         as_of: None,
+        until: None,
         topics: vec![],
     }
 }
@@ -199,6 +200,19 @@ fn a_precondition_fails_when_something_came_in_between() {
         assert_eq!(store.entries(1, 10, &topic).expect("readable").len(), 1);
         let kinds = EntryFilter { kinds: vec!["b.done".into()], ..EntryFilter::default() };
         assert_eq!(store.entries(0, 10, &kinds).expect("readable").len(), 0);
+    });
+}
+
+#[test]
+fn nothing_is_appended_after_the_last_instant_at_which_it_was_to_hold() {
+    every_backend(|store, clock| {
+        let until = |n, until| NewEntry { until: Some(until), ..entry(n, "a.done", None, json!(n)) };
+        let first = store.append(vec![until(1, noon())], &[]).expect("at its last instant");
+        clock.advance_millis(1);
+        let late = store.append(vec![until(2, noon())], &[]);
+        assert_eq!(late, Err(StoreError::Precondition { topic: "time".into(), seq: 1 }));
+        assert_eq!(store.append(vec![until(1, noon())], &[]), Ok(first), "the same act again");
+        assert_eq!(store.size(), 1);
     });
 }
 

@@ -55,6 +55,9 @@ pub struct NewEntry {
     pub decision: Option<String>,
     /// For decisions: the ledger size it was made at.
     pub as_of: Option<Seq>,
+    /// For decisions: the last instant at which they hold. At a later ledger time nothing is appended: what comes of the rules
+    /// then is to be decided then.
+    pub until: Option<Timestamp>,
     /// What the entry is about, for [`Precondition`]s and [`EntryFilter`]s; kept in the database only. `subject:<id>` is
     /// added for an entry with a subject.
     pub topics: Vec<String>,
@@ -159,7 +162,8 @@ impl Projector for NoProjections {
 /// Why the store said no.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum StoreError {
-    /// Something was said about `topic` since the caller looked.
+    /// Something was said about `topic` since the caller looked; of [`crate::state::topic::TIME`], that the last instant is over
+    /// at which the entry was to hold.
     #[error("entry {seq} came in between; look again and decide again")]
     Precondition {
         /// About what.

@@ -4,7 +4,7 @@
 
 use almoner_ledger::commitment::{self, Field, Salt};
 use almoner_ledger::leaf::{is_event_id, is_word};
-use almoner_model::{Digest, Entropy, Seq, SubjectId};
+use almoner_model::{Digest, Entropy, Seq, SubjectId, Timestamp};
 use serde_json::Value;
 
 use super::{Actor, NewEntry, Precondition, StoreError};
@@ -22,6 +22,7 @@ pub struct Prepared {
     pub policy: Option<Digest>,
     pub decision: Option<String>,
     pub as_of: Option<Seq>,
+    pub until: Option<Timestamp>,
     pub topics: Vec<String>,
     pub salt: Salt,
     /// JCS of `actor` and `payload`: what the commitments are over, and what is stored.
@@ -71,7 +72,8 @@ pub fn prepare(
 }
 
 fn prepare_one(new: NewEntry, salt: Salt) -> Result<Prepared, StoreError> {
-    let NewEntry { event_id, kind, actor, subject, payload, policy, decision, as_of, mut topics } = new;
+    let NewEntry { event_id, kind, actor, subject, payload, policy, decision, as_of, until, mut topics } =
+        new;
     if !is_event_id(&event_id) {
         return Err(StoreError::Invalid("an event id is a UUID in lower case with hyphens".into()));
     }
@@ -105,6 +107,7 @@ fn prepare_one(new: NewEntry, salt: Salt) -> Result<Prepared, StoreError> {
         policy,
         decision,
         as_of,
+        until,
         topics,
         salt,
         actor_json,

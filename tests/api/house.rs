@@ -99,6 +99,7 @@ impl House {
             policy: None,
             decision: None,
             as_of: None,
+            until: None,
             topics: Vec::new(),
         };
         self.app.store.append(vec![entry], &[]).expect("appended");

@@ -372,8 +372,11 @@ fn a_permit_rests_on_the_basis_that_was_made_for_it_and_falls_with_it() {
     let rests_on = || permit().expect("permitted").grant().legal_bases[&north()].clone();
     assert_eq!(rests_on(), "own", "made for this project, though it ends first");
     let request = || almoner::state::read::request(&ctx.state(), &"r1".parse().expect("slug"));
-    let stands =
-        || decide::still_permitted(&ctx, &request().expect("reads").expect("there"), world.store.size());
+    let stands = || {
+        let (request, at) =
+            (request().expect("reads").expect("there"), (world.store.size(), world.clock.now()));
+        decide::still_permitted(&ctx, &request, at)
+    };
     for (ended, left) in [("own", Some("any")), ("any", None)] {
         decide::end_legal_basis(&ctx, &world.act("contributor"), ended, " ").expect_err("without a reason");
         for _ in 0..2 {

@@ -210,6 +210,7 @@ fn a_signature_in_the_future_is_refused_at_every_door_and_folds_to_nothing() {
         policy: None,
         decision: None,
         as_of: None,
+        until: None,
         topics: vec![],
     };
     world.store.append(vec![entry], &[]).expect("it is in the log");

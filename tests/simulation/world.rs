@@ -132,6 +132,7 @@ impl World {
             policy: None,
             decision: None,
             as_of: None,
+            until: None,
             topics: vec![],
         };
         self.store.append(vec![entry], &[]).expect("published");

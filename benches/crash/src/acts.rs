@@ -82,6 +82,7 @@ pub fn entry((run, caller, n): Act) -> NewEntry {
         policy: None,
         decision: None,
         as_of: None,
+        until: None,
         topics: vec![],
     }
 }

@@ -69,6 +69,7 @@ fn append(store: &dyn Store, numbers: std::ops::Range<u64>) {
             policy: None,
             decision: None,
             as_of: None,
+            until: None,
             topics: vec![],
         };
         store.append(vec![entry], &[]).expect("appends");

@@ -64,13 +64,13 @@ impl House {
         self.with_erase(None, |ctx| erase::erase(ctx, &self.act(), whom))
     }
 
-    fn verified(&self) -> Verification {
+    pub(super) fn verified(&self) -> Verification {
         let (root, open) = (self.folder.path(), self.options());
         let at = |part: &str| root.join(part);
         verify(open, &at("datasets"), &at("releases"), &at("blobs"), true).expect("readable")
     }
 
-    fn subject(&self, hospital: &str, number: &str) -> Option<SubjectId> {
+    pub(super) fn subject(&self, hospital: &str, number: &str) -> Option<SubjectId> {
         let contributor: ContributorId = hospital.parse().expect("slug");
         let found = self.registry.find_record(&contributor, &Sensitive::new(number.to_owned()));
         found.expect("reads")
@@ -185,6 +185,23 @@ impl Before {
             b"peculiar".to_vec(),
             self.invitation.clone().into_bytes(),
         ]
+    }
+
+    /// The copy takes the place of the folder; what lies beside it stays.
+    fn put_back(&mut self, copy: &Path) {
+        let known = fs::read(self.house.folder.path().join("known.erased")).expect("there");
+        let elsewhere = House::new();
+        (self.house.store, self.house.registry) =
+            (Arc::clone(&elsewhere.store), Arc::clone(&elsewhere.registry));
+        self.house.catalog = elsewhere.catalog.clone();
+        let root = self.house.folder.path().to_owned();
+        for item in fs::read_dir(&root).expect("reads") {
+            let path = item.expect("listed").path();
+            if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("removed");
+        }
+        copied(copy, &root);
+        fs::write(root.join("known.erased"), known).expect("kept");
+        self.house.reopen();
     }
 
     /// That nothing of the person is left and everything else is as it was.
@@ -314,20 +331,7 @@ fn an_older_copy_of_the_folder_is_erased_again() {
     let copy = tempfile::tempdir().expect("a folder");
     copied(before.house.folder.path(), copy.path());
     before.house.erase(&whom("north", PERSON)).expect("erased");
-    // The copy takes the place of the folder; what lies beside it stays.
-    let known = fs::read(before.house.folder.path().join("known.erased")).expect("there");
-    let elsewhere = House::new();
-    (before.house.store, before.house.registry) =
-        (Arc::clone(&elsewhere.store), Arc::clone(&elsewhere.registry));
-    before.house.catalog = elsewhere.catalog.clone();
-    let root = before.house.folder.path().to_owned();
-    for item in fs::read_dir(&root).expect("reads") {
-        let path = item.expect("listed").path();
-        if path.is_dir() { fs::remove_dir_all(path) } else { fs::remove_file(path) }.expect("removed");
-    }
-    copied(copy.path(), &root);
-    fs::write(root.join("known.erased"), known).expect("kept");
-    before.house.reopen();
+    before.put_back(copy.path());
     assert!(before.house.subject("north", PERSON).is_some(), "an older copy has the person");
     before.house.with_erase(None, erase::recover).expect("erased again");
     before.is_gone();
@@ -406,6 +410,30 @@ fn a_copy_beside_which_somebody_was_erased_is_no_backup() {
     let cut = house.with_erase(Some(&faults), |ctx| erase::erase(ctx, &house.act(), &whom("north", PERSON)));
     assert!(cut.is_err());
     assert!(matches!(back_up("unfinished", &Silent), Err(BackupError::Erasing)));
+}
+
+/// The list beside the folder was lost and written again from the registry, which does not say whose part was erased: what
+/// an older copy brings back is erased at the hospital whose tokens they are, and no other's part.
+#[test]
+fn an_older_copy_is_erased_again_at_the_hospital_that_erased() {
+    let mut before = before();
+    let (here, there) = (before.subject, before.house.subject("south", "south-20").expect("known"));
+    before.house.registry.alias(there, here).expect("one person");
+    let copy = tempfile::tempdir().expect("a folder");
+    before.house.reopen();
+    copied(before.house.folder.path(), copy.path());
+    before.house.erase(&whom("north", PERSON)).expect("erased");
+    fs::remove_file(before.house.folder.path().join("known.erased")).expect("lost");
+    before.house.with_erase(None, erase::recover).expect("nothing to be done");
+    before.put_back(copy.path());
+    assert!(before.house.subject("north", PERSON).is_some(), "an older copy has the person");
+    before.house.with_erase(None, erase::recover).expect("erased again");
+    assert_eq!(before.house.subject("north", PERSON), None);
+    assert_eq!(before.house.subject("south", "south-20"), Some(here), "the other hospital's patient stays");
+    assert!(before.house.verified().intact);
+    let size = before.house.store.size();
+    before.house.with_erase(None, erase::recover).expect("once is enough");
+    assert_eq!(before.house.store.size(), size);
 }
 
 fn copied(from: &Path, to: &Path) {

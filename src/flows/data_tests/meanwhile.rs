@@ -14,9 +14,9 @@ use crate::registry::Merge;
 use crate::store::{Appended, Destroy, Entry, NewEntry, Precondition, StoreError, Write};
 
 /// Does something before the next append, once.
-struct Interposed {
-    inner: Arc<dyn Store>,
-    first: Mutex<Option<Box<dyn FnOnce() + Send>>>,
+pub(super) struct Interposed {
+    pub(super) inner: Arc<dyn Store>,
+    pub(super) first: Mutex<Option<Box<dyn FnOnce() + Send>>>,
 }
 
 type Records = Result<Vec<(String, Value)>, StoreError>;

@@ -4,7 +4,9 @@
 mod counted;
 mod downloads;
 mod erased;
+mod erased_replayed;
 mod meanwhile;
+mod midnight;
 mod proven;
 mod replayed;
 mod timelines;

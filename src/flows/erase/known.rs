@@ -16,7 +16,7 @@ use crate::flows::access::AccessError;
 use crate::flows::question::DataError;
 use crate::registry::Refused;
 
-/// One erasure.
+/// One erasure; without an id, what the registry refused when the file lacked it.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Known {
     /// Its id.
@@ -25,6 +25,13 @@ pub struct Known {
     pub part: Option<ContributorId>,
     /// Whose bearers do not come back.
     pub refused: Vec<Refused>,
+}
+
+impl Known {
+    /// Whether it is not known whose part was erased.
+    pub fn is_of_some_part(&self) -> bool {
+        self.erasure.is_empty()
+    }
 }
 
 pub(super) fn failed(error: &io::Error) -> DataError {

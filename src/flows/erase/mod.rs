@@ -39,7 +39,7 @@ use super::access::{AccessError, entry};
 use super::question::{DataContext, DataError};
 use crate::events::{Actor, Event, SubjectErased};
 use crate::registry::{Registry, RegistryError};
-use crate::state::records::Erasure as ErasureRecord;
+use crate::state::records::{Contributor, Erasure as ErasureRecord};
 use crate::state::{read, topic};
 use crate::store::{Precondition, Store, StoreError, Write};
 use known::Known;
@@ -310,7 +310,7 @@ fn destroy(ctx: &EraseContext<'_>, before: Unfinished) -> Result<Unfinished, Dat
     let act = Act { actor: before.actor.clone(), event_id: before.event_id.clone() };
     for _ in 0..ATTEMPTS {
         let as_of = access.store.size();
-        let said = said::by(ctx, &before.ids, before.part.as_ref())?;
+        let said = said::by(ctx, &before)?;
         let mut now = Unfinished { round: before.round + 1, ..before.clone() };
         now.releases.extend(said.releases);
         let event = Event::SubjectErased(SubjectErased {
@@ -346,7 +346,7 @@ fn finish(ctx: &EraseContext<'_>, mut unfinished: Unfinished) -> Result<(), Data
         loop {
             forget(ctx, &unfinished)?;
             // What was said of the person while the registry still knew them.
-            let said = said::by(ctx, &unfinished.ids, unfinished.part.as_ref())?;
+            let said = said::by(ctx, &unfinished)?;
             if said.destroy.entries.is_empty() {
                 break;
             }
@@ -380,24 +380,35 @@ fn forget(ctx: &EraseContext<'_>, unfinished: &Unfinished) -> Result<(), DataErr
 }
 
 /// Erases again whoever is known to have been erased and is there nevertheless, because the data folder is an older copy. Gives
-/// how many people.
+/// how many people. Where it is not known whose part was erased, it is that of the hospital whose tokens they are.
 ///
 /// # Errors
 /// As [`erase`].
 pub fn again(ctx: &EraseContext<'_>, erased: &[Known]) -> Result<usize, DataError> {
-    let mut people = 0;
+    let hospitals = read::all::<Contributor>(&ctx.data.access.state(), "contributor");
+    let hospitals = hospitals.map_err(AccessError::from)?;
+    let mut people = BTreeSet::new();
     for known in erased {
         ctx.registry.refuse(&known.refused).map_err(registry)?;
-        let bearers = ctx.registry.bearers(&known.refused).map_err(registry)?;
-        let subjects: BTreeSet<SubjectId> = bearers.into_iter().map(|(subject, _)| subject).collect();
-        for subject in subjects {
+        let mut done = BTreeSet::new();
+        // What is forgotten of one bearer may be another's too.
+        let bearers = || ctx.registry.bearers(&known.refused).map_err(registry);
+        while let Some((subject, scope)) = bearers()?.into_iter().next() {
+            if !done.insert((subject, scope)) {
+                return Err(DataError::failed("the list of erasures beside the data folder is not intact"));
+            }
+            let of_scope = || hospitals.iter().find(|h| ctx.registry.is_scope(&scope, &h.body.contributor));
+            let told = match &known.part {
+                None if known.is_of_some_part() => of_scope().map(|h| h.body.contributor.clone()),
+                part => part.clone(),
+            };
             let act = Act::system(ctx.data.access.entropy);
-            let unfinished = begin(ctx, &act, subject, known.part.clone())?;
+            let unfinished = begin(ctx, &act, subject, told)?;
             finish(ctx, unfinished)?;
-            people += 1;
+            people.insert(subject);
         }
     }
-    Ok(people)
+    Ok(people.len())
 }
 
 /// Finishes what is unfinished because a step failed, as on a full disk. Gives how many there were.

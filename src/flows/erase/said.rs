@@ -1,16 +1,17 @@
 //! What the ledger and the state hold of a person: the entries about them, and the records that only those made.
 //!
 //! Where a hospital's part is erased and others know the person too, what they refused through it stays: a refusal holds for
-//! everybody's data, and would be lifted if it were forgotten.
+//! everybody's data, and would be lifted if it were forgotten. All versions of such a document stay, since a later one may have
+//! taken the refusal back. So what the person permits of others' data is the same before and after, as of any ledger size.
 
 use std::collections::BTreeSet;
 
 use almoner_model::{ContributorId, ReleaseId, Seq, SubjectId};
 use serde_json::Value;
 
-use super::EraseContext;
-use crate::consent::{Directive, Effect, Provision, Source};
-use crate::events::{ConsentRecorded, ConsentWithdrawn, Event, InvitationIssued};
+use super::{EraseContext, Unfinished};
+use crate::consent::{Directive, Effect, Source};
+use crate::events::{ConsentWithdrawn, Event, InvitationIssued};
 use crate::flows::access::AccessError;
 use crate::flows::participant::touches;
 use crate::flows::question::DataError;
@@ -30,26 +31,27 @@ pub(super) struct Said {
     pub releases: BTreeSet<ReleaseId>,
 }
 
-/// What is held of the person with these ids; of a hospital's `part` only, where one is named.
-pub(super) fn by(
-    ctx: &EraseContext<'_>,
-    ids: &BTreeSet<SubjectId>,
-    part: Option<&ContributorId>,
-) -> Result<Said, DataError> {
+/// What is held of the person who is being erased; of a hospital's part only, where one is named.
+pub(super) fn by(ctx: &EraseContext<'_>, unfinished: &Unfinished) -> Result<Said, DataError> {
+    let (ids, part) = (&unfinished.ids, unfinished.part.as_ref());
     let mut said = Said::default();
-    for id in ids {
+    let all = ids.iter().map(|id| Ok((*id, entries(ctx, *id)?))).collect::<Result<Vec<_>, DataError>>()?;
+    let refused = refusing(all.iter().flat_map(|(_, entries)| entries))?;
+    for (id, entries) in &all {
         let mut gone = BTreeSet::new();
-        for entry in entries(ctx, *id)? {
-            if of_part(ctx, &entry, part)? {
+        for entry in entries {
+            if of_part(ctx, entry, part, &refused)? {
                 gone.insert(entry.seq);
-                records(&mut said.destroy, *id, &entry)?;
+                records(&mut said.destroy, *id, entry)?;
             }
         }
         said.destroy.folded.extend(what_is_left(ctx, *id, &gone)?);
         said.destroy.entries.extend(gone);
-        member_of(ctx, *id, part, &mut said)?;
     }
     said.destroy.entries.sort_unstable();
+    for id in ids {
+        member_of(ctx, *id, unfinished, &mut said)?;
+    }
     said.destroy.shared.sort();
     said.destroy.shared.dedup();
     if part.is_none() {
@@ -78,18 +80,41 @@ fn event(entry: &Entry) -> Result<Event, DataError> {
     Event::read(&entry.leaf.kind, value).map_err(|_| DataError::failed("an entry is not one of its kind"))
 }
 
-/// Whether an entry goes.
-fn of_part(ctx: &EraseContext<'_>, entry: &Entry, part: Option<&ContributorId>) -> Result<bool, DataError> {
+/// The documents of each hospital of which any version refuses something.
+fn refusing<'a>(
+    entries: impl Iterator<Item = &'a Entry>,
+) -> Result<BTreeSet<(ContributorId, String)>, DataError> {
+    let mut out = BTreeSet::new();
+    for entry in entries {
+        if let Event::ConsentRecorded(e) = event(entry)? {
+            let directive = directive(e.directive)?;
+            if directive.rules.has(Effect::Deny) {
+                out.insert((e.contributor, directive.lineage));
+            }
+        }
+    }
+    Ok(out)
+}
+
+fn directive(value: Value) -> Result<Directive, DataError> {
+    serde_json::from_value(value).map_err(|_| DataError::failed("a directive is not one"))
+}
+
+/// Whether an entry goes; of consents those to documents of which no version is among the `refused`.
+fn of_part(
+    ctx: &EraseContext<'_>,
+    entry: &Entry,
+    part: Option<&ContributorId>,
+    refused: &BTreeSet<(ContributorId, String)>,
+) -> Result<bool, DataError> {
     let Some(part) = part else { return Ok(true) };
     let issued = |id: &str| -> Result<bool, DataError> {
         let found = read::invitation(&ctx.data.access.state(), id).map_err(AccessError::from)?;
         Ok(found.is_some_and(|i| i.issued.body.contributor == *part))
     };
     Ok(match event(entry)? {
-        Event::ConsentRecorded(ConsentRecorded { contributor, directive, .. }) => {
-            let directive: Directive =
-                serde_json::from_value(directive).map_err(|_| DataError::failed("a directive is not one"))?;
-            contributor == *part && !denies(&directive.rules)
+        Event::ConsentRecorded(e) => {
+            e.contributor == *part && !refused.contains(&(e.contributor, directive(e.directive)?.lineage))
         }
         Event::ConsentWithdrawn(ConsentWithdrawn { contributor, .. }) => contributor.as_ref() == Some(part),
         Event::InvitationIssued(InvitationIssued { contributor, .. }) => contributor == *part,
@@ -99,11 +124,6 @@ fn of_part(ctx: &EraseContext<'_>, entry: &Entry, part: Option<&ContributorId>) 
     })
 }
 
-/// Whether anything is refused.
-fn denies(rules: &Provision) -> bool {
-    rules.effect == Effect::Deny || rules.provisions.iter().any(denies)
-}
-
 /// The records that an entry made.
 fn records(destroy: &mut Destroy, id: SubjectId, entry: &Entry) -> Result<(), DataError> {
     let mut gone = |kind: &str, key: String| {
@@ -111,8 +131,7 @@ fn records(destroy: &mut Destroy, id: SubjectId, entry: &Entry) -> Result<(), Da
     };
     match event(entry)? {
         Event::ConsentRecorded(e) => {
-            let directive: Directive = serde_json::from_value(e.directive)
-                .map_err(|_| DataError::failed("a directive is not one"))?;
+            let directive = directive(e.directive)?;
             gone("consent-change", seq_key(entry.seq));
             if directive.source == Source::Fhir {
                 gone("consent-lineage", lineage_key(&e.contributor, &directive.lineage, id));
@@ -154,14 +173,26 @@ fn what_is_left(
     Ok(writes)
 }
 
-/// The releases that have the person, and the index of them.
+/// What stays of an index of a release: by what the person said elsewhere, if it permitted the release too.
+fn left(mut value: Value, gone: &[Seq], erasure: &str) -> Option<Value> {
+    let by: Vec<Seq> = serde_json::from_value(value["directives"].take()).ok()?;
+    let by: Vec<Seq> = by.into_iter().filter(|seq| !gone.contains(seq)).collect();
+    value["directives"] = by.clone().into();
+    if value["left"].is_null() {
+        value["left"] = erasure.into();
+    }
+    (!by.is_empty()).then_some(value)
+}
+
+/// The releases that have the person, and the index of them. What other hospitals' data of the person was in stays in it, as
+/// what the person left by this erasure: those hospitals owe an account of what was disclosed until then.
 fn member_of(
     ctx: &EraseContext<'_>,
     id: SubjectId,
-    part: Option<&ContributorId>,
+    unfinished: &Unfinished,
     said: &mut Said,
 ) -> Result<(), DataError> {
-    let access = &ctx.data.access;
+    let (access, part) = (&ctx.data.access, unfinished.part.as_ref());
     let (prefix, mut after) = (format!("{}/", subject_key(id)), None::<String>);
     loop {
         let page = access.store.scan_primary(MEMBER_KIND, &prefix, after.as_deref(), PAGE)?;
@@ -176,8 +207,9 @@ fn member_of(
                 _ => true,
             };
             if concerned {
+                let value = part.and_then(|_| left(value, &said.destroy.entries, &unfinished.erasure));
                 said.releases.insert(release);
-                said.destroy.primary.push(Write { kind: MEMBER_KIND.to_owned(), key, value: None });
+                said.destroy.primary.push(Write { kind: MEMBER_KIND.to_owned(), key, value });
             }
         }
         if !full {

@@ -446,6 +446,7 @@ pub(crate) fn entry(
         policy: None,
         decision: None,
         as_of: None,
+        until: None,
         topics,
     })
 }

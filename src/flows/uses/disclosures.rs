@@ -160,6 +160,9 @@ pub fn accounting(
         for (_, download) in page {
             let at = used.iter().position(|u| u.release.body.release == download.opened.body.release);
             let Some(at) = at else { continue };
+            if used[at].left.is_some_and(|left| download.opened.origin.seq >= left) {
+                continue;
+            }
             received[at] = true;
             let day = download.opened.origin.time.date();
             if from <= day && day <= to {
@@ -168,7 +171,8 @@ pub fn accounting(
         }
     }
     disclosures.sort_by_key(|d| d.seq);
-    let prepared = used.iter().zip(received).filter(|(_, received)| !received).map(|(u, _)| Prepared {
+    let waits = |(used, received): &(&UsedIn, bool)| !received && used.left.is_none();
+    let prepared = used.iter().zip(received).filter(waits).map(|(u, _)| Prepared {
         release: u.release.body.release.to_string(),
         recipient: u.release.body.recipient.to_string(),
         built: u.release.origin.time.to_string(),

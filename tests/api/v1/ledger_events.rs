@@ -5,8 +5,10 @@ use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
 use std::time::{Duration, Instant};
 
-use almoner::events::{ContributorRegistered, Event};
+use almoner::events::{ContributorRegistered, Event, ReleaseRewritten, SubjectErased};
+use almoner::state::records::Release;
 use almoner::store::EntryFilter;
+use almoner_model::Digest;
 use serde_json::{Value, json};
 
 use crate::house::House;
@@ -159,6 +161,34 @@ fn a_stream_ends_with_its_token_and_with_the_server() {
     house.get("/v1/me", Some(&operator)).expect(200);
 }
 
+/// Says that the release was written anew without somebody.
+fn rewritten(house: &House) {
+    let (_, release) = house.app.store.scan("release", "", None, 1).expect("read").remove(0);
+    let release: Release = serde_json::from_value(release).expect("a release");
+    let erasure = "era-1".to_owned();
+    let erased = SubjectErased { erasure: erasure.clone(), contributor: None, entries: Vec::new() };
+    house.append(&Event::SubjectErased(erased), None);
+    let body = ReleaseRewritten {
+        erasure,
+        release: release.body.release,
+        from: release.body.manifest,
+        to: release.body.manifest,
+        members: vec![Digest::of(b"a member")],
+        persons: release.body.persons - 1,
+        tables: release.body.tables,
+    };
+    house.append(&Event::ReleaseRewritten(body), None);
+}
+
+/// Neither who left, nor how many are left.
+fn says_of_erasures(data: &BTreeMap<&str, Vec<&Value>>) {
+    for rewritten in data.get("release.rewritten").into_iter().flatten() {
+        let members: Vec<&String> = rewritten.as_object().expect("an object").keys().collect();
+        assert_eq!(members, ["from", "release", "to"]);
+    }
+    assert!(!data.contains_key("subject.erased") && !data.contains_key("dataset.rewritten"));
+}
+
 /// On a world with counts and a release: everybody sees every entry, and of what was said what the lists show them.
 pub fn shows_no_more_than_the_lists(house: &House) {
     // Tokens are entries too; they are made before the ledger is measured.
@@ -172,6 +202,7 @@ pub fn shows_no_more_than_the_lists(house: &House) {
     ]
     .map(|(role, scope)| (role, scope, house.token(role, scope)))
     .to_vec();
+    rewritten(house);
     let size = house.app.store.size();
     let entries = house.app.store.entries(0, 100_000, &EntryFilter::default()).expect("read");
     for (role, scope, token) in callers {
@@ -205,6 +236,12 @@ pub fn shows_no_more_than_the_lists(house: &House) {
             (releases, releases),
             "{role} {scope:?}"
         );
+        assert_eq!(
+            number("release.rewritten"),
+            releases,
+            "{role} {scope:?}: they are told to fetch it again"
+        );
+        says_of_erasures(&data);
         assert_eq!(number("token.issued") > 0, role == "operator");
         assert_eq!(
             number("legal_basis.recorded"),

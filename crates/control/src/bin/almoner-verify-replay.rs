@@ -164,12 +164,17 @@ fn tell(report: &Report, origin: &str, key_given: bool) {
     if report.findings_total > report.findings.len() as u64 {
         println!("WRONG   and {} more", report.findings_total - report.findings.len() as u64);
     }
+    let erased: u64 = report.decisions.values().map(|tally| tally.erased).sum();
+    if erased > 0 {
+        println!("{erased} rest on what was erased since: of those nothing can be said");
+    }
     match (report.intact, key_given) {
         (true, _) if report.verdicts.is_empty() => {
             println!("NO DECISION is opened to you, so none was made again")
         }
         (true, true) => {
-            println!("equal: every decision that is opened to you is what the entries before it make of it")
+            let all = if erased > 0 { "every other decision" } else { "every decision" };
+            println!("equal: {all} that is opened to you is what the entries before it make of it")
         }
         (true, false) => println!(
             "equal, but the key came with the log: compare it with one you have by another way, and give it with --vkey"

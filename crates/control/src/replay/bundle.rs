@@ -107,8 +107,8 @@ pub struct Listed {
 pub struct Listing {
     /// The members.
     pub members: Vec<Listed>,
-    /// The leaf hashes of members whose records were erased.
-    pub erased: Vec<Digest>,
+    /// The leaf hashes of those whose records were erased.
+    pub erased: Vec<Hash>,
     /// The leaf hashes of all members.
     pub hashes: Vec<Hash>,
 }
@@ -255,7 +255,7 @@ impl<R: BufRead> Lines<R> {
 impl Listing {
     fn take(&mut self, member: Option<Member>, erased: Option<Digest>) -> Option<()> {
         if let Some(hash) = erased {
-            self.erased.push(hash);
+            self.erased.push(hash.0);
             self.hashes.push(hash.0);
         }
         if let Some(member) = member {

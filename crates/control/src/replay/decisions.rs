@@ -248,7 +248,10 @@ impl Replay {
             Asked { wanted: &then, holders: &holders, as_of: release.body.as_of },
             Asked { wanted: &now, holders: &holders, as_of: recorded.as_of },
         );
-        Ok(self.people.still_permitted(listing, then, now, release.origin.time.date()))
+        // Of whoever had left the release before nothing was asked.
+        let left = self.rewritten.get(&recorded.release);
+        let gone = listing.erased.iter().any(|hash| !left.is_some_and(|left| left.contains(hash)));
+        Ok(self.people.still_permitted((listing, gone), then, now, release.origin.time.date()))
     }
 }
 

@@ -16,6 +16,9 @@
 //! counted and who of the permitted is in a cohort (the data), the protection of a number (a key), what the gate measured
 //! (the data), that two ids are one person's where a release does not say so (the registry).
 //!
+//! What is said to be erased must be named by an erasure that the bundle opens: an entry by `subject.erased`, a member of a
+//! release by `release.rewritten`.
+//!
 //! What must be open and is not, or is another than the log commits to, is a finding of its own, by entry. A bundle for somebody
 //! who speaks for some contributors leaves the others' decisions closed; of them nothing is said.
 
@@ -29,14 +32,14 @@ pub mod testing;
 #[cfg(test)]
 mod tests;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 use std::io::BufRead;
 
 use almoner_ledger::commitment::{canonical, canonical_value, commit};
 use almoner_ledger::evidence::{Leaves, OpenedSubject};
 use almoner_ledger::tree::Edge;
-use almoner_ledger::{Checkpoint, Leaf, leaf};
-use almoner_model::{Digest, ReleaseId, Seq, SubjectId, Timestamp};
+use almoner_ledger::{Checkpoint, Hash, Leaf, leaf};
+use almoner_model::{Digest, ReleaseId, Seq, SubjectId};
 use serde_json::Value;
 
 use self::bundle::{BundleError, Given, Head, Lines};
@@ -67,11 +70,8 @@ pub const CONTROL: [&str; 12] = [
 pub const DECISIONS: [&str; 4] = ["permit.decided", "count.answered", "release.built", "download.opened"];
 /// What people say.
 pub const SAID: [&str; 2] = ["consent.recorded", "consent.withdrawn"];
-/// The kind of entry that names members of a release who were erased.
-pub const REWRITTEN: &str = "release.rewritten";
-/// How long after it was judged a decision may be logged.
-const JUDGED_WITHIN_MILLIS: i64 = 600_000;
-
+/// Erasures, which say what cannot be opened any more.
+pub const ERASURES: [&str; 2] = ["subject.erased", "release.rewritten"];
 /// Decisions that rest on more than entries.
 const NOT_RECOMPUTABLE: [&str; 1] = ["release.refused"];
 
@@ -93,8 +93,8 @@ pub fn replay<R: BufRead>(
         rules: BTreeMap::new(),
         named: BTreeMap::new(),
         lost: BTreeSet::new(),
-        gone: BTreeMap::new(),
         erasures: BTreeMap::new(),
+        rewritten: BTreeMap::new(),
         report: Report::default(),
     };
     if replay.head.origin != tree.origin || replay.head.size > tree.size {
@@ -134,25 +134,22 @@ struct Replay {
     named: BTreeMap<Digest, Seq>,
     /// Entries that rules rest on and that were erased.
     lost: BTreeSet<Seq>,
-    /// By release, members who were erased, as the log says.
-    gone: BTreeMap<ReleaseId, BTreeSet<Digest>>,
-    /// Entries that are said to be erasures, with the first entry that they are said to have erased.
-    erasures: BTreeMap<Seq, Seq>,
+    /// Entries that are said to be erasures, with the entries that they are said to have erased.
+    erasures: BTreeMap<Seq, Vec<Seq>>,
+    /// The members who were erased from a release so far, as the log says.
+    rewritten: BTreeMap<ReleaseId, HashSet<Hash>>,
     report: Report,
 }
 
 impl Replay {
     fn entry(&mut self, leaf: &Leaf, given: Option<Given>) {
         let kind = leaf.kind.as_str();
-        if kind.ends_with(".erased") {
-            self.erasures.remove(&leaf.seq);
+        if ERASURES.contains(&kind) {
+            self.erasure(leaf, given);
+            return;
         }
         if SAID.contains(&kind) {
             self.said(leaf, given);
-            return;
-        }
-        if kind == REWRITTEN {
-            self.rewritten(leaf, given);
             return;
         }
         if let Some(known) = NOT_RECOMPUTABLE.iter().find(|k| **k == kind) {
@@ -189,20 +186,13 @@ impl Replay {
         if let Some(house) = leaf.policy {
             self.named.entry(house).or_insert(leaf.seq);
         }
-        let rules = self.report.rules.clone();
-        let mut outcome = self.outcome(leaf, event);
-        let timed = matches!(
-            event,
-            Some(Event::PermitDecided(_) | Event::CountAnswered(_) | Event::DownloadOpened(_))
-        );
-        if timed && matches!(outcome, Outcome::Differs { .. }) {
-            let judged = Timestamp::from_millis(leaf.time.millis() - JUDGED_WITHIN_MILLIS);
-            let used = std::mem::replace(&mut self.report.rules, rules);
-            match self.outcome(&Leaf { time: judged, ..leaf.clone() }, event) {
-                Outcome::Differs { .. } => self.report.rules = used,
-                other => outcome = other,
-            }
-        }
+        let outcome = match event {
+            Some(Event::PermitDecided(e)) => self.permit(leaf, e),
+            Some(Event::CountAnswered(e)) => self.count(leaf, e),
+            Some(Event::ReleaseBuilt(e)) => self.release(leaf, e),
+            Some(Event::DownloadOpened(e)) => self.download(leaf, e),
+            _ => Outcome::differs("the entry of the log", "the payload in the bundle is not the entry's"),
+        };
         let lost = self.lost.range(..leaf.seq).next().copied();
         let verdict = match (outcome, lost) {
             (Outcome::Equal, _) => Verdict::Equal,
@@ -212,25 +202,6 @@ impl Replay {
             (Outcome::Differs { recorded, computed }, _) => Verdict::Differs { recorded, computed },
         };
         self.report.decided(leaf.seq, kind, verdict);
-    }
-
-    fn outcome(&mut self, leaf: &Leaf, event: Option<&Event>) -> Outcome {
-        match event {
-            Some(Event::PermitDecided(e)) => self.permit(leaf, e),
-            Some(Event::CountAnswered(e)) => self.count(leaf, e),
-            Some(Event::ReleaseBuilt(e)) => self.release(leaf, e),
-            Some(Event::DownloadOpened(e)) => self.download(leaf, e),
-            _ => Outcome::differs("the entry of the log", "the payload in the bundle is not the entry's"),
-        }
-    }
-
-    /// That members of a release were erased.
-    fn rewritten(&mut self, leaf: &Leaf, given: Option<Given>) {
-        let Some(given) = given else { return self.not_open(leaf, false) };
-        let payload = self.opened(leaf, &given);
-        if let Some(Event::ReleaseRewritten(e)) = payload.and_then(|p| Event::read(REWRITTEN, p).ok()) {
-            self.gone.entry(e.release).or_default().extend(e.members);
-        }
     }
 
     /// An entry that the bundle does not have.
@@ -243,7 +214,32 @@ impl Replay {
     }
 
     fn erased_by(&mut self, seq: Seq, by: Seq) {
-        self.erasures.entry(by).or_insert(seq);
+        self.erasures.entry(by).or_default().push(seq);
+    }
+
+    /// An erasure: what is said to be erased by it must be named by it.
+    fn erasure(&mut self, leaf: &Leaf, given: Option<Given>) {
+        let Some(given) = given else {
+            return;
+        };
+        self.report.opened += 1;
+        let event = self.opened(leaf, &given).and_then(|payload| Event::read(&leaf.kind, payload).ok());
+        match event {
+            Some(Event::SubjectErased(e)) => {
+                let named: HashSet<Seq> = e.entries.into_iter().collect();
+                for seq in self.erasures.remove(&leaf.seq).unwrap_or_default() {
+                    if !named.contains(&seq) {
+                        let what =
+                            format!("it is said to be erased by entry {}, which does not name it", leaf.seq);
+                        self.report.find(Some(seq), what);
+                    }
+                }
+            }
+            Some(Event::ReleaseRewritten(e)) => {
+                self.rewritten.entry(e.release).or_default().extend(e.members.iter().map(|hash| hash.0));
+            }
+            _ => {}
+        }
     }
 
     /// The payload, if the log commits to it.
@@ -330,9 +326,9 @@ impl Replay {
     }
 
     fn finish(mut self, entries: u64) -> Report {
-        for (by, seq) in std::mem::take(&mut self.erasures) {
-            self.report
-                .find(Some(seq), format!("it is said to be erased by entry {by}, which is no erasure"));
+        for (by, erased) in std::mem::take(&mut self.erasures) {
+            let what = format!("it is said to be erased by entry {by}, which is no erasure that is opened");
+            self.report.find(erased.first().copied(), what);
         }
         for digest in std::mem::take(&mut self.head.changed) {
             let contract = self.named.get(&digest).is_some_and(|seq| self.report.names(*seq));
@@ -341,19 +337,19 @@ impl Replay {
                 self.report.find(self.named.get(&digest).copied(), what);
             }
         }
-        for (release, listing) in &self.head.releases {
-            let gone = self.gone.get(release);
-            if !listing.erased.iter().all(|hash| gone.is_some_and(|gone| gone.contains(hash))) {
-                let what =
-                    format!("members of {release} are said to be erased, and no entry of the log says so");
-                self.report.find(None, what);
-            }
-        }
-        for listed in self.head.releases.keys() {
+        for (listed, listing) in &self.head.releases {
             let seen = self.history.before(Seq::MAX);
-            if crate::state::read::release(&seen, listed).is_ok_and(|r| r.is_none()) {
+            let release = crate::state::read::release(&seen, listed).ok().flatten();
+            if release.is_none() {
                 self.report
                     .find(None, format!("the bundle has members of {listed}, which is not in the log"));
+            }
+            let left = self.rewritten.get(listed);
+            if listing.erased.iter().any(|hash| !left.is_some_and(|left| left.contains(hash))) {
+                let what = format!(
+                    "somebody is said to be erased from {listed}, and no entry that is opened says so"
+                );
+                self.report.find(release.map(|r| r.origin.seq), what);
             }
         }
         let mut report = self.report;

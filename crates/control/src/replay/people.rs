@@ -133,7 +133,8 @@ impl People {
     /// Whether every member permitted the use, by exactly the directives that the list names, and permits no less of it before
     /// entry `until`.
     pub fn permitted(&self, listing: &Listing, asked: Asked<'_>, until: Seq) -> Checked {
-        let mut checked = Checked { erased: self.lost(listing, until), ..Checked::default() };
+        let mut checked =
+            Checked { erased: self.lost(!listing.erased.is_empty(), until), ..Checked::default() };
         for member in &listing.members {
             if let Some(seq) = member.directives.iter().find(|seq| self.erased.contains(seq)) {
                 checked.erased.get_or_insert(*seq);
@@ -159,15 +160,16 @@ impl People {
         checked
     }
 
-    /// Whether every member permits no less of `now` than of `then`, of a release that was built on `built`.
+    /// Whether every member permits no less of `now` than of `then`, of a release that was built on `built`; `gone` says
+    /// whether others were asked too whose records were erased since.
     pub fn still_permitted(
         &self,
-        listing: &Listing,
+        (listing, gone): (&Listing, bool),
         then: Asked<'_>,
         now: Asked<'_>,
         built: Date,
     ) -> Checked {
-        let mut checked = Checked { erased: self.lost(listing, now.as_of), ..Checked::default() };
+        let mut checked = Checked { erased: self.lost(gone, now.as_of), ..Checked::default() };
         for member in &listing.members {
             if let Some(seq) = member.directives.iter().find(|seq| self.erased.contains(seq)) {
                 checked.erased.get_or_insert(*seq);
@@ -187,8 +189,8 @@ impl People {
     }
 
     /// Where members' own records were erased: the first consent that was, since whose it was is not known any more.
-    fn lost(&self, listing: &Listing, until: Seq) -> Option<Seq> {
-        (!listing.erased.is_empty()).then(|| self.erased.first().copied().unwrap_or(until))
+    fn lost(&self, gone: bool, until: Seq) -> Option<Seq> {
+        gone.then(|| self.erased.first().copied().unwrap_or(until))
     }
 }
 

@@ -71,11 +71,6 @@ impl Log {
         self.edge.size()
     }
 
-    /// Lets time pass until then.
-    pub fn until(&mut self, time: Timestamp) {
-        self.time = time.millis();
-    }
-
     /// Lets time pass.
     pub fn wait(&mut self, millis: i64) {
         self.time += millis;

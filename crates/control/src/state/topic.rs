@@ -13,6 +13,9 @@ pub const PUBLISHED: &str = "published";
 /// Any erasure: what was known of who permits what before is not known any more.
 pub const ERASED: &str = "erased";
 
+/// Nobody's: what an entry lacks that came after the last instant at which it was to hold.
+pub const TIME: &str = "time";
+
 /// A person. The store adds it to every entry that concerns one.
 pub fn subject(id: SubjectId) -> String {
     format!("subject:{id}")
@@ -54,6 +57,7 @@ pub fn words(topic: &str) -> &'static str {
         Some("dataset" | "published") => "the data of a hospital",
         Some("request") => "what is said of the request",
         Some("releases" | "public-releases") => "what the recipient has already",
+        Some("time") => "what holds at the time",
         Some("counts") => "what was counted for the recipient",
         _ => "what it rests on",
     }

@@ -136,6 +136,16 @@ impl Provision {
         Self { effect, provisions, ..self.clone() }
     }
 
+    /// The last instant, from `at` on, until which each of its rules stays in force or out of it; `None` if that is for ever.
+    pub fn unchanged_until(&self, at: Timestamp) -> Option<Timestamp> {
+        let period = self.period.unwrap_or_default();
+        let begins =
+            period.from.filter(|from| *from > at).map(|from| Timestamp::from_millis(from.millis() - 1));
+        let ends = period.until.filter(|until| *until >= at);
+        let nested = self.provisions.iter().filter_map(|rule| rule.unchanged_until(at));
+        begins.into_iter().chain(ends).chain(nested).min()
+    }
+
     /// How deep the tree is, 1 for a rule without exceptions.
     pub fn depth(&self) -> usize {
         1 + self.provisions.iter().map(Self::depth).max().unwrap_or(0)

@@ -69,7 +69,8 @@ impl Following {
 /// The `id` is the position in the ledger, by which a client that was cut off goes on (`Last-Event-ID`), `event` its type, and
 /// `data` an event of CloudEvents 1.0 in JSON: `specversion`, `id` (the UUID of the act), `source`, `type`, `time`, `sequence` (the
 /// position), and, as far as the caller's role may see it, `subject` (what it is about, never a person) and `data`. Entries
-/// about one person have neither. `erased` is true where what was said is gone. Comments keep a quiet connection open; the
+/// about one person have neither. `erased` is true where what was said is gone; of entries about one person it is told only to
+/// operators and to boards of all hospitals. Comments keep a quiet connection open; the
 /// stream ends when the server stops or the token does.
 #[utoipa::path(
     tag = "ledger",

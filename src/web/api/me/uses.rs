@@ -17,7 +17,7 @@ use crate::web::error::Problem;
 /// What your data was used for.
 #[derive(Debug, Serialize, ToSchema)]
 pub struct Uses {
-    /// Releases that your data is in.
+    /// Releases that your data is in, or was in until they were written anew without it.
     pub releases: Vec<UseView>,
     /// Projects whose counts may have counted you.
     pub counts: Vec<CountsView>,
