@@ -10,9 +10,12 @@ use std::time::Instant;
 
 use almoner::app::{App, Folder};
 use almoner::config::Config;
+use almoner::flows::tokens::NewToken;
+use almoner::flows::{Act, handover};
 use almoner::store::Store;
 use almoner::system::{SystemClock, SystemEntropy};
 use almoner::web;
+use almoner_model::{Clock, ManualClock};
 
 /// Entries in one append.
 const AT_ONCE: u64 = 1_024;
@@ -48,6 +51,46 @@ pub fn run(sizes: &str, command: &[String]) -> bool {
             fine = false;
         }
     }
+    serving.stop().unwrap();
+    fine
+}
+
+/// Has the key of a ledger changed and runs `command` on it, with the key before and with the key after: before the change,
+/// while both sign, and when only the new one does, which who has only the old key must not accept. Says whether all was so.
+pub fn rotated(command: &[String]) -> bool {
+    let (program, args) = command.split_first().expect("a command to run");
+    let folder = super::folder();
+    let mut config = Config::default();
+    config.http.listen.set_port(0);
+    let place = Folder::at(folder.path().join("data"));
+    App::init(&place, &config, &SystemClock, &SystemEntropy).unwrap();
+    let clock = Arc::new(ManualClock::at(SystemClock.now()));
+    let app = Arc::new(App::open(place, config, clock.clone(), Arc::new(SystemEntropy)).unwrap());
+    let serving = web::spawn(Arc::clone(&app)).unwrap();
+    let url = format!("{}/ledger", serving.url);
+    let grow = || {
+        for _ in 0..300 {
+            let new = NewToken { role: "board".into(), scope: vec![], label: "bench".into(), days: None };
+            app.tokens().issue(new, Act::operator(&SystemEntropy)).unwrap();
+        }
+    };
+    let accepts = |when: &str, vkey: &str, expected: bool| {
+        let done = Command::new(program).args(args).arg(&url).arg(vkey).status().unwrap();
+        println!("{when}: {done}, {} expected", if expected { "0" } else { "another" });
+        done.success() == expected
+    };
+    grow();
+    let old = app.store.vkey();
+    let mut fine = accepts("one key", &old, true);
+    handover::rotate(&app.access(), &Act::operator(&SystemEntropy), &app.signing_keys().unwrap(), 1).unwrap();
+    grow();
+    let new = app.store.vkey();
+    fine &= accepts("both sign, the old one is known", &old, true);
+    fine &= accepts("both sign, the new one is known", &new, true);
+    clock.advance_days(2);
+    grow();
+    fine &= accepts("the new one signs, the old one is known", &old, false);
+    fine &= accepts("the new one signs and is known", &new, true);
     serving.stop().unwrap();
     fine
 }

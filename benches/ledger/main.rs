@@ -1,7 +1,7 @@
 //! The ledger's bars, measured on this machine: `append`, `verify`, `proof`, `boot`, `tamper`. Each prints its figures and
 //! one line `bar: …`, and fails where the bar is missed. `.ci/bars/ledger-*` run them. Kills and power loss: `benches/crash`.
-//! For programs of other people there are `foreign`, which serves a ledger to one, and `canonical`, which prints what another
-//! reader of JCS can compare.
+//! For programs of other people there are `foreign` and `rotated`, which serve a ledger to one, and `canonical`, which prints
+//! what another reader of JCS can compare.
 
 #![expect(
     clippy::print_stdout,
@@ -11,6 +11,7 @@
 )]
 
 mod append;
+mod bare;
 mod boot;
 mod canonical;
 mod fill;
@@ -97,10 +98,13 @@ fn main() {
         Some("boot") => boot::run(number(1, 10_000_000)),
         Some("tamper") => tamper::run(),
         Some("foreign") => foreign::run(&args[1], &args[2..]),
+        Some("rotated") => foreign::rotated(&args[1..]),
         Some("canonical") => canonical::run(number(1, 10_000)),
         None => append::run(64, 3) && verify::run(100_000),
         Some(other) => {
-            panic!("unknown measure {other}: append, verify, proof, boot, tamper, foreign or canonical")
+            panic!(
+                "unknown measure {other}: append, verify, proof, boot, tamper, foreign, rotated or canonical"
+            )
         }
     };
     std::process::exit(i32::from(!met));

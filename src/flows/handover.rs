@@ -22,6 +22,9 @@ pub const OVERLAP_DAYS: u32 = 30;
 /// The longest overlap, in days.
 pub const OVERLAP_DAYS_MAX: u32 = 366;
 
+/// So many keys sign at a time at most. Each is a line more in every checkpoint and receipt.
+pub const SIGNING_MAX: usize = 8;
+
 /// A change of the key.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize)]
 pub struct Rotated {
@@ -71,8 +74,14 @@ pub fn rotate(
         let change = before.ok_or_else(|| AccessError::Conflict("this act was another one".into()))?.body;
         return Ok(Rotated { seq, change });
     }
-    let epoch = read::log_keys(&ctx.state(), LogKeys::KEY)?.unwrap_or_default().rotations.len() as u32 + 1;
-    let now = ctx.now()?;
+    let (before, now) = (read::log_keys(&ctx.state(), LogKeys::KEY)?.unwrap_or_default(), ctx.now()?);
+    if before.in_force(now).0.len() >= SIGNING_MAX {
+        let why = format!(
+            "{SIGNING_MAX} keys of the ledger sign already; change it again when the first has ended"
+        );
+        return Err(AccessError::Conflict(why));
+    }
+    let epoch = before.rotations.len() as u32 + 1;
     let change = KeyRotated {
         epoch,
         old: ctx.store.vkey(),

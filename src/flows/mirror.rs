@@ -390,10 +390,8 @@ impl Mirror {
     fn copy(&self, source: &dyn Source, from: u64, signed: &SignedCheckpoint) -> Result<(), MirrorError> {
         let new = &signed.checkpoint;
         let incoming = Incoming { root: self.root.join(".incoming") };
-        let own = |level: u8, index: u64| {
-            let path = TilePath::hashes(level, index, from)?;
-            fs::read(self.root.join(path.to_string())).ok()
-        };
+        let kept = Folder(self.root.clone());
+        let own = |level: u8, index: u64| kept.tile(&TilePath::hashes(level, index, from)?).ok();
         let mut edge =
             Edge::load(from, own).ok_or_else(|| MirrorError::Damaged("a tile is missing".into()))?;
         let mut partial: BTreeMap<(u8, u64), Vec<u8>> = BTreeMap::new();
@@ -435,7 +433,16 @@ impl Mirror {
         }
         self.show(&incoming, &files)?;
         self.put("checkpoint", &signed.note)?;
+        self.drop_partial(&files);
         incoming.discard()
+    }
+
+    /// Removes the partial tiles that are in full ones by now, and that only the checkpoint before had: it is gone. What
+    /// cannot be removed, or what a crash leaves here, is a file too many.
+    fn drop_partial(&self, files: &[TilePath]) {
+        for path in files.iter().filter(|path| usize::from(path.width) == TILE_WIDTH) {
+            let _ = fs::remove_dir_all(self.root.join(format!("{path}.p")));
+        }
     }
 
     /// Makes checked files durable and moves them into place.
@@ -448,10 +455,6 @@ impl Mirror {
                 durable::make_folder(parent, false).map_err(at(parent))?;
             }
             fs::rename(&from, &to).map_err(at(&to))?;
-            if usize::from(path.width) == TILE_WIDTH {
-                // The partial ones before it are in it. That one cannot be removed leaves a file too many.
-                let _ = fs::remove_dir_all(format!("{}.p", to.display()));
-            }
             for folder in to.ancestors().skip(1).take_while(|folder| folder.starts_with(&self.root)) {
                 folders.insert(folder.to_owned(), ());
             }
@@ -494,14 +497,8 @@ impl Mirror {
             Some(level) => TilePath::hashes(level, tile.index, size),
             None => TilePath::entries(tile.index, size),
         };
-        let bytes = fs::read(self.root.join(kept.ok_or_else(damaged)?.to_string())).map_err(|_| damaged())?;
-        let width = usize::from(tile.width);
-        if tile.level.is_some() {
-            return bytes.get(..width * size_of::<Hash>()).map(<[u8]>::to_vec).ok_or_else(damaged);
-        }
-        let leaves = unbundle(&bytes).filter(|leaves| leaves.len() >= width).ok_or_else(damaged)?;
-        let length: usize = leaves[..width].iter().map(|leaf| leaf.len() + 2).sum();
-        Ok(bytes[..length].to_vec())
+        let bytes = Folder(self.root.clone()).tile(&kept.ok_or_else(damaged)?).map_err(|_| damaged())?;
+        tile.cut(bytes).ok_or_else(damaged)
     }
 }
 
@@ -521,7 +518,7 @@ impl Incoming {
         if let Some(bytes) = fs::read(self.at(path)).ok().filter(|bytes| whole(bytes)) {
             return Ok(bytes);
         }
-        let bytes = source.read(&path.to_string())?;
+        let bytes = source.tile(path)?;
         self.write(path, &bytes)?;
         Ok(bytes)
     }

@@ -7,19 +7,19 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, HashMap};
 
+use almoner_ledger::leaf;
 use almoner_ledger::tree::{Edge, Hash};
-use almoner_ledger::{Leaf, leaf};
 use almoner_model::{Clock, Digest, Seq, SubjectId, Timestamp};
 use serde_json::Value;
 
-use super::prepare::{Prepared, Request};
+use super::prepare::{EventKey, Prepared, Request};
 use super::{Appended, Precondition, ProjectedEntry, Projector, StoreError, View, Write};
 use crate::state::topic;
 
 /// What the sequencer needs to know of what is stored.
 pub trait Base {
     /// Position of an act.
-    fn event_seq(&self, event_id: &str) -> Result<Option<Seq>, StoreError>;
+    fn event_seq(&self, event: &EventKey) -> Result<Option<Seq>, StoreError>;
     /// Position, time, leaf hash, kind and content (unless erased) of a stored entry.
     fn stored(&self, seq: Seq) -> Result<Option<Stored>, StoreError>;
     /// The last entry of a topic.
@@ -86,10 +86,60 @@ impl Tip {
 pub struct Row {
     pub appended: Appended,
     pub leaf: Vec<u8>,
-    pub prepared: Prepared,
+    pub prepared: Box<Prepared>,
 }
 
-type Overlay = BTreeMap<(String, String), Option<Value>>;
+/// Records by kind and key.
+type Records<T> = BTreeMap<String, BTreeMap<String, T>>;
+
+/// Changes of the state; `None` removes.
+#[derive(Default)]
+pub struct Overlay(Records<Option<Value>>);
+
+impl Overlay {
+    /// What became of a record; `None` where nothing did.
+    pub fn get(&self, kind: &str, key: &str) -> Option<&Option<Value>> {
+        self.0.get(kind)?.get(key)
+    }
+
+    fn put(&mut self, kind: String, key: String, value: Option<Value>) {
+        self.0.entry(kind).or_default().insert(key, value);
+    }
+
+    fn extend(&mut self, other: Self) {
+        for (kind, records) in other.0 {
+            self.0.entry(kind).or_default().extend(records);
+        }
+    }
+
+    /// The changes of a kind whose key begins with `prefix` and comes after `after`.
+    fn of<'o>(
+        &'o self,
+        kind: &str,
+        prefix: &'o str,
+        after: Option<&'o str>,
+    ) -> impl Iterator<Item = (&'o str, Option<&'o Value>)> + use<'o> {
+        let from = after.unwrap_or(prefix).max(prefix).to_owned();
+        let records = self.0.get(kind).map(|records| records.range(from..));
+        let own = records.into_iter().flatten().take_while(move |(key, _)| key.starts_with(prefix));
+        let wanted = own.filter(move |(key, _)| after.is_none_or(|after| key.as_str() > after));
+        wanted.map(|(key, value)| (key.as_str(), value.as_ref()))
+    }
+
+    /// All of them: kind, key and value.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str, Option<&Value>)> {
+        self.0.iter().flat_map(|(kind, records)| {
+            records.iter().map(move |(key, value)| (kind.as_str(), key.as_str(), value.as_ref()))
+        })
+    }
+
+    /// All of them, taken.
+    pub fn into_writes(self) -> impl Iterator<Item = Write> {
+        self.0.into_iter().flat_map(|(kind, records)| {
+            records.into_iter().map(move |(key, value)| Write { kind: kind.clone(), key, value })
+        })
+    }
+}
 
 /// Requests staged for one transaction.
 pub struct Batch {
@@ -99,14 +149,23 @@ pub struct Batch {
     pub rows: Vec<Row>,
     /// Changes of the folded state.
     pub writes: Overlay,
-    events: HashMap<String, usize>,
+    events: HashMap<EventKey, usize>,
     topics: HashMap<String, Seq>,
+    /// Stored records that were read: only this batch changes them, and what it changes is in `writes`.
+    read: RefCell<Records<Option<Value>>>,
 }
 
 impl Batch {
     /// An empty batch at the end of the log.
     pub fn new(tip: Tip) -> Self {
-        Self { tip, rows: Vec::new(), writes: Overlay::new(), events: HashMap::new(), topics: HashMap::new() }
+        Self {
+            tip,
+            rows: Vec::new(),
+            writes: Overlay::default(),
+            events: HashMap::new(),
+            topics: HashMap::new(),
+            read: RefCell::default(),
+        }
     }
 
     /// Stages one request; what it returns may be said to the caller once the batch is durable.
@@ -129,7 +188,7 @@ impl Batch {
         for row in rows {
             self.tip.edge.push(row.appended.leaf_hash.0);
             (self.tip.last, self.tip.time) = (row.appended.leaf_hash.0, row.appended.time);
-            self.events.insert(row.prepared.event_id.clone(), self.rows.len());
+            self.events.insert(row.prepared.event, self.rows.len());
             for topic in &row.prepared.topics {
                 self.topics.insert(topic.clone(), row.appended.seq);
             }
@@ -139,16 +198,20 @@ impl Batch {
         Ok(appended)
     }
 
-    fn repeated(&self, entries: &[Prepared], base: &dyn Base) -> Result<Option<Vec<Appended>>, StoreError> {
+    fn repeated(
+        &self,
+        entries: &[Box<Prepared>],
+        base: &dyn Base,
+    ) -> Result<Option<Vec<Appended>>, StoreError> {
         let mut earlier = Vec::new();
         for entry in entries {
-            let found = match self.events.get(&entry.event_id) {
+            let found = match self.events.get(&entry.event) {
                 Some(at) => {
                     let row = &self.rows[*at];
                     let content = Some(Content::of(&row.prepared));
-                    Some(Stored { appended: row.appended, kind: row.prepared.kind.into(), content })
+                    Some(Stored { appended: row.appended, kind: row.prepared.leaf.kind.clone(), content })
                 }
-                None => match base.event_seq(&entry.event_id)? {
+                None => match base.event_seq(&entry.event)? {
                     Some(seq) => base.stored(seq)?,
                     None => None,
                 },
@@ -156,13 +219,13 @@ impl Batch {
             let Some(found) = found else { continue };
             // What was erased cannot be compared, and is not taken for the same act: who is told so may hold a receipt
             // for something that was never recorded.
-            if found.kind != entry.kind || found.content != Some(Content::of(entry)) {
-                return Err(StoreError::EventReused(entry.event_id.clone()));
+            if found.kind != entry.leaf.kind || found.content != Some(Content::of(entry)) {
+                return Err(StoreError::EventReused(entry.leaf.event_id.clone()));
             }
             earlier.push(found.appended);
         }
         if !earlier.is_empty() && earlier.len() < entries.len() {
-            let known = entries.iter().map(|e| e.event_id.clone()).next().unwrap_or_default();
+            let known = entries.iter().map(|e| e.leaf.event_id.clone()).next().unwrap_or_default();
             return Err(StoreError::EventReused(known));
         }
         Ok((!earlier.is_empty()).then_some(earlier))
@@ -183,28 +246,30 @@ impl Batch {
 
     fn place(
         &self,
-        entries: Vec<Prepared>,
+        entries: Vec<Box<Prepared>>,
         base: &dyn Base,
         projector: &dyn Projector,
         clock: &dyn Clock,
     ) -> Result<(Vec<Row>, Overlay), StoreError> {
         let now = clock.now();
         let (mut last, mut time, mut seq) = (self.tip.last, self.tip.time, self.tip.edge.size());
-        let layers =
-            Layers { base, below: &self.writes, own: RefCell::default(), trouble: RefCell::default() };
+        let (own, trouble) = (RefCell::default(), RefCell::default());
+        let layers = Layers { base, read: &self.read, below: &self.writes, own, trouble };
         let mut rows = Vec::with_capacity(entries.len());
-        for prepared in entries {
+        for mut prepared in entries {
             let own = if prepared.actor.role == "participant" { now.coarse() } else { now };
             time = time.max(own);
             if prepared.until.is_some_and(|last| time > last) {
                 return Err(StoreError::Precondition { topic: topic::TIME.to_owned(), seq });
             }
-            let leaf = leaf_of(&prepared, seq, time, last)?;
+            let known = &mut prepared.leaf;
+            (known.seq, known.time, known.prev) = (seq, time, Digest(last));
+            let leaf = known.to_bytes().map_err(|e| StoreError::Invalid(e.to_string()))?;
             last = leaf::hash(&leaf);
             let entry = ProjectedEntry {
                 seq,
                 time,
-                kind: prepared.kind,
+                kind: &prepared.leaf.kind,
                 actor: &prepared.actor,
                 subject: prepared.subject,
                 payload: &prepared.payload,
@@ -214,7 +279,7 @@ impl Batch {
                 return Err(error);
             }
             for Write { kind, key, value } in writes.map_err(|r| StoreError::Rejected(r.0))? {
-                layers.own.borrow_mut().insert((kind, key), value);
+                layers.own.borrow_mut().put(kind, key, value);
             }
             rows.push(Row { appended: Appended { seq, time, leaf_hash: Digest(last) }, leaf, prepared });
             seq += 1;
@@ -223,27 +288,10 @@ impl Batch {
     }
 }
 
-fn leaf_of(p: &Prepared, seq: Seq, time: Timestamp, prev: Hash) -> Result<Vec<u8>, StoreError> {
-    let leaf = Leaf {
-        actor: p.actor_commitment,
-        as_of: p.as_of,
-        decision: p.decision.clone(),
-        event_id: p.event_id.clone(),
-        payload: p.payload_commitment,
-        policy: p.policy,
-        prev: Digest(prev),
-        seq,
-        subject: p.subject_commitment,
-        time,
-        kind: p.kind.to_owned(),
-        v: 1,
-    };
-    leaf.to_bytes().map_err(|e| StoreError::Invalid(e.to_string()))
-}
-
 /// The state as a staged entry sees it: its request's writes over the batch's over what is stored.
 struct Layers<'a> {
     base: &'a dyn Base,
+    read: &'a RefCell<Records<Option<Value>>>,
     below: &'a Overlay,
     own: RefCell<Overlay>,
     /// The first trouble in reading, which fails the request after the fold has returned.
@@ -252,29 +300,30 @@ struct Layers<'a> {
 
 impl View for Layers<'_> {
     fn get(&self, kind: &str, key: &str) -> Option<Value> {
-        let at = (kind.to_owned(), key.to_owned());
-        if let Some(value) = self.own.borrow().get(&at).or_else(|| self.below.get(&at)) {
+        let own = self.own.borrow();
+        if let Some(value) = own.get(kind, key).or_else(|| self.below.get(kind, key)) {
             return value.clone();
         }
-        self.base.get(kind, key).unwrap_or_else(|e| {
-            self.trouble.borrow_mut().get_or_insert(e);
-            None
-        })
+        if let Some(value) = self.read.borrow().get(kind).and_then(|records| records.get(key)) {
+            return value.clone();
+        }
+        match self.base.get(kind, key) {
+            Ok(value) => {
+                let mut read = self.read.borrow_mut();
+                read.entry(kind.to_owned()).or_default().insert(key.to_owned(), value.clone());
+                value
+            }
+            Err(error) => {
+                self.trouble.borrow_mut().get_or_insert(error);
+                None
+            }
+        }
     }
 
     fn scan(&self, kind: &str, prefix: &str, after: Option<&str>, limit: usize) -> Vec<(String, Value)> {
         let own = self.own.borrow();
-        let pending: BTreeMap<&str, Option<&Value>> = [self.below, &*own]
-            .into_iter()
-            .flat_map(|layer| {
-                let from = (kind.to_owned(), after.unwrap_or(prefix).max(prefix).to_owned());
-                layer
-                    .range(from..)
-                    .take_while(move |((k, key), _)| k == kind && key.starts_with(prefix))
-                    .filter(move |((_, key), _)| after.is_none_or(|a| key.as_str() > a))
-                    .map(|((_, key), value)| (key.as_str(), value.as_ref()))
-            })
-            .collect();
+        let pending: BTreeMap<&str, Option<&Value>> =
+            self.below.of(kind, prefix, after).chain(own.of(kind, prefix, after)).collect();
         // Each pending removal may hide one stored record, so that many more are asked for.
         let stored =
             self.base.scan(kind, prefix, after, limit.saturating_add(pending.len())).unwrap_or_else(|e| {

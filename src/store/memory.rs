@@ -12,7 +12,7 @@ use serde_json::Value;
 
 use super::batch::{Base, Batch, Content, Stored, Tip};
 use super::destroy::ERASED;
-use super::prepare::{Prepared, prepare, subject_topic};
+use super::prepare::{EventKey, Prepared, event_key, prepare, subject_topic};
 use super::{
     Appended, Destroy, Entry, EntryFilter, NewEntry, Payload, Precondition, Projector, Store, StoreError,
     Write,
@@ -30,8 +30,8 @@ pub struct MemoryStore {
 struct Inner {
     tip: Tip,
     checkpoint: SignedCheckpoint,
-    rows: Vec<(Appended, Vec<u8>, Prepared)>,
-    events: HashMap<String, Seq>,
+    rows: Vec<(Appended, Vec<u8>, Box<Prepared>)>,
+    events: HashMap<EventKey, Seq>,
     topics: BTreeMap<String, BTreeSet<Seq>>,
     tiles: HashMap<(u8, u64), Vec<u8>>,
     /// By which entry an entry was erased.
@@ -126,13 +126,13 @@ impl MemoryStore {
             inner.tiles.insert((tile.level, tile.index), tile.bytes);
         }
         for row in batch.rows {
-            inner.events.insert(row.prepared.event_id.clone(), row.appended.seq);
+            inner.events.insert(row.prepared.event, row.appended.seq);
             for topic in &row.prepared.topics {
                 inner.topics.entry(topic.clone()).or_default().insert(row.appended.seq);
             }
             inner.rows.push((row.appended, row.leaf, row.prepared));
         }
-        for ((kind, key), value) in batch.writes {
+        for Write { kind, key, value } in batch.writes.into_writes() {
             inner.folded.put(kind, key, value);
         }
         (inner.tip, inner.checkpoint) = (batch.tip, checkpoint);
@@ -200,14 +200,14 @@ impl Inner {
 }
 
 impl Base for Inner {
-    fn event_seq(&self, event_id: &str) -> Result<Option<Seq>, StoreError> {
-        Ok(self.events.get(event_id).copied())
+    fn event_seq(&self, event: &EventKey) -> Result<Option<Seq>, StoreError> {
+        Ok(self.events.get(event).copied())
     }
 
     fn stored(&self, seq: Seq) -> Result<Option<Stored>, StoreError> {
         Ok(self.rows.get(seq as usize).map(|(appended, _, prepared)| Stored {
             appended: *appended,
-            kind: prepared.kind.into(),
+            kind: prepared.leaf.kind.clone(),
             content: (!self.erased.contains_key(&seq)).then(|| Content::of(prepared)),
         }))
     }
@@ -291,7 +291,7 @@ impl Store for MemoryStore {
         };
         seqs.into_iter()
             .filter(|seq| {
-                let kind = inner.rows[*seq as usize].2.kind;
+                let kind = &inner.rows[*seq as usize].2.leaf.kind;
                 filter.kinds.is_empty() || filter.kinds.iter().any(|k| k == kind)
             })
             .take(limit)
@@ -300,7 +300,7 @@ impl Store for MemoryStore {
     }
 
     fn find_event(&self, event_id: &str) -> Result<Option<Seq>, StoreError> {
-        self.lock().event_seq(event_id)
+        self.lock().event_seq(&event_key(event_id))
     }
 
     fn get(&self, kind: &str, key: &str) -> Result<Option<Value>, StoreError> {

@@ -2,9 +2,10 @@
 //!
 //! Runs on the caller's thread, so that the sequencer does only what depends on the order.
 
+use almoner_ledger::Leaf;
 use almoner_ledger::commitment::{self, Field, Salt};
-use almoner_ledger::leaf::{is_event_id, is_word};
-use almoner_model::{Digest, Entropy, Seq, SubjectId, Timestamp};
+use almoner_ledger::leaf::{self, is_event_id, is_word};
+use almoner_model::{Digest, Entropy, SubjectId, Timestamp};
 use serde_json::Value;
 
 use super::{Actor, NewEntry, Precondition, StoreError};
@@ -12,25 +13,38 @@ use super::{Actor, NewEntry, Precondition, StoreError};
 /// Longest payload in canonical form. Longer documents are blobs named by digest.
 pub const PAYLOAD_BYTES_MAX: usize = 1 << 20;
 
+/// The 16 bytes of an act's UUID: what it is found by.
+pub type EventKey = [u8; 16];
+
+/// The [`EventKey`] of an event id; of what is none, bytes that no act has.
+pub fn event_key(event_id: &str) -> EventKey {
+    let (mut key, mut digits) = (EventKey::default(), [0; 32]);
+    for (at, digit) in event_id.bytes().filter(|b| *b != b'-').enumerate() {
+        match digits.get_mut(at) {
+            Some(slot) => *slot = digit,
+            None => return EventKey::default(),
+        }
+    }
+    match hex::decode_to_slice(digits, &mut key) {
+        Ok(()) => key,
+        Err(_) => EventKey::default(),
+    }
+}
+
 /// An entry ready to be sequenced.
 pub struct Prepared {
-    pub event_id: String,
-    pub kind: &'static str,
+    pub event: EventKey,
+    /// The leaf as far as it is known: place, time and the link to the one before are the sequencer's.
+    pub leaf: Leaf,
     pub actor: Actor,
     pub subject: Option<SubjectId>,
     pub payload: Value,
-    pub policy: Option<Digest>,
-    pub decision: Option<String>,
-    pub as_of: Option<Seq>,
     pub until: Option<Timestamp>,
     pub topics: Vec<String>,
     pub salt: Salt,
     /// JCS of `actor` and `payload`: what the commitments are over, and what is stored.
     pub actor_json: Vec<u8>,
     pub payload_json: Vec<u8>,
-    pub actor_commitment: Digest,
-    pub subject_commitment: Option<Digest>,
-    pub payload_commitment: Digest,
     /// Encrypted salt, actor and payload, where the backend keeps them so.
     pub sealed: Vec<u8>,
     /// A subject key to be stored with this entry, wrapped.
@@ -39,7 +53,7 @@ pub struct Prepared {
 
 /// One call of `append`.
 pub struct Request {
-    pub entries: Vec<Prepared>,
+    pub entries: Vec<Box<Prepared>>,
     pub preconditions: Vec<Precondition>,
 }
 
@@ -57,9 +71,11 @@ pub fn prepare(
     preconditions: &[Precondition],
     entropy: &dyn Entropy,
 ) -> Result<Request, StoreError> {
-    let mut seen = std::collections::BTreeSet::new();
-    if let Some(twice) = entries.iter().find(|e| !seen.insert(e.event_id.as_str())) {
-        return Err(StoreError::Invalid(format!("event {} stands twice in one append", twice.event_id)));
+    if entries.len() > 1 {
+        let mut seen = std::collections::HashSet::with_capacity(entries.len());
+        if let Some(twice) = entries.iter().find(|e| !seen.insert(e.event_id.as_str())) {
+            return Err(StoreError::Invalid(format!("event {} stands twice in one append", twice.event_id)));
+        }
     }
     let mut salts = vec![[0; commitment::LEN]; entries.len()];
     entropy.fill(salts.as_flattened_mut());
@@ -71,7 +87,7 @@ pub fn prepare(
     Ok(Request { entries, preconditions: preconditions.to_vec() })
 }
 
-fn prepare_one(new: NewEntry, salt: Salt) -> Result<Prepared, StoreError> {
+fn prepare_one(new: NewEntry, salt: Salt) -> Result<Box<Prepared>, StoreError> {
     let NewEntry { event_id, kind, actor, subject, payload, policy, decision, as_of, until, mut topics } =
         new;
     if !is_event_id(&event_id) {
@@ -95,18 +111,26 @@ fn prepare_one(new: NewEntry, salt: Salt) -> Result<Prepared, StoreError> {
     topics.extend(subject.map(subject_topic));
     topics.sort();
     topics.dedup();
-    Ok(Prepared {
-        actor_commitment: Digest(salt.commit(Field::Actor, &actor_json)),
-        payload_commitment: Digest(salt.commit(Field::Payload, &payload_json)),
-        subject_commitment,
+    let leaf = Leaf {
+        actor: Digest(salt.commit(Field::Actor, &actor_json)),
+        as_of,
+        decision,
+        payload: Digest(salt.commit(Field::Payload, &payload_json)),
+        policy,
+        prev: Digest(leaf::NO_PREV),
+        seq: 0,
+        subject: subject_commitment,
+        time: Timestamp::from_millis(0),
+        kind: kind.to_owned(),
+        v: 1,
         event_id,
-        kind,
+    };
+    Ok(Box::new(Prepared {
+        event: event_key(&leaf.event_id),
+        leaf,
         actor,
         subject,
         payload,
-        policy,
-        decision,
-        as_of,
         until,
         topics,
         salt,
@@ -114,5 +138,5 @@ fn prepare_one(new: NewEntry, salt: Salt) -> Result<Prepared, StoreError> {
         payload_json,
         sealed: Vec::new(),
         new_key: None,
-    })
+    }))
 }

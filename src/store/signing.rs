@@ -58,6 +58,8 @@ impl fmt::Debug for SigningKeys {
 pub struct Signing {
     /// Newest first.
     keys: Vec<LogKey>,
+    /// Epoch of the newest.
+    newest: u32,
     /// When one of them ends.
     ends: Option<Timestamp>,
     verifier: VerifierKey,
@@ -102,8 +104,9 @@ impl Signing {
                 .map_err(|e| StoreError::NotIntact(e.to_string()))?;
         }
         let (epochs, ends) = record.in_force(now);
+        let newest = epochs.first().copied().unwrap_or_default();
         let keys = epochs.into_iter().map(|epoch| keys.of(epoch)).collect::<Result<_, _>>()?;
-        Ok(Self { keys, ends, verifier })
+        Ok(Self { keys, newest, ends, verifier })
     }
 
     /// Whether a key has ended since.
@@ -114,6 +117,16 @@ impl Signing {
     /// Every key that the log has had, each for its time.
     pub const fn verifier(&self) -> &VerifierKey {
         &self.verifier
+    }
+
+    /// The next `count` keys that the log would have if it changed them from here on.
+    pub fn later<'k>(
+        &self,
+        keys: &'k SigningKeys,
+        count: u32,
+    ) -> impl Iterator<Item = Result<VerifierKey, StoreError>> + use<'k> {
+        let newest = self.newest;
+        (1..=count).map(move |n| keys.public(newest + n))
     }
 
     /// The keys in force, newest first.

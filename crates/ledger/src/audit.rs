@@ -235,7 +235,7 @@ fn read_run(source: &dyn Source, span: std::ops::Range<u64>, size: u64) -> Run {
             continue;
         };
         let stored = read_hashes(source, &tile, &mut run);
-        let bytes = source.read(&bundle.to_string());
+        let bytes = source.tile(&bundle);
         let leaves =
             bytes.as_ref().ok().and_then(|b| unbundle(b)).filter(|l| l.len() == usize::from(bundle.width));
         let Some(leaves) = leaves else {
@@ -266,7 +266,7 @@ fn read_run(source: &dyn Source, span: std::ops::Range<u64>, size: u64) -> Run {
 
 /// The hashes of a tile of level 0; none where it cannot be read, or is of a length that no tile has.
 fn read_hashes(source: &dyn Source, tile: &TilePath, run: &mut Run) -> Vec<Hash> {
-    let bytes = match source.read(&tile.to_string()) {
+    let bytes = match source.tile(tile) {
         Ok(bytes) => bytes,
         Err(error) => {
             run.not_had(tile, &error);
@@ -316,7 +316,7 @@ fn check_upper_tiles(source: &dyn Source, edge: &mut Edge, audit: &mut Audit) {
     }
     for computed in edge.take_changes().into_iter().filter(|t| t.level > 0) {
         let Some(path) = TilePath::hashes(computed.level, computed.index, size) else { continue };
-        match source.read(&path.to_string()) {
+        match source.tile(&path) {
             Ok(bytes) if bytes == computed.bytes => {}
             Ok(_) => audit.broken(path, "does not hold the roots of the tiles below it"),
             Err(error) => audit.not_had(path, &error),
@@ -342,6 +342,6 @@ impl crate::proof::Tiles for SourceTiles<'_> {
             index,
             width,
         });
-        self.source.read(&path.to_string())
+        self.source.tile(&path)
     }
 }

@@ -11,6 +11,7 @@ use ureq::tls::{Certificate, PemItem, RootCerts, TlsConfig, parse_pem};
 use crate::handover;
 use crate::note::VerifierKey;
 use crate::tile::{TilePath, unbundle};
+use crate::tree::TILE_WIDTH;
 
 /// Longest file of a log: an entry bundle of 256 leaves of 8 KiB.
 const BYTES_MAX: u64 = 256 * (8 * 1024 + 2);
@@ -41,6 +42,24 @@ pub trait Source: Sync {
     /// # Errors
     /// [`SourceError`].
     fn read(&self, path: &str) -> Result<Vec<u8>, SourceError>;
+
+    /// The tile at `path`. A log may take a partial tile away once the full one is there, which was then read for it and
+    /// cut (C2SP tlog-tiles, "Partial Tiles").
+    ///
+    /// # Errors
+    /// [`SourceError`].
+    fn tile(&self, path: &TilePath) -> Result<Vec<u8>, SourceError> {
+        match self.read(&path.to_string()) {
+            Err(SourceError::Missing(name)) if usize::from(path.width) < TILE_WIDTH => {
+                match self.read(&path.full().to_string()) {
+                    Ok(bytes) => path.cut(bytes).ok_or(SourceError::Missing(name)),
+                    Err(SourceError::Missing(_)) => Err(SourceError::Missing(name)),
+                    Err(other) => Err(other),
+                }
+            }
+            had => had,
+        }
+    }
 }
 
 /// A folder.
@@ -162,7 +181,7 @@ pub fn at_trusting(place: &str, authorities: Option<&[u8]>) -> Result<Box<dyn So
 pub fn leaves(source: &dyn Source, size: u64) -> impl Iterator<Item = (u64, Vec<u8>)> + '_ {
     (0..)
         .map_while(move |index| {
-            let bytes = source.read(&TilePath::entries(index, size)?.to_string()).ok()?;
+            let bytes = source.tile(&TilePath::entries(index, size)?).ok()?;
             let leaves: Vec<Vec<u8>> = unbundle(&bytes)?.into_iter().map(<[u8]>::to_vec).collect();
             Some((index * 256, leaves))
         })

@@ -8,7 +8,7 @@
 //!
 //! `<N>` is written in groups of three digits, all but the last with a leading `x`: 1234067 is `x001/x234/067`.
 
-use crate::tree::TILE_WIDTH;
+use crate::tree::{Hash, TILE_WIDTH};
 
 /// What a path under `tile/` names.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -48,6 +48,27 @@ impl TilePath {
         let hashes =
             levels.flat_map(move |level| (0..).map_while(move |index| Self::hashes(level, index, size)));
         hashes.chain((0..).map_while(move |index| Self::entries(index, size)))
+    }
+
+    /// The full tile that this one is the beginning of.
+    pub const fn full(self) -> Self {
+        Self { width: TILE_WIDTH as u16, ..self }
+    }
+
+    /// So much of `bytes`, which are of a tile at the same place and at least as wide; `None` if they are not.
+    pub fn cut(&self, mut bytes: Vec<u8>) -> Option<Vec<u8>> {
+        let width = usize::from(self.width);
+        let length = match self.level {
+            Some(_) => width * size_of::<Hash>(),
+            None => {
+                let leaves = unbundle(&bytes)?;
+                leaves.get(..width)?.iter().map(|leaf| size_of::<u16>() + leaf.len()).sum()
+            }
+        };
+        (bytes.len() >= length).then(|| {
+            bytes.truncate(length);
+            bytes
+        })
     }
 
     /// Reads a path: `tile/0/x001/234.p/5`.
@@ -178,6 +199,19 @@ mod tests {
         }
         assert_eq!(TilePath::all(0).count(), 0);
         assert!(TilePath::parse("tile/0/273.p/100").is_some_and(|t| t.within(70_000) && !t.within(69_000)));
+    }
+
+    #[test]
+    fn a_tile_is_cut_from_a_wider_one_and_from_no_narrower() {
+        let tile = |level, width| TilePath { level, index: 0, width };
+        let hashes: Vec<u8> = (0..=255).flat_map(|n| [n; 32]).collect();
+        assert_eq!(tile(Some(1), 3).cut(hashes.clone()).expect("wide enough"), hashes[..96]);
+        assert_eq!(tile(Some(1), 4).cut(hashes[..100].to_vec()), None);
+        let leaves: Vec<Vec<u8>> = (0..=255).map(|n| vec![n; usize::from(n)]).collect();
+        assert_eq!(tile(None, 7).cut(bundle(&leaves)).expect("wide enough"), bundle(&leaves[..7]));
+        assert_eq!(tile(None, 7).cut(bundle(&leaves[..6])), None);
+        assert_eq!(tile(None, 7).cut(bundle(&leaves[..8])[..5].to_vec()), None, "no whole leaves");
+        assert_eq!(tile(None, 7).full().to_string(), "tile/entries/000");
     }
 
     #[test]

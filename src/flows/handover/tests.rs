@@ -280,6 +280,96 @@ fn a_start_knows_what_was_published_under_the_old_key_and_an_audit_goes_over_the
     SqliteStore::open_read_only(house.options()).expect("opens beside it");
 }
 
+#[test]
+fn an_older_copy_is_told_what_was_published_under_a_key_that_it_does_not_know() {
+    let house = House::new();
+    house.say(&house.open());
+    let (file, aside) = (house.options().path, house.dir.path().join("older.sqlite"));
+    std::fs::copy(&file, &aside).expect("copied");
+    let store = house.open();
+    for _ in 0..2 {
+        house.rotate(&store, 0).expect("rotates");
+        house.pass(1);
+        house.say(&store);
+    }
+    assert_eq!(signers(&store.checkpoint().note), [2]);
+    drop(store);
+    std::fs::copy(&aside, &file).expect("put back");
+    for opened in [SqliteStore::open(house.options()), SqliteStore::open_read_only(house.options())] {
+        let Err(StoreError::RolledBack(why)) = opened else { panic!("it is older") };
+        assert!(why.starts_with("it has 1 entries, and 5 had been published"), "{why}");
+    }
+    let given_up = SqliteStore::accept_rollback(&house.options()).expect("accepted").expect("older");
+    assert_eq!((given_up.entries, given_up.published), (1, Some(5)));
+    house.say(&house.open());
+    // What no key made from the root key signed is not this ledger's.
+    let other = LogKey::new("almoner.example/log", &[200; 32]).expect("a name");
+    let other =
+        Checkpoint { origin: other.name().into(), size: 1, root: [7; 32] }.sign(&other).expect("signs");
+    std::fs::write(house.dir.path().join("anchor"), other.note).expect("written");
+    let Err(StoreError::RolledBack(why)) = SqliteStore::open(house.options()) else { panic!("foreign") };
+    assert!(why.contains("is not a checkpoint of this ledger"), "{why}");
+}
+
+#[test]
+fn no_more_than_eight_keys_sign_at_a_time() {
+    let house = House::new();
+    let store = house.open();
+    for n in 1..SIGNING_MAX {
+        assert_eq!(house.rotate(&store, 10).expect("rotates").change.epoch, n as u32);
+    }
+    let size = store.size();
+    let refused = house.rotate(&store, 10);
+    assert!(matches!(refused, Err(AccessError::Conflict(_))), "{refused:?}");
+    assert_eq!(store.size(), size);
+    assert_eq!(super::keys(&store, house.clock.now()).expect("told").iter().filter(|k| k.signs).count(), 8);
+    house.pass(11);
+    house.rotate(&store, 10).expect("there is room again");
+}
+
+#[test]
+fn a_witness_cosigns_on_over_a_change_if_it_is_told_the_new_key_in_time_or_late() {
+    use crate::flows::checkpoint::consistency_between;
+    use crate::flows::witness::Witness;
+    use almoner_ledger::witness::{Logs, Request};
+    let house = House::new();
+    let store = house.open();
+    let place = tempfile::tempdir().expect("a folder");
+    let folder = |name: &str| place.path().join(name);
+    for name in ["told", "late", "only-new"] {
+        Witness::init(&folder(name), &format!("witness.example/{name}"), &house.entropy).expect("made");
+    }
+    let ask = |name: &str, epochs: &[u32], old: u64| {
+        let logs = Logs::new(epochs.iter().map(|epoch| public(*epoch)));
+        let witness = Witness::open(&folder(name), logs, house.clock.clone()).expect("opens");
+        let proof = if old == 0 || old == store.size() {
+            vec![]
+        } else {
+            consistency_between(&store, old, store.size()).expect("proves")
+        };
+        witness.add_checkpoint(&Request { old, proof, note: store.checkpoint().note }.to_bytes())
+    };
+    house.say(&store);
+    for name in ["told", "late"] {
+        assert_eq!(ask(name, &[0], 0).status, 200);
+    }
+    house.rotate(&store, 1).expect("rotates");
+    // Both sign: whoever knows either cosigns.
+    assert_eq!(ask("late", &[0], 1).status, 200);
+    assert_eq!(ask("told", &[0, 1], 1).status, 200);
+    assert_eq!(ask("only-new", &[1], 0).status, 200);
+    house.pass(2);
+    house.say(&store);
+    assert_eq!(signers(&store.checkpoint().note), [1]);
+    assert_eq!(ask("told", &[0, 1], 2).status, 200);
+    assert_eq!(ask("only-new", &[1], 2).status, 200);
+    // Not told: it does not know who signs, keeps what it had, and goes on once it is told.
+    assert_eq!(ask("late", &[0], 2).status, 403);
+    let answer = ask("late", &[0, 1], 1);
+    assert_eq!((answer.status, answer.body.as_str()), (409, "2\n"), "it remembers");
+    assert_eq!(ask("late", &[0, 1], 2).status, 200);
+}
+
 /// The log as its server shows it.
 struct Shown<'a>(&'a SqliteStore);
 

@@ -134,6 +134,36 @@ fn a_copy_that_was_cut_short_goes_on_and_shows_nothing_before() {
     intact(&folder, &real, 1500);
 }
 
+#[test]
+fn a_copy_that_was_cut_short_just_before_its_checkpoint_is_whole_as_it_was() {
+    let (folder, real) = (tempfile::tempdir().expect("a folder"), log(1));
+    let (mirror, copy) = (open(&folder, &real), folder.path().join("m"));
+    mirror.sync(real.grow(300, "real"), None).expect("copied");
+    let before = fs::read(copy.join("checkpoint")).expect("there");
+    real.grow(1500, "real");
+    // Everything is in its place but the checkpoint.
+    fs::create_dir(copy.join("checkpoint.new")).expect("in the way");
+    assert!(matches!(mirror.sync(&real, None), Err(MirrorError::File { .. })));
+    intact(&folder, &real, 300);
+    let served = |path: &str| mirror.published(path).expect("readable").expect(path).bytes;
+    let first = |log: &Log| {
+        let leaves = log.0.leaves(256..300).expect("there");
+        almoner_ledger::tile::bundle(&leaves)
+    };
+    assert_eq!(served("tile/entries/001.p/44"), first(&real));
+    fs::remove_dir(copy.join("checkpoint.new")).expect("out of the way");
+    assert_eq!(mirror.sync(&real, None).expect("goes on").new, 1200);
+    intact(&folder, &real, 1500);
+
+    // A copy that once lost its partial tiles so is whole too: they are in the full ones.
+    fs::write(copy.join("checkpoint"), before).expect("writes");
+    assert!(!copy.join("tile/entries/001.p").exists());
+    intact(&folder, &real, 300);
+    assert_eq!(served("tile/entries/001.p/44"), first(&real));
+    assert_eq!(mirror.sync(&real, None).expect("goes on").new, 1200);
+    intact(&folder, &real, 1500);
+}
+
 /// Shows a log, with one file changed.
 struct Changed<'a>(&'a Log, &'static str);
 

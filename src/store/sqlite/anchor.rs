@@ -25,15 +25,20 @@ use crossbeam_channel::{Receiver, RecvTimeoutError, Sender};
 use super::Published;
 use super::read::Reader;
 use crate::store::StoreError;
+use crate::store::signing::{Signing, SigningKeys};
 
 /// How long a new checkpoint may wait to be kept.
 const EVERY: Duration = Duration::from_secs(1);
 
-/// The file, and the key under which it counts.
+/// So many changes of the key may lie between a copy of the database and what was published.
+const LATER_KEYS: u32 = 16;
+
+/// The file, and the keys under which it counts.
 #[derive(Clone)]
 pub struct Anchor {
     path: PathBuf,
     vkey: VerifierKey,
+    later: Vec<VerifierKey>,
 }
 
 /// What the file says.
@@ -47,9 +52,11 @@ pub enum Kept {
 }
 
 impl Anchor {
-    /// The anchor at `path` of the log that `vkey` verifies.
-    pub const fn new(path: PathBuf, vkey: VerifierKey) -> Self {
-        Self { path, vkey }
+    /// The anchor at `path` of the log that these keys sign. By later keys than it knows a copy is recognised that is older
+    /// than the change to them.
+    pub fn new(path: PathBuf, signing: &Signing, keys: &SigningKeys) -> Result<Self, StoreError> {
+        let later = signing.later(keys, LATER_KEYS).collect::<Result<_, _>>()?;
+        Ok(Self { path, vkey: signing.verifier().clone(), later })
     }
 
     fn trouble(&self, what: &str, error: &io::Error) -> StoreError {
@@ -63,11 +70,10 @@ impl Anchor {
 
     /// What a note says that [`read`] gave.
     pub fn understood(&self, note: Option<Vec<u8>>) -> Kept {
-        match note.map(|note| Checkpoint::open(&note, &self.vkey)) {
-            None => Kept::Nothing,
-            Some(Ok(signed)) => Kept::Note(signed.checkpoint),
-            Some(Err(_)) => Kept::Foreign,
-        }
+        let Some(note) = note else { return Kept::Nothing };
+        let mut keys = std::iter::once(&self.vkey).chain(&self.later);
+        let signed = keys.find_map(|key| Checkpoint::open(&note, key).ok());
+        signed.map_or(Kept::Foreign, |signed| Kept::Note(signed.checkpoint))
     }
 
     /// Writes it: under its name there is always one whole note.

@@ -21,7 +21,7 @@ pub use super::scratch::Difference;
 use super::scratch::{Compared, Scratch};
 use super::seal::Sealer;
 use crate::store::batch::Base as _;
-use crate::store::prepare::subject_topic;
+use crate::store::prepare::{event_key, subject_topic};
 use crate::store::signing::SigningKeys;
 use crate::store::{Payload, Projector, StoreError};
 
@@ -240,7 +240,7 @@ impl Walk<'_> {
     ) -> Result<Option<crate::store::Entry>, StoreError> {
         let entry = self.reader.entry(seq)?;
         let Some(entry) = entry else { return Ok(None) };
-        if self.reader.event_seq(&entry.leaf.event_id)? != Some(seq) {
+        if self.reader.event_seq(&event_key(&entry.leaf.event_id))? != Some(seq) {
             found.add("event", seq, "the index of event ids does not lead to it");
         }
         if let Some(subject) = entry.subject {

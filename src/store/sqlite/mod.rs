@@ -47,19 +47,18 @@ use std::thread::JoinHandle;
 use almoner_ledger::cose::SignedRoot;
 use almoner_ledger::{LogKey, SignedCheckpoint, VerifierKey};
 use almoner_model::{Clock, Entropy, Seq, Timestamp};
-use crossbeam_channel::Sender;
 use rusqlite::Connection;
 use serde::Serialize;
 use serde_json::Value;
 
 use super::batch::{Base as _, Tip};
-use super::prepare::{Request, prepare};
+use super::prepare::{Request, event_key, prepare};
 use super::signing::{Signing, SigningKeys};
 use super::{
     Appended, Destroy, Entry, EntryFilter, NewEntry, Precondition, Projector, Store, StoreError, Write,
 };
 use anchor::{Anchor, Keeper, Kept};
-use answer::{To, answer};
+use queue::{Callers, To};
 use read::{Index, Reader, Records};
 use recent::Recent;
 use seal::Sealer;
@@ -69,10 +68,10 @@ pub use snapshot::snapshot;
 pub use standing::{Lacking, Standing, standing};
 
 mod anchor;
-mod answer;
 pub mod audit;
 pub mod boot;
 mod erase;
+mod queue;
 mod read;
 mod recent;
 mod schema;
@@ -204,7 +203,7 @@ pub struct SqliteStore {
     projector: Arc<dyn Projector>,
     published: Arc<Published>,
     readers: Mutex<Vec<Connection>>,
-    queue: Option<Sender<Job>>,
+    queue: Option<Callers<Job>>,
     writer: Option<JoinHandle<()>>,
     /// Ends after the writer, with a last checkpoint to keep.
     _keeper: Option<Keeper>,
@@ -229,7 +228,7 @@ impl SqliteStore {
     pub fn create(path: &Path, keys: &SigningKeys, anchor: PathBuf) -> Result<(), StoreError> {
         let first = Signing::new(keys, None, Timestamp::from_millis(0))?;
         let empty = first.sign(&Tip::empty())?;
-        let anchor = Anchor::new(anchor, first.verifier().clone());
+        let anchor = Anchor::new(anchor, &first, keys)?;
         if !matches!(anchor.read()?, Kept::Note(_)) {
             anchor.write(&empty.note)?;
         }
@@ -246,7 +245,7 @@ impl SqliteStore {
         let (db, sealer) = (schema::open_reader(&options.path)?, Sealer::new(&options.wrapping_key));
         let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
         let signing = reader.signing(&options.keys, options.clock.now())?;
-        let anchor = Anchor::new(path, signing.verifier().clone());
+        let anchor = Anchor::new(path, &signing, &options.keys)?;
         let (_, signed) = boot::check(&reader, signing.verifier())?;
         let kept = anchor.read()?;
         match anchor.check(&kept, &signed.checkpoint, &reader) {
@@ -292,14 +291,14 @@ impl SqliteStore {
         let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
         let signing = reader.signing(&keys, clock.now())?;
         let (tip, signed) = boot::check(&reader, signing.verifier())?;
-        let anchor = anchor.map(|path| Anchor::new(path, signing.verifier().clone()));
+        let anchor = anchor.map(|path| Anchor::new(path, &signing, &keys)).transpose()?;
         if let Some(anchor) = &anchor {
             anchor.check(&anchor.read()?, &signed.checkpoint, &reader)?;
         }
         let recent = Recent::load(&db)?;
         let published = Arc::new(Published::new(signed, signing, sealer, recent));
         let keeper = anchor.map(|anchor| Keeper::start(anchor, published.clone())).transpose()?;
-        let (queue, jobs) = crossbeam_channel::bounded(16_384);
+        let (queue, jobs) = queue::queue();
         let writer = Writer {
             db,
             tip,
@@ -341,7 +340,7 @@ impl SqliteStore {
         let signing = reader.signing(&keys, clock.now())?;
         let (_, signed) = boot::check(&reader, signing.verifier())?;
         if let Some(path) = anchor {
-            let anchor = Anchor::new(path, signing.verifier().clone());
+            let anchor = Anchor::new(path, &signing, &keys)?;
             anchor.check(&anchor.understood(kept), &signed.checkpoint, &reader)?;
         }
         db.execute_batch("COMMIT").map_err(schema::trouble)?;
@@ -372,10 +371,8 @@ impl SqliteStore {
         let stopped = || {
             StoreError::Unavailable("the ledger is open for reading only, or its writer has stopped".into())
         };
-        let (to, said) = answer();
         let queue = self.queue.as_ref().ok_or_else(stopped)?;
-        queue.send(job(to)).map_err(|_| stopped())?;
-        said.wait().ok_or_else(stopped)?
+        queue.ask(job).ok_or_else(stopped)?
     }
 
     fn seal(&self, request: &mut Request) -> Result<(), StoreError> {
@@ -495,7 +492,7 @@ impl Store for SqliteStore {
     }
 
     fn find_event(&self, event_id: &str) -> Result<Option<Seq>, StoreError> {
-        self.read(|r| r.event_seq(event_id))
+        self.read(|r| r.event_seq(&event_key(event_id)))
     }
 
     fn get(&self, kind: &str, key: &str) -> Result<Option<Value>, StoreError> {

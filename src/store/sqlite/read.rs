@@ -10,10 +10,11 @@ use almoner_model::{Digest, Seq, SubjectId, Timestamp};
 use rusqlite::{Connection, OptionalExtension as _, params};
 use serde_json::Value;
 
-use super::recent::{EventKey, Recent, joined};
+use super::recent::{Recent, joined};
 use super::schema::{tile_id, trouble};
 use super::seal::{Opened, Sealer};
 use crate::store::batch::{Base, Content, Stored};
+use crate::store::prepare::EventKey;
 use crate::store::signing::{Signing, SigningKeys};
 use crate::store::{Appended, Entry, Payload, StoreError};
 
@@ -77,22 +78,6 @@ impl Records {
 
 fn json(text: &str) -> Result<Value, StoreError> {
     serde_json::from_str(text).map_err(|_| StoreError::NotIntact("a record of state is not JSON".into()))
-}
-
-/// The 16 bytes of a UUID; of what is none, bytes that no act has.
-pub fn event_bytes(event_id: &str) -> EventKey {
-    let mut bytes = EventKey::default();
-    let mut digits = [0; 32];
-    for (at, digit) in event_id.bytes().filter(|b| *b != b'-').enumerate() {
-        match digits.get_mut(at) {
-            Some(slot) => *slot = digit,
-            None => return EventKey::default(),
-        }
-    }
-    match hex::decode_to_slice(digits, &mut bytes) {
-        Ok(()) => bytes,
-        Err(_) => EventKey::default(),
-    }
 }
 
 impl Reader<'_> {
@@ -285,9 +270,8 @@ impl Reader<'_> {
 }
 
 impl Base for Reader<'_> {
-    fn event_seq(&self, event_id: &str) -> Result<Option<Seq>, StoreError> {
-        let event = event_bytes(event_id);
-        if let Some(seq) = self.recent_event(&event)? {
+    fn event_seq(&self, event: &EventKey) -> Result<Option<Seq>, StoreError> {
+        if let Some(seq) = self.recent_event(event)? {
             return Ok(Some(seq));
         }
         Ok(self.positions("SELECT seq FROM event WHERE event_id = ?1", params![event])?.first().copied())

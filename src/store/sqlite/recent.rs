@@ -15,12 +15,10 @@ use rusqlite::Connection;
 
 use super::schema::trouble;
 use crate::store::StoreError;
+use crate::store::prepare::EventKey;
 
 /// Entries that are looked up here before they are moved to the tables. Few in tests, so that they move.
 pub const UNINDEXED_MAX: usize = if cfg!(test) { 40 } else { 65_536 };
-
-/// What an event id is in the database.
-pub type EventKey = [u8; 16];
 
 /// Event ids and topics of the newest entries.
 #[derive(Default)]

@@ -18,13 +18,19 @@
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 
-use aes_gcm::aead::{Aead, KeyInit, Payload as Message};
+use aes_gcm::aead::{Aead, AeadInPlace, KeyInit, Payload as Message};
 use aes_gcm::{Aes256Gcm, Nonce};
 use almoner_ledger::commitment::Salt;
 use almoner_model::{Digest, Entropy};
 
 use crate::store::StoreError;
 use crate::store::prepare::Prepared;
+
+/// Length of a nonce in bytes.
+const NONCE: usize = 12;
+
+/// Length of an authentication tag in bytes.
+const TAG: usize = 16;
 
 /// Keys kept unwrapped at a time. A full cache is emptied.
 const CACHED_MAX: usize = 100_000;
@@ -186,12 +192,14 @@ impl Sealer {
 }
 
 fn seal_with(cipher: &Aes256Gcm, entry: &Prepared, entropy: &dyn Entropy) -> Result<Vec<u8>, StoreError> {
-    let mut clear = Vec::with_capacity(40 + entry.actor_json.len() + entry.payload_json.len());
-    clear.extend_from_slice(&entry.salt.0);
-    clear.extend_from_slice(&(entry.actor_json.len() as u32).to_be_bytes());
-    clear.extend_from_slice(&entry.actor_json);
-    clear.extend_from_slice(&entry.payload_json);
-    encrypt(cipher, &clear, &additional(&entry.event_id, &entry.payload_commitment), entropy)
+    let clear = 36 + entry.actor_json.len() + entry.payload_json.len();
+    let mut sealed = Vec::with_capacity(NONCE + clear + TAG);
+    sealed.extend_from_slice(&[0; NONCE]);
+    sealed.extend_from_slice(&entry.salt.0);
+    sealed.extend_from_slice(&(entry.actor_json.len() as u32).to_be_bytes());
+    sealed.extend_from_slice(&entry.actor_json);
+    sealed.extend_from_slice(&entry.payload_json);
+    encrypt_in(cipher, sealed, &additional(&entry.leaf.event_id, &entry.leaf.payload), entropy)
 }
 
 fn additional(event_id: &str, commitment: &Digest) -> Vec<u8> {
@@ -204,11 +212,22 @@ fn encrypt(
     aad: &[u8],
     entropy: &dyn Entropy,
 ) -> Result<Vec<u8>, StoreError> {
-    let mut nonce = [0; 12];
-    entropy.fill(&mut nonce);
-    let sealed = cipher.encrypt(Nonce::from_slice(&nonce), Message { msg: clear, aad });
-    let sealed = sealed.map_err(|_| StoreError::Invalid("a payload is too long to be encrypted".into()))?;
-    Ok([nonce.as_slice(), &sealed].concat())
+    encrypt_in(cipher, [[0; NONCE].as_slice(), clear].concat(), aad, entropy)
+}
+
+/// Encrypts what stands behind the room for a nonce, where it is.
+fn encrypt_in(
+    cipher: &Aes256Gcm,
+    mut sealed: Vec<u8>,
+    aad: &[u8],
+    entropy: &dyn Entropy,
+) -> Result<Vec<u8>, StoreError> {
+    let too_long = || StoreError::Invalid("a payload is too long to be encrypted".into());
+    let (nonce, clear) = sealed.split_first_chunk_mut::<NONCE>().ok_or_else(too_long)?;
+    entropy.fill(nonce);
+    let tag = cipher.encrypt_in_place_detached(Nonce::from_slice(nonce), aad, clear);
+    sealed.extend_from_slice(&tag.map_err(|_| too_long())?);
+    Ok(sealed)
 }
 
 fn decrypt(cipher: &Aes256Gcm, sealed: &[u8], aad: &[u8]) -> Option<Vec<u8>> {

@@ -56,12 +56,12 @@ pub struct Lacking {
 pub fn standing(options: &Options, known: &Path) -> Result<Standing, StoreError> {
     let (db, sealer) = (schema::open_reader(&options.path)?, Sealer::new(&options.wrapping_key));
     let reader = Reader { db: &db, sealer: &sealer, index: Index::Table };
-    let vkey = reader.signing(&options.keys, options.clock.now())?.verifier().clone();
-    let (_, signed) = boot::check(&reader, &vkey)?;
+    let signing = reader.signing(&options.keys, options.clock.now())?;
+    let (_, signed) = boot::check(&reader, signing.verifier())?;
     let signed = signed.checkpoint;
     let mirror = known.is_dir().then(|| known.to_owned());
-    let anchor =
-        Anchor::new(mirror.as_ref().map_or_else(|| known.to_owned(), |m| m.join("checkpoint")), vkey);
+    let note = mirror.as_ref().map_or_else(|| known.to_owned(), |m| m.join("checkpoint"));
+    let anchor = Anchor::new(note, &signing, &options.keys)?;
     let kept = anchor.read()?;
     let size = match &kept {
         Kept::Nothing => {
@@ -98,8 +98,7 @@ fn lacks(mut lacking: Lacking, signed: &Checkpoint, known: &Checkpoint, mirror: 
     lacking.proven = true;
     let width = TILE_WIDTH as u64;
     for index in signed.size / width..known.size.div_ceil(width) {
-        let bundle =
-            TilePath::entries(index, known.size).and_then(|path| source.read(&path.to_string()).ok());
+        let bundle = TilePath::entries(index, known.size).and_then(|path| source.tile(&path).ok());
         let leaves = bundle.as_deref().and_then(unbundle).unwrap_or_default();
         for (seq, bytes) in (index * width..).zip(leaves) {
             if let Some(leaf) =

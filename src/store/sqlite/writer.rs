@@ -9,13 +9,12 @@ use std::time::Duration;
 use almoner_control::state::records::LogKeys;
 use almoner_ledger::SignedCheckpoint;
 use almoner_model::{Clock, Entropy, SubjectId};
-use crossbeam_channel::{Receiver, RecvTimeoutError};
 use rusqlite::{Connection, params};
 use serde_json::{Value, json};
 
-use super::answer::To;
 use super::boot;
-use super::read::{Index, Reader, Records, event_bytes};
+use super::queue::{Jobs, Nothing, Taken, To, Wake};
+use super::read::{Index, Reader, Records};
 use super::recent::{Recent, UNINDEXED_MAX, joined};
 use super::schema::{tile_id, trouble};
 use super::{FaultHook, Published, Step};
@@ -28,10 +27,7 @@ use crate::store::{Appended, Projector, StoreError, Write};
 /// How often a disk that takes nothing is tried again.
 const PROBE_EVERY: Duration = Duration::from_secs(1);
 
-/// Requests taken into one transaction at most.
-const BATCH_MAX: usize = 2_048;
-
-/// How many requests a transaction had for the next to be worth waiting for.
+/// How many requests a transaction had for those who come back to be worth waiting for.
 const GATHER_FROM: usize = 256;
 
 /// How often the processor is given to callers while a transaction gathers.
@@ -87,71 +83,71 @@ pub struct Writer {
     pub gone: BTreeSet<SubjectId>,
 }
 
-/// Takes in who is about to ask. Those who were just told their answer together come back together, and a transaction for
-/// the first few of them would make all others wait for the disk once more. Few callers are not waited for.
-fn gather(jobs: &mut Vec<Job>, queue: &Receiver<Job>, before: usize) {
-    for _ in 0..GATHER_MAX {
-        if before < GATHER_FROM || jobs.len() >= before {
-            return;
-        }
-        std::thread::yield_now();
-        let room = BATCH_MAX.saturating_sub(jobs.len());
-        jobs.extend(queue.try_iter().take(room));
+/// Says how long to wait for those who are about to ask, where the transaction before had `before` requests. Those who were
+/// just told their answer together come back together, and a transaction for the first few of them would make all others
+/// wait for the disk once more. Few callers are not waited for.
+fn gather(before: usize) -> impl FnMut(usize) -> bool {
+    let mut looks = 0;
+    move |now| {
+        looks += 1;
+        before >= GATHER_FROM && now < before / 2 && looks <= GATHER_MAX
     }
 }
 
 impl Writer {
-    /// Works until every sender of the queue is gone.
-    pub fn run(mut self, queue: &Receiver<Job>) {
+    /// Works until nobody can ask any more.
+    pub fn run(mut self, queue: &Jobs<Job>) {
         let mut before = 0;
         loop {
-            let first = match self.next(queue) {
-                Ok(first) => first,
-                Err(RecvTimeoutError::Timeout) => {
-                    self.probe();
-                    continue;
+            match queue.take(self.patience(), gather(before)) {
+                Ok(taken) => {
+                    before = taken.jobs.len();
+                    self.work(taken);
                 }
-                Err(RecvTimeoutError::Disconnected) => break,
-            };
-            let mut jobs = vec![first];
-            jobs.extend(queue.try_iter().take(BATCH_MAX - 1));
-            gather(&mut jobs, queue, before);
-            before = jobs.len();
-            if let Err(why) = self.accepting() {
-                jobs.into_iter().for_each(|job| Answer::refused(job, &why));
-                continue;
+                Err(Nothing::Yet) => self.probe(),
+                Err(Nothing::Ever) => break,
             }
-            let mut together = Vec::with_capacity(jobs.len());
-            for job in jobs {
-                if matches!(job, Job::Append(..) | Job::Primary(..)) {
-                    together.push(job);
-                    continue;
-                }
-                // What destroys is a transaction of its own, in its turn.
-                self.answer(std::mem::take(&mut together));
-                match job {
-                    Job::Scrub(to) => {
-                        let scrubbed = self.scrub();
-                        if let Err(error) = &scrubbed {
-                            self.failed(error);
-                        }
-                        to.say(scrubbed);
-                    }
-                    // It removes from the indexes, so they are brought up to date before.
-                    job => {
-                        self.index(1);
-                        self.answer(vec![job]);
-                    }
-                }
-            }
-            self.answer(together);
-            self.index(UNINDEXED_MAX);
         }
         self.index(1);
     }
 
+    /// What was asked, in as few transactions as can be.
+    fn work(&mut self, taken: Taken<Job>) {
+        let (wake, jobs) = taken.split();
+        if let Err(why) = self.accepting() {
+            jobs.into_iter().for_each(|job| Answer::refused(job, &why));
+            return;
+        }
+        let mut together = Vec::with_capacity(jobs.len());
+        for job in jobs {
+            if matches!(job, Job::Append(..) | Job::Primary(..)) {
+                together.push(job);
+                continue;
+            }
+            // What destroys is a transaction of its own, in its turn.
+            self.answer(std::mem::take(&mut together), &wake);
+            match job {
+                Job::Scrub(to) => {
+                    let scrubbed = self.scrub();
+                    if let Err(error) = &scrubbed {
+                        self.failed(error);
+                    }
+                    to.say(scrubbed);
+                    wake.wake();
+                }
+                // It removes from the indexes, so they are brought up to date before.
+                job => {
+                    self.index(1);
+                    self.answer(vec![job], &wake);
+                }
+            }
+        }
+        self.answer(together, &wake);
+        self.index(UNINDEXED_MAX);
+    }
+
     /// One transaction, and its answers.
-    fn answer(&mut self, jobs: Vec<Job>) {
+    fn answer(&mut self, jobs: Vec<Job>, wake: &Wake) {
         if jobs.is_empty() {
             return;
         }
@@ -161,14 +157,12 @@ impl Writer {
         for answer in answers {
             answer.send(result.as_ref().err());
         }
+        wake.wake();
     }
 
-    /// The next job. Where the disk takes nothing, the wait for it ends after [`PROBE_EVERY`].
-    fn next(&self, queue: &Receiver<Job>) -> Result<Job, RecvTimeoutError> {
-        match self.published.waiting() {
-            Some(_) if self.accepting().is_ok() => queue.recv_timeout(PROBE_EVERY),
-            _ => queue.recv().map_err(|_| RecvTimeoutError::Disconnected),
-        }
+    /// How long the next job is waited for. Where the disk takes nothing, it is tried again every [`PROBE_EVERY`].
+    fn patience(&self) -> Option<Duration> {
+        (self.published.waiting().is_some() && self.accepting().is_ok()).then_some(PROBE_EVERY)
     }
 
     /// Whether the disk takes something again: the checkpoint that is stored is written once more.
@@ -312,7 +306,7 @@ impl Writer {
     /// kept: it has the signatures of both.
     fn sign(&self, batch: &Batch) -> Result<(Arc<Signing>, SignedCheckpoint), StoreError> {
         let (before, now) = (self.published.signing(), self.clock.now());
-        let changed = batch.writes.get(&(LogKeys::KIND.to_owned(), LogKeys::KEY.to_owned()));
+        let changed = batch.writes.get(LogKeys::KIND, LogKeys::KEY);
         if changed.is_none() && !before.is_over(now) {
             let signed = before.sign(&batch.tip)?;
             return Ok((before, signed));
@@ -369,8 +363,8 @@ impl Writer {
     }
 
     fn write_state(&self, batch: &Batch, primary: Vec<Write>) -> Result<(), StoreError> {
-        for ((kind, key), value) in &batch.writes {
-            self.write_record(Records::Folded, kind, key, value.as_ref())?;
+        for (kind, key, value) in batch.writes.iter() {
+            self.write_record(Records::Folded, kind, key, value)?;
         }
         for Write { kind, key, value } in primary {
             self.write_record(Records::Primary, &kind, &key, value.as_ref())?;
@@ -413,8 +407,7 @@ impl Writer {
             }
             let sealed = again.as_ref().unwrap_or(&new.sealed);
             payload.execute(params![seq, subject, sealed]).map_err(trouble)?;
-            let event = event_bytes(&new.event_id);
-            unindexed.execute(params![seq, event, joined(&new.topics)]).map_err(trouble)?;
+            unindexed.execute(params![seq, new.event, joined(&new.topics)]).map_err(trouble)?;
         }
         Ok(())
     }
@@ -438,7 +431,7 @@ impl Writer {
         let mut recent = self.published.recent.write().unwrap_or_else(PoisonError::into_inner);
         for row in &batch.rows {
             let topics = row.prepared.topics.iter().map(String::as_str);
-            recent.add(row.appended.seq, event_bytes(&row.prepared.event_id), topics);
+            recent.add(row.appended.seq, row.prepared.event, topics);
         }
     }
 
