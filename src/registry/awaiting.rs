@@ -12,7 +12,7 @@ use almoner_model::{Entropy, SubjectId};
 use rusqlite::{Connection, TransactionBehavior};
 
 use super::joins::Joins;
-use super::numbers::{self, Name};
+use super::numbers::{self, Making, Name};
 use super::{Aliases, Registry, RegistryError, Token};
 
 type Said = Vec<Result<SubjectId, RegistryError>>;
@@ -75,10 +75,11 @@ fn together(
     entropy: &dyn Entropy,
 ) -> Result<Vec<Said>, RegistryError> {
     let tx = db.transaction_with_behavior(TransactionBehavior::Immediate)?;
+    let mut making = Making::new(&tx)?;
     let mut done = Vec::with_capacity(all.len());
     for asked in all {
         let joins = Joins::new(&tx, asked.scope, aliases);
-        let one = |name| match numbers::awaited(&joins, name, entropy) {
+        let one = |name| match numbers::awaited(&joins, name, &mut making, entropy) {
             // What is said of one record number is not the others' trouble.
             Err(why @ (RegistryError::Ambiguous | RegistryError::Suppressed)) => Ok(Err(why)),
             other => other.map(Ok),

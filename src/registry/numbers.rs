@@ -8,7 +8,7 @@
 use almoner_model::{ContributorId, Entropy, SourcePatientId, SubjectId};
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::joins::{Id, Joins, draw};
+use super::joins::{Id, Joins};
 use super::schema::kind;
 use super::{PatientTokens, RegistryError, Token, Tokens};
 use crate::mapping::{IdSpace, Whose};
@@ -193,30 +193,56 @@ pub(super) fn named(joins: &Joins<'_>, name: &Name) -> Result<Option<SubjectId>,
     Ok(found.and_then(|subject| SubjectId::new(subject).ok()))
 }
 
+/// What a transaction that makes subjects reads once.
+pub(super) struct Making {
+    /// Whether anybody was erased.
+    any_gone: bool,
+    /// The age of the next subject.
+    made: i64,
+}
+
+impl Making {
+    pub fn new(db: &Connection) -> Result<Self, RegistryError> {
+        let sql = "SELECT EXISTS (SELECT 1 FROM suppressed), (SELECT ifnull(max(made), 0) + 1 FROM subject)";
+        Ok(db.query_row(sql, [], |row| Ok(Self { any_gone: row.get(0)?, made: row.get(1)? }))?)
+    }
+
+    /// A new subject under a random id that is not taken.
+    fn subject(&mut self, db: &Connection, entropy: &dyn Entropy) -> Result<SubjectId, RegistryError> {
+        let mut put = db.prepare_cached("INSERT OR IGNORE INTO subject (subject, made) VALUES (?1, ?2)")?;
+        loop {
+            let Some(subject) = SubjectId::from_bits(entropy.u64()) else { continue };
+            if put.execute([subject.get(), self.made])? == 1 {
+                self.made += 1;
+                return Ok(subject);
+            }
+        }
+    }
+}
+
 /// See [`super::Registry::subjects_of_records`]. Writes nothing before it knows that the text names nobody yet.
 pub(super) fn awaited(
     joins: &Joins<'_>,
     name: &Name,
+    making: &mut Making,
     entropy: &dyn Entropy,
 ) -> Result<SubjectId, RegistryError> {
-    let mut gone = joins.db.prepare_cached("SELECT 1 FROM suppressed WHERE token = ?1")?;
-    for token in name.tokens() {
-        if gone.exists([token.as_bytes()])? {
-            return Err(RegistryError::Suppressed);
+    if making.any_gone {
+        let mut gone = joins.db.prepare_cached("SELECT 1 FROM suppressed WHERE token = ?1")?;
+        for token in name.tokens() {
+            if gone.exists([token.as_bytes()])? {
+                return Err(RegistryError::Suppressed);
+            }
         }
     }
     if let Some(subject) = named(joins, name)? {
         return Ok(subject);
     }
-    let subject = draw(joins.db, entropy, |_| false)?;
-    let mut made = joins.db.prepare_cached(
-        "INSERT INTO subject (subject, made) SELECT ?1, ifnull(max(made), 0) + 1 FROM subject",
-    )?;
-    made.execute([subject])?;
+    let subject = making.subject(joins.db, entropy)?;
     let mut waits = joins
         .db
         .prepare_cached("INSERT INTO source (token, subject, kind, scope) VALUES (?1, ?2, ?3, ?4)")?;
     let (token, of) = (name.waits, kind::AWAITED);
-    waits.execute(params![token.as_bytes(), subject, of, joins.scope.as_bytes()])?;
-    Ok(SubjectId::new(subject).expect("draw gives ids in range"))
+    waits.execute(params![token.as_bytes(), subject.get(), of, joins.scope.as_bytes()])?;
+    Ok(subject)
 }

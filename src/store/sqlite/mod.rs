@@ -3,7 +3,7 @@
 //! # How an append goes, and what a crash does to it
 //!
 //! The caller's thread checks the entries, draws their salts, makes the commitments and encrypts the payloads
-//! (`prepare`, `seal`); nothing of that is stored. Then the request stands in the writer's queue. The writer takes the
+//! (`prepare`, `seal`); nothing of that is stored. Then the request stands in the writer's queue (`queue`). The writer takes the
 //! whole queue and goes through these [`Step`]s:
 //!
 //! 1. **Begin** a transaction, and stage every request on top of what is stored: has this act been appended already, do
