@@ -244,6 +244,7 @@ impl Batch {
         Ok(())
     }
 
+    #[expect(clippy::vec_box, reason = "as in `Request`")]
     fn place(
         &self,
         entries: Vec<Box<Prepared>>,

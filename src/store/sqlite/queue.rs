@@ -5,7 +5,7 @@
 //! writing costs. A round may be several transactions; who is woken and has no answer yet waits on.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
@@ -169,30 +169,27 @@ impl<J> Jobs<J> {
         within: Option<Duration>,
         mut more: impl FnMut(usize) -> bool,
     ) -> Result<Taken<J>, Nothing> {
-        let until = within.map(|within| Instant::now() + within);
         let mut state = locked(&self.0.state);
-        while state.jobs.is_empty() {
-            if state.ended {
-                return Err(Nothing::Ever);
-            }
+        if state.jobs.is_empty() {
             state.idle = true;
-            state = match until {
-                None => self.0.filled.wait(state).unwrap_or_else(PoisonError::into_inner),
-                Some(until) => {
-                    let Some(left) = until.checked_duration_since(Instant::now()) else {
-                        state.idle = false;
-                        return Err(Nothing::Yet);
-                    };
-                    self.0.filled.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0
+            let nothing = |state: &mut State<J>| state.jobs.is_empty() && !state.ended;
+            state = match within {
+                None => self.0.filled.wait_while(state, nothing).unwrap_or_else(PoisonError::into_inner),
+                Some(within) => {
+                    let waited = self.0.filled.wait_timeout_while(state, within, nothing);
+                    waited.unwrap_or_else(PoisonError::into_inner).0
                 }
             };
+            state.idle = false;
+        }
+        if state.jobs.is_empty() {
+            return Err(if state.ended { Nothing::Ever } else { Nothing::Yet });
         }
         while more(state.jobs.len()) {
             drop(state);
             std::thread::yield_now();
             state = locked(&self.0.state);
         }
-        state.idle = false;
         let room = state.jobs.len();
         let jobs = std::mem::replace(&mut state.jobs, Vec::with_capacity(room));
         Ok(Taken { jobs, wake: Wake(std::mem::take(&mut state.round)) })
@@ -269,8 +266,8 @@ mod tests {
         // One that panics in the middle of its work.
         let (callers, jobs) = queue::<Asked>();
         let writer = std::thread::spawn(move || {
-            let (_wake, asked) = jobs.take(None, |_| false).ok().expect("asked").split();
-            let _asked = asked;
+            let Ok(taken) = jobs.take(None, |_| false) else { return };
+            let (_wake, _asked) = taken.split();
             panic!("planted");
         });
         assert_eq!(callers.ask(|to| (3, to)), None);
@@ -287,7 +284,8 @@ mod tests {
             looks += 1;
             looks < 3
         });
-        let (wake, mut all) = taken.ok().expect("asked").split();
+        let Ok(taken) = taken else { panic!("asked") };
+        let (wake, mut all) = taken.split();
         assert_eq!(looks, 3);
         all.remove(0).1.say(5);
         drop(wake);
