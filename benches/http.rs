@@ -11,12 +11,13 @@
     reason = "this program measures and prints"
 )]
 
+mod callers;
+
 use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
+use std::ops::Range;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
 
 use almoner::app::{App, Folder};
 use almoner::config::Config;
@@ -30,23 +31,20 @@ use almoner::web;
 #[global_allocator]
 static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
 
-/// Not measured.
-const WARM_UP: Duration = Duration::from_secs(2);
-
 /// Appends a second that must be reached, one by one and in batches.
 const BARS: [f64; 2] = [5_000.0, 30_000.0];
 
 /// One consent as JSON.
-fn consent(caller: usize, n: u64) -> String {
+fn consent(caller: u64, n: u64) -> String {
     format!(
         "{{\"record_number\":\"mr-{caller}-{n}\",\"document\":\"broad-consent\",\"signed\":\"2026-01-15\",\
          \"evidence\":\"{:064x}\",\"rules\":{{\"effect\":\"permit\",\"purposes\":[\"DUO:0000006\"]}}}}",
-        u128::from(n) << 32 | caller as u128
+        u128::from(n) << 32 | u128::from(caller)
     )
 }
 
 /// A whole call: one consent, or `batch` of them.
-fn call(token: &str, caller: usize, n: u64, batch: usize) -> Vec<u8> {
+fn call(token: &str, caller: u64, n: u64, batch: usize) -> Vec<u8> {
     let (path, body) = if batch == 1 {
         ("/v1/consents", format!("{{\"consent\":{}}}", consent(caller, n)))
     } else {
@@ -87,58 +85,41 @@ fn answer(from: &mut BufReader<TcpStream>, line: &mut String, body: &mut Vec<u8>
     status
 }
 
+/// A kept connection and what is read from it.
+struct Line {
+    to: TcpStream,
+    from: BufReader<TcpStream>,
+    line: String,
+    body: Vec<u8>,
+}
+
+impl Line {
+    fn open(address: SocketAddr) -> Self {
+        let to = TcpStream::connect(address).unwrap();
+        to.set_nodelay(true).unwrap();
+        let from = BufReader::new(to.try_clone().unwrap());
+        Self { to, from, line: String::new(), body: Vec::new() }
+    }
+
+    fn ask(&mut self, call: &[u8]) {
+        self.to.write_all(call).unwrap();
+        let status = answer(&mut self.from, &mut self.line, &mut self.body);
+        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&self.body));
+    }
+}
+
 /// Appends a second by `callers`, in calls of `batch`; how long calls took goes to the output.
-fn measure(
-    address: SocketAddr,
-    token: &str,
-    callers: usize,
-    seconds: u64,
-    batch: usize,
-    first: usize,
-) -> f64 {
-    let (warm, stop) = (AtomicBool::new(false), AtomicBool::new(false));
-    let mut elapsed = 0.0;
-    let mut waits: Vec<Duration> = std::thread::scope(|scope| {
-        let handles: Vec<_> = (first..first + callers)
-            .map(|caller| {
-                let (warm, stop) = (&warm, &stop);
-                scope.spawn(move || {
-                    let mut to = TcpStream::connect(address).unwrap();
-                    to.set_nodelay(true).unwrap();
-                    let mut from = BufReader::new(to.try_clone().unwrap());
-                    let (mut line, mut body, mut waits) = (String::new(), Vec::new(), Vec::new());
-                    for n in 0.. {
-                        let bytes = call(token, caller, n, batch);
-                        let asked = Instant::now();
-                        to.write_all(&bytes).unwrap();
-                        let status = answer(&mut from, &mut line, &mut body);
-                        assert_eq!(status, 201, "{}", String::from_utf8_lossy(&body));
-                        match (warm.load(Ordering::Relaxed), stop.load(Ordering::Relaxed)) {
-                            (_, true) => break,
-                            (true, false) => waits.push(asked.elapsed()),
-                            (false, false) => {}
-                        }
-                    }
-                    waits
-                })
-            })
-            .collect();
-        std::thread::sleep(WARM_UP);
-        warm.store(true, Ordering::Relaxed);
-        let begun = Instant::now();
-        std::thread::sleep(Duration::from_secs(seconds));
-        elapsed = begun.elapsed().as_secs_f64();
-        stop.store(true, Ordering::Relaxed);
-        handles.into_iter().flat_map(|h| h.join().unwrap()).collect()
-    });
-    waits.sort_unstable();
-    let at = |share: f64| waits[(waits.len() as f64 * share) as usize].as_secs_f64() * 1000.0;
-    let rate = (waits.len() * batch) as f64 / elapsed;
-    println!(
-        "{callers} callers, {batch} consents a call: {rate:.0} appends/s; a call takes p50 {:.2} ms, p99 {:.2} ms",
-        at(0.5),
-        at(0.99)
+fn measure(address: SocketAddr, token: &str, callers: Range<u64>, seconds: u64, batch: usize) -> f64 {
+    let many = callers.end - callers.start;
+    let measured = callers::measure(
+        callers,
+        seconds,
+        || Line::open(address),
+        |caller, n| call(token, caller, n, batch),
+        |line, call| line.ask(&call),
     );
+    let rate = measured.rate * batch as f64;
+    println!("{many} callers, {batch} consents a call: {rate:.0} appends/s; calls: {measured}");
     rate
 }
 
@@ -170,11 +151,11 @@ fn main() {
     let token = app.tokens().issue(new, Act::operator(&SystemEntropy)).unwrap().token.to_string();
     let serving = web::spawn(Arc::clone(&app)).unwrap();
 
-    let (single, seconds) = (number(0, 64), number(1, 10) as u64);
-    let (many, batch) = (number(2, 4), number(3, 1_000));
+    let (single, seconds) = (number(0, 64) as u64, number(1, 10) as u64);
+    let (many, batch) = (number(2, 4) as u64, number(3, 1_000));
     let before = app.store.size();
-    let one = measure(serving.address, &token, single, seconds, 1, 0);
-    let all = measure(serving.address, &token, many, seconds, batch, single);
+    let one = measure(serving.address, &token, 0..single, seconds, 1);
+    let all = measure(serving.address, &token, single..single + many, seconds, batch);
     assert!(
         app.store.size() - before >= ((one + all) * seconds as f64) as u64,
         "what was answered is in the ledger"

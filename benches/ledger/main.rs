@@ -13,6 +13,8 @@
 mod append;
 mod bare;
 mod boot;
+#[path = "../callers/mod.rs"]
+mod callers;
 mod canonical;
 mod fill;
 mod foreign;

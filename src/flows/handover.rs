@@ -75,9 +75,11 @@ pub fn rotate(
         return Ok(Rotated { seq, change });
     }
     let (before, now) = (read::log_keys(&ctx.state(), LogKeys::KEY)?.unwrap_or_default(), ctx.now()?);
-    if before.in_force(now).0.len() >= SIGNING_MAX {
+    // A key that is not trusted any more can be changed at any time: without an overlap there is none more.
+    if before.in_force(now).0.len() - usize::from(overlap_days == 0) >= SIGNING_MAX {
         let why = format!(
-            "{SIGNING_MAX} keys of the ledger sign already; change it again when the first has ended"
+            "{SIGNING_MAX} keys of the ledger sign already; change it again when the first has ended, or with an overlap \
+             of 0 days"
         );
         return Err(AccessError::Conflict(why));
     }

@@ -323,6 +323,9 @@ fn no_more_than_eight_keys_sign_at_a_time() {
     assert!(matches!(refused, Err(AccessError::Conflict(_))), "{refused:?}");
     assert_eq!(store.size(), size);
     assert_eq!(super::keys(&store, house.clock.now()).expect("told").iter().filter(|k| k.signs).count(), 8);
+    house.rotate(&store, 0).expect("one that nobody trusts any more is changed all the same");
+    house.pass(1);
+    assert_eq!(super::keys(&store, house.clock.now()).expect("told").iter().filter(|k| k.signs).count(), 8);
     house.pass(11);
     house.rotate(&store, 10).expect("there is room again");
 }

@@ -1,8 +1,7 @@
 //! Where callers put what they ask of the writer, and wait for what it says.
 //!
 //! Those who stand in the queue when the writer takes from it are a *round*. They wait at one place and are woken with one
-//! call: a thousand callers cost a thousand system calls less than if each were woken by itself, which is more than the
-//! writing costs. A round may be several transactions; who is woken and has no answer yet waits on.
+//! call, not each with one of its own. A round may be several transactions; who is woken and has no answer yet waits on.
 
 use std::sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
